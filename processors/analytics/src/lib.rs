@@ -1,0 +1,1 @@
+//! Analytics stage: folding order events into deltas, windows, watermark.

@@ -1,0 +1,1 @@
+//! Effects after the commit: the executor, the sandbox payment provider.

@@ -1,0 +1,1 @@
+//! Log and state on one fjall database with a group-commit thread.

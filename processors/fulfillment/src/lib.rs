@@ -1,0 +1,1 @@
+//! Fulfillment stage: a pure function from facts to a decision.

@@ -1,0 +1,1 @@
+//! The order view stage: a pure function from facts to a decision.

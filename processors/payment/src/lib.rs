@@ -1,0 +1,1 @@
+//! Payment stage: a pure function from facts to a decision.

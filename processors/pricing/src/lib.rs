@@ -1,0 +1,1 @@
+//! Pricing stage: a pure function from facts to a decision.

@@ -1,0 +1,1 @@
+//! Reservation stage: a pure function from facts to a decision.

@@ -1,0 +1,1 @@
+//! The shell: poll, load, rule, decide, commit, release effects.

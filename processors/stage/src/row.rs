@@ -1,0 +1,78 @@
+//! Rows: what a task keeps, keyed by table and text key.
+
+use crate::Key;
+
+/// The tables. The discriminant is part of the embedded store's format: never reuse or reorder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Table {
+    /// Order task: one row per order or credit. Key: `tenant/order_id`.
+    Order = 1,
+    /// Order task: orders of a tenant, newest first; never rewritten.
+    /// Key: `tenant/<i64::MAX − accepted_at_ms, 16 hex digits>/order_id`; the value is empty.
+    OrderIndex = 2,
+    /// Item task: products. Key: `tenant/sku`.
+    Product = 3,
+    /// Item task: stock sums. Key: `tenant/sku`.
+    Stock = 4,
+    /// Item task: holds. Key: `tenant/sku/order_id`.
+    Hold = 5,
+    /// Item task: applied adjustments and receipts. Key: `tenant/sku/command_id`.
+    Adjustment = 6,
+    /// Analytics task: windows.
+    Window = 7,
+    /// Analytics task: top products.
+    TopProducts = 8,
+    /// Analytics task: late corrections.
+    Correction = 9,
+    /// Analytics task: watermarks. Key: `tenant`.
+    Watermark = 10,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Self; 10] = [
+        Self::Order,
+        Self::OrderIndex,
+        Self::Product,
+        Self::Stock,
+        Self::Hold,
+        Self::Adjustment,
+        Self::Window,
+        Self::TopProducts,
+        Self::Correction,
+        Self::Watermark,
+    ];
+
+    /// Its name, for metrics and errors.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::OrderIndex => "order_index",
+            Self::Product => "product",
+            Self::Stock => "stock",
+            Self::Hold => "hold",
+            Self::Adjustment => "adjustment",
+            Self::Window => "window",
+            Self::TopProducts => "top_products",
+            Self::Correction => "correction",
+            Self::Watermark => "watermark",
+        }
+    }
+}
+
+/// The key of a row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowKey {
+    /// The table.
+    pub table: Table,
+    /// The key in it.
+    pub key: Key,
+}
+
+impl RowKey {
+    /// A key in a table.
+    pub fn new(table: Table, key: Key) -> Self {
+        Self { table, key }
+    }
+}

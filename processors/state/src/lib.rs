@@ -1,0 +1,126 @@
+//! Keyed state, timers, and the one call that changes the world: the atomic commit.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tillstream_log::{LogError, NewRecord};
+use tillstream_schemas::Text;
+use tillstream_stage::task::TaskKind;
+use tillstream_stage::{Key, RowKey, Table, TimerName};
+
+/// A task's identity: its kind and its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId {
+    /// The kind.
+    pub kind: TaskKind,
+    /// The partition of its input topic.
+    pub partition: u32,
+}
+
+impl std::fmt::Display for TaskId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.kind.as_str(), self.partition)
+    }
+}
+
+/// A timer that is set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timer {
+    /// When it is due, ms since the epoch (≥ 0).
+    pub due_ms: i64,
+    /// The key that set it.
+    pub key: Key,
+    /// Which.
+    pub name: TimerName,
+}
+
+/// One page of a scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Keys and values, in key order.
+    pub rows: Vec<(Key, Bytes)>,
+    /// Whether there is more after the last row.
+    pub more: bool,
+}
+
+/// Reads of committed state.
+pub trait State: Send + Sync {
+    /// The rows, in the order of the keys; `None` where there is none.
+    fn get_many<'a>(&'a self, keys: &'a [RowKey]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, LogError>>;
+
+    /// Rows whose key starts with `prefix` and is greater than `after`, in key order, at most `limit`.
+    fn scan<'a>(
+        &'a self,
+        table: Table,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, LogError>>;
+
+    /// The task's timers due at or before `until_ms`, earliest first, at most `limit`.
+    fn timers_due(
+        &self,
+        task: TaskId,
+        until_ms: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Timer>, LogError>>;
+
+    /// The offset the task goes on from (one past its last committed input); 0 before its first commit.
+    fn committed(&self, task: TaskId) -> BoxFuture<'_, Result<u64, LogError>>;
+}
+
+/// Everything one batch did. All of it takes effect, or nothing.
+#[derive(Debug)]
+pub struct TaskCommit {
+    /// Who.
+    pub task: TaskId,
+    /// The offset the batch began at: must equal what is committed, else [`LogError::Fenced`].
+    pub from_offset: u64,
+    /// One past the last input of the batch (equal to `from_offset` when only timers fired).
+    pub next_offset: u64,
+    /// Records to append.
+    pub outputs: Vec<NewRecord>,
+    /// New rows; `None` deletes. At most one entry per key.
+    pub rows: Vec<(RowKey, Option<Bytes>)>,
+    /// Timers to remove (fired, moved or cleared).
+    pub timers_removed: Vec<Timer>,
+    /// Timers to set.
+    pub timers_set: Vec<Timer>,
+}
+
+/// The seam: outputs, state changes and the input offset, in one step.
+pub trait Commit: Send + Sync {
+    /// Durable once it returns. Any error ends the task's life: drop the cache and start again from `committed`.
+    fn commit(&self, commit: TaskCommit) -> BoxFuture<'_, Result<(), LogError>>;
+}
+
+/// An API key, as it is stored: never the key itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Public id, such as `key_…`.
+    pub id: Text,
+    /// The tenant it speaks for.
+    pub tenant: Text,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    /// What people call it.
+    pub name: Text,
+    /// When it was made, ms since the epoch.
+    pub created_at_ms: i64,
+    /// When it was revoked.
+    pub revoked_at_ms: Option<i64>,
+}
+
+/// Where API keys are kept.
+pub trait Keys: Send + Sync {
+    /// Every key, revoked ones included, in id order.
+    fn list_keys(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, LogError>>;
+
+    /// Writes a key (new or changed); durable once it returns.
+    fn put_key(&self, key: StoredKey) -> BoxFuture<'_, Result<(), LogError>>;
+}
+
+/// Whether the store takes writes, for `/readyz`.
+pub trait Health: Send + Sync {
+    /// `None` when all is well, else why new work is refused.
+    fn trouble(&self) -> Option<LogError>;
+}

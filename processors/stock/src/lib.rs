@@ -1,0 +1,1 @@
+//! Catalog and stock stage: a pure function from facts to a decision.

@@ -1,0 +1,1 @@
+//! The task kinds: stages chained over one key.

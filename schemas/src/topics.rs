@@ -1,0 +1,130 @@
+//! Topic names, and which of them are compacted.
+
+use std::fmt;
+
+/// Every topic there is. The discriminant is the embedded log's topic id: never reuse or reorder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Topic {
+    /// Commands to the order task.
+    OrderCommands = 1,
+    /// The public history of orders.
+    OrderEvents = 2,
+    /// Commands to the item task.
+    ItemCommands = 3,
+    /// Stock levels and alerts.
+    ItemEvents = 4,
+    /// Products, latest value per key.
+    Products = 5,
+    /// Effects to perform.
+    EffectRequests = 6,
+    /// Folded changes for analytics.
+    AnalyticsDeltas = 7,
+    /// Revenue windows, latest value per key.
+    AnalyticsWindows = 8,
+    /// What the order task could not take.
+    OrderCommandsDlq = 9,
+    /// What the item task could not take.
+    ItemCommandsDlq = 10,
+    /// What the effects executor could not take.
+    EffectRequestsDlq = 11,
+    /// What the analytics task could not take.
+    AnalyticsDeltasDlq = 12,
+}
+
+impl Topic {
+    /// Every topic.
+    pub const ALL: [Self; 12] = [
+        Self::OrderCommands,
+        Self::OrderEvents,
+        Self::ItemCommands,
+        Self::ItemEvents,
+        Self::Products,
+        Self::EffectRequests,
+        Self::AnalyticsDeltas,
+        Self::AnalyticsWindows,
+        Self::OrderCommandsDlq,
+        Self::ItemCommandsDlq,
+        Self::EffectRequestsDlq,
+        Self::AnalyticsDeltasDlq,
+    ];
+
+    /// The full name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OrderCommands => "orders.order.commands.v1",
+            Self::OrderEvents => "orders.order.events.v1",
+            Self::ItemCommands => "items.item.commands.v1",
+            Self::ItemEvents => "items.stock.events.v1",
+            Self::Products => "catalog.product.state.v1",
+            Self::EffectRequests => "effects.payment.requests.v1",
+            Self::AnalyticsDeltas => "analytics.order.deltas.v1",
+            Self::AnalyticsWindows => "analytics.revenue.windows.v1",
+            Self::OrderCommandsDlq => "orders.order.commands.v1.dlq",
+            Self::ItemCommandsDlq => "items.item.commands.v1.dlq",
+            Self::EffectRequestsDlq => "effects.payment.requests.v1.dlq",
+            Self::AnalyticsDeltasDlq => "analytics.order.deltas.v1.dlq",
+        }
+    }
+
+    /// The short name people type: `orders.commands`, `orders.events`, …
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Self::OrderCommands => "orders.commands",
+            Self::OrderEvents => "orders.events",
+            Self::ItemCommands => "items.commands",
+            Self::ItemEvents => "items.events",
+            Self::Products => "catalog.products",
+            Self::EffectRequests => "effects.requests",
+            Self::AnalyticsDeltas => "analytics.deltas",
+            Self::AnalyticsWindows => "analytics.windows",
+            Self::OrderCommandsDlq => "orders.commands.dlq",
+            Self::ItemCommandsDlq => "items.commands.dlq",
+            Self::EffectRequestsDlq => "effects.requests.dlq",
+            Self::AnalyticsDeltasDlq => "analytics.deltas.dlq",
+        }
+    }
+
+    /// Finds a topic by its full or short name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.name() == name || topic.short_name() == name)
+    }
+
+    /// Finds a topic by its id.
+    pub fn from_id(id: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| *topic as u8 == id)
+    }
+
+    /// Where this topic's dead letters go, if a task or executor reads it.
+    pub fn dlq(self) -> Option<Self> {
+        match self {
+            Self::OrderCommands => Some(Self::OrderCommandsDlq),
+            Self::ItemCommands => Some(Self::ItemCommandsDlq),
+            Self::EffectRequests => Some(Self::EffectRequestsDlq),
+            Self::AnalyticsDeltas => Some(Self::AnalyticsDeltasDlq),
+            _ => None,
+        }
+    }
+
+    /// Whether it is itself a dead-letter topic.
+    pub fn is_dlq(self) -> bool {
+        matches!(
+            self,
+            Self::OrderCommandsDlq
+                | Self::ItemCommandsDlq
+                | Self::EffectRequestsDlq
+                | Self::AnalyticsDeltasDlq
+        )
+    }
+
+    /// Whether the latest value per key is kept for ever.
+    pub fn compacted(self) -> bool {
+        matches!(self, Self::Products | Self::AnalyticsWindows)
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,2 @@
+//! The `tillstream` binary: wiring and command line only.
+fn main() {}
