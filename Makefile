@@ -1,0 +1,55 @@
+# Two commands first: `make run` and `make test`. Both set up what is missing.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+DATA_DIR ?= tillstream-data
+HTTP ?= 127.0.0.1:8080
+CUTS ?= 500
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help run build test setup fmt fmt-check lint deny unit e2e chaos bench clean
+
+help: ## Says what each target does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Checks the toolchain, adds rustfmt, clippy and cargo-deny where they are missing
+	@ops/dev/setup.sh
+
+build: ## Builds the binary in release
+	$(CARGO) build --release --locked
+
+run: build ## Starts the whole pipeline on the embedded store at $(HTTP)
+	exec target/release/tillstream serve --data-dir $(DATA_DIR) --http $(HTTP)
+
+fmt: ## Formats the code
+	$(CARGO) fmt --all
+
+fmt-check:
+	$(CARGO) fmt --all --check
+
+lint: fmt-check ## rustfmt and clippy, warnings denied
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+deny: ## Licences, bans, sources; advisories where their database can be reached
+	@ops/dev/deny.sh
+
+unit: ## Every test but the end-to-end ones
+	$(CARGO) test --workspace --exclude tillstream-e2e --locked
+
+e2e: build ## The real binary: first run, import, crashes, bad input
+	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
+
+test: setup lint deny unit e2e ## Everything that gates a change
+
+chaos: build ## Kills the real binary CUTS times (default 500)
+	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture
+
+bench: build ## Orders/s, CPU per order, latency, memory, cost of each stage
+	$(CARGO) build --release --locked -p tillstream-loadtest
+	target/release/tillstream-bench drain
+	target/release/tillstream-bench http --bin target/release/tillstream
+	target/release/tillstream-bench latency --bin target/release/tillstream
+
+clean: ## Removes build output (never data)
+	$(CARGO) clean
