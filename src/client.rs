@@ -45,14 +45,6 @@ pub enum ClientError {
     },
 }
 
-/// An answer: its status, and its body as JSON (`Null` when empty or not JSON).
-pub struct Answer {
-    /// The status.
-    pub status: StatusCode,
-    /// The body.
-    pub body: Value,
-}
-
 impl Client {
     /// A client for the pipeline at `url`.
     pub fn new(url: &str, api_key: &str) -> Result<Self, ClientError> {
@@ -67,11 +59,11 @@ impl Client {
         self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.api_key)
     }
 
-    async fn answer(&self, method: Method, path: &str, call: reqwest::RequestBuilder) -> Result<Answer, ClientError> {
+    async fn answer(&self, method: Method, path: &str, call: reqwest::RequestBuilder) -> Result<Value, ClientError> {
         let text = self.text(call).await?;
         let body = serde_json::from_str(&text.1).unwrap_or(Value::Null);
         if text.0.is_success() {
-            return Ok(Answer { status: text.0, body });
+            return Ok(body);
         }
         let problem = problem_text(&body).unwrap_or(text.1);
         Err(ClientError::Refused { method, path: path.to_owned(), status: text.0.as_u16(), problem })
@@ -86,7 +78,7 @@ impl Client {
 
     /// GET.
     pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
-        Ok(self.answer(Method::GET, path, self.request(Method::GET, path)).await?.body)
+        self.answer(Method::GET, path, self.request(Method::GET, path)).await
     }
 
     /// GET of something that is not JSON.
@@ -99,12 +91,12 @@ impl Client {
     }
 
     /// PUT of JSON.
-    pub async fn put(&self, path: &str, body: &Value) -> Result<Answer, ClientError> {
+    pub async fn put(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
         self.answer(Method::PUT, path, self.request(Method::PUT, path).json(body)).await
     }
 
     /// POST of JSON, with an Idempotency-Key where one is given.
-    pub async fn post(&self, path: &str, idempotency_key: Option<&str>, body: &Value) -> Result<Answer, ClientError> {
+    pub async fn post(&self, path: &str, idempotency_key: Option<&str>, body: &Value) -> Result<Value, ClientError> {
         let mut call = self.request(Method::POST, path).json(body);
         if let Some(key) = idempotency_key {
             call = call.header("Idempotency-Key", key);
@@ -113,7 +105,7 @@ impl Client {
     }
 
     /// DELETE.
-    pub async fn delete(&self, path: &str) -> Result<Answer, ClientError> {
+    pub async fn delete(&self, path: &str) -> Result<Value, ClientError> {
         self.answer(Method::DELETE, path, self.request(Method::DELETE, path)).await
     }
 

@@ -144,7 +144,7 @@ pub async fn dlq(command: DlqCommand) -> Result<(), ClientError> {
         DlqCommand::Redrive { id: Some(id), target, .. } => {
             let path = format!("/v1/dead-letters/{}/redrive", segment(&id));
             let answer = client(&target)?.post(&path, None, &json!({})).await?;
-            line(format_args!("redriven: {}", answer.body));
+            line(format_args!("redriven: {}", answer));
             Ok(())
         }
         DlqCommand::Redrive { id: None, topic, reason, all, target } => {
@@ -162,7 +162,7 @@ pub async fn dlq(command: DlqCommand) -> Result<(), ClientError> {
                 body["reason"] = json!(reason);
             }
             let answer = client(&target)?.post("/v1/dead-letters/redrive", None, &body).await?;
-            line(format_args!("redriven: {}", answer.body));
+            line(format_args!("redriven: {}", answer));
             Ok(())
         }
     }
@@ -187,7 +187,7 @@ pub async fn keys(command: KeysCommand) -> Result<(), ClientError> {
     match command {
         KeysCommand::Create { name, target } => {
             let answer = client(&target)?.post("/v1/keys", None, &json!({"name": name})).await?;
-            line(format_args!("{}  {}", text(&answer.body["id"]), text(&answer.body["key"])));
+            line(format_args!("{}  {}", text(&answer["id"]), text(&answer["key"])));
             line("This is the only time the key is shown.");
             Ok(())
         }

@@ -35,6 +35,9 @@ pub struct OrderState {
     pub fulfillment: Option<FulfillmentState>,
     /// The order view's section.
     pub view: OrderView,
+    /// Timers that are set.
+    #[serde(default)]
+    pub timers: Vec<SetTimer>,
     /// Set when this row is a credit, not an order.
     #[serde(default)]
     pub credit: Option<CreditState>,
@@ -47,6 +50,15 @@ pub struct CommandMark {
     pub id: Text,
     /// The fingerprint of its body.
     pub fingerprint: Text,
+}
+
+/// A timer that is set for this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetTimer {
+    /// The number of its `TimerName`.
+    pub name: i32,
+    /// When it is due, ms since the epoch.
+    pub due_ms: i64,
 }
 
 /// What pricing keeps.
@@ -156,6 +168,9 @@ pub struct ReservationState {
     pub expires_at_ms: i64,
     /// One per distinct stocked SKU.
     pub holds: Vec<HoldLine>,
+    /// The rule that shaped it.
+    #[serde(default)]
+    pub rule: Option<RuleRef>,
 }
 
 /// One SKU of a reservation.
@@ -270,6 +285,18 @@ pub struct PendingOperation {
     pub request_key: Text,
     /// Minor units.
     pub amount_minor: i64,
+    /// When it was first asked, ms since the epoch.
+    #[serde(default)]
+    pub first_asked_at_ms: i64,
+    /// Whether an attempt ended without an answer: it may have happened, so it is never given up.
+    #[serde(default)]
+    pub uncertain: bool,
+    /// Answers so far that were not final: the backoff grows with them.
+    #[serde(default)]
+    pub waits: i32,
+    /// When it is asked again, ms since the epoch; absent while the provider has it.
+    #[serde(default)]
+    pub retry_due_ms: Option<i64>,
 }
 
 /// Where a refund stands.
@@ -363,6 +390,9 @@ pub struct FulfillmentState {
     pub returned: Vec<ReturnLine>,
     /// Whether `OrderCompleted` was said.
     pub completed: bool,
+    /// Whether the order ended (cancelled, rejected, or its payment failed): nothing opens it again.
+    #[serde(default)]
+    pub closed: bool,
 }
 
 /// A credit's own section.

@@ -8,4 +8,22 @@ mod report;
 mod rows;
 mod run;
 
-pub use run::{ImportError, Settings, run};
+use crate::output::line;
+
+pub use run::{Settings, run};
+
+/// Says what became of the file, for people.
+pub fn summarize(report: &report::Report, settings: &Settings) {
+    let money = |minor: i64| format!("{}.{:02} {}", minor / 100, minor % 100, settings.currency);
+    line(format_args!("{:>8} orders confirmed, {} gross", report.orders, money(report.gross_minor)));
+    line(format_args!("{:>8} fee lines among them, which hold no stock", report.fee_lines));
+    line(format_args!("{:>8} refunded by returns and credits", money(report.refunded_minor)));
+    for (fate, rows) in report.counts() {
+        line(format_args!("{rows:>8} rows {}", fate.words()));
+    }
+    for entry in report.entries.iter().filter(|it| it.detail.is_some()).take(20) {
+        let detail = entry.detail.as_deref().unwrap_or_default();
+        line(format_args!("  line {} ({}): {detail}", entry.line, entry.fate.words()));
+    }
+    line(format_args!("Every row's fate: {}", settings.report.display()));
+}

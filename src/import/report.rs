@@ -27,6 +27,22 @@ pub enum Fate {
     Refused,
 }
 
+impl Fate {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Ordered => "became order lines",
+            Self::OrderFailed => "stand in orders that failed",
+            Self::Adjusted => "adjusted stock",
+            Self::Returned => "were returned to an earlier order",
+            Self::Credited => "matched no order and were credited",
+            Self::HeldBack => "were held back",
+            Self::Malformed => "are malformed",
+            Self::Refused => "were refused",
+        }
+    }
+}
+
 /// One row's line of the report.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {

@@ -244,7 +244,7 @@ async fn adjustments(settings: &Settings, plan: &Plan, report: &mut Report) -> R
         let reason = if note.is_empty() { "written off".to_owned() } else { note };
         let body = json!({"delta": row.quantity, "reason": reason, "location": "main"});
         report.entries.push(match settings.client.post(&path, Some(&key), &body).await {
-            Ok(answer) => entry(row, Fate::Adjusted, answer.body["id"].as_str().map(str::to_owned), None),
+            Ok(answer) => entry(row, Fate::Adjusted, answer["id"].as_str().map(str::to_owned), None),
             Err(error @ ClientError::Refused { .. }) => entry(row, Fate::Refused, None, Some(error.to_string())),
             Err(error) => return Err(error.into()),
         });
@@ -356,7 +356,7 @@ async fn returns(settings: &Settings, parts: &[ReturnPart], report: &mut Report)
         };
         match settings.client.post(&path, Some(&key), &body).await {
             Ok(answer) => {
-                let id = answer.body["id"].as_str().map(str::to_owned);
+                let id = answer["id"].as_str().map(str::to_owned);
                 report.entries.extend(part.rows.iter().map(|row| entry(row, fate, id.clone(), None)));
                 report.refunded_minor += part.rows.iter().map(|it| it.quantity * it.unit_price_minor).sum::<i64>();
             }

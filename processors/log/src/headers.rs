@@ -51,8 +51,5 @@ pub fn header(name: &'static str, value: impl Into<Bytes>) -> Header {
 
 /// The first header of that name, as text.
 pub fn find<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
-    headers
-        .iter()
-        .find(|it| it.name == name.as_bytes())
-        .and_then(|it| std::str::from_utf8(&it.value).ok())
+    headers.iter().find(|it| it.name == name.as_bytes()).and_then(|it| std::str::from_utf8(&it.value).ok())
 }

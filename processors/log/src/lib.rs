@@ -104,6 +104,8 @@ pub enum LogError {
         partition: TopicPartition,
         /// The first offset of the batch.
         offset: u64,
+        /// The first offset after the batch: where a reader that gives the batch up goes on.
+        next_offset: u64,
         /// What is wrong.
         detail: String,
     },

@@ -2,7 +2,7 @@
 
 use crate::facts::Catalog;
 use crate::rule::RuleHost;
-use crate::stage::{StageName, TimerChange, TimerName};
+use crate::stage::{StageName, TimerName};
 use crate::{Key, RowKey, Table};
 use thiserror::Error;
 use tillstream_schemas::codec::CodecError;
@@ -83,10 +83,14 @@ pub struct Output {
 /// A timer change of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyTimer {
-    /// The key it belongs to.
+    /// The key it belongs to: `tenant/order_id`, or `tenant/sku/command_id`.
     pub key: Key,
-    /// The change.
-    pub change: TimerChange,
+    /// Which timer.
+    pub name: TimerName,
+    /// When it was due until now, if it was set; a timer row is found by its due time. `None` also while it is firing.
+    pub was_due_ms: Option<i64>,
+    /// When it is due from now on; `None` clears it.
+    pub due_ms: Option<i64>,
 }
 
 /// What became of an input: the `outcome` label.
@@ -197,6 +201,7 @@ impl TaskError {
                 CodecError::UnknownSchema(_) => "TS0102",
                 CodecError::Decode { .. } => "TS0103",
                 CodecError::Encode { .. } => "TS0104",
+                CodecError::OtherSchema { .. } => "TS0105",
             },
             Self::Stage { error: crate::StageError::Overflow { .. }, .. } => "TS0201",
             Self::Stage { error: crate::StageError::Invariant { .. }, .. } => "TS0202",

@@ -56,10 +56,12 @@ pub trait State: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<Page, LogError>>;
 
-    /// The task's timers due at or before `until_ms`, earliest first, at most `limit`.
+    /// The task's timers due from `from_ms` to `until_ms` (both inclusive), earliest first, at most `limit`.
+    /// A lower bound spares the store from walking over what fired before.
     fn timers_due(
         &self,
         task: TaskId,
+        from_ms: i64,
         until_ms: i64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Timer>, LogError>>;

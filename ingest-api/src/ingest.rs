@@ -1,0 +1,166 @@
+//! What every call needs: log, state, keys, and how far the tasks are.
+
+use crate::auth::ApiKeys;
+use crate::clock::Clock;
+use crate::in_flight::InFlight;
+use crate::limiter::Limiter;
+use crate::observe::HttpMetrics;
+use crate::ports::{OrderEventsHub, ProductsInForce, Progress, SandboxControl};
+use crate::problem::{Code, Problem};
+use prometheus::Registry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tillstream_log::{Log, LogError, TopicPartition};
+use tillstream_stage::task::TaskKind;
+use tillstream_state::{Health, State, TaskId};
+
+/// The tasks whose inputs this crate writes or whose rows it reads.
+const TASKS: [TaskKind; 3] = [TaskKind::Order, TaskKind::Item, TaskKind::Analytics];
+
+/// What [`Ingest`] is made of.
+pub struct Parts {
+    /// Where commands go.
+    pub log: Arc<dyn Log>,
+    /// Where rows are read.
+    pub state: Arc<dyn State>,
+    /// API keys.
+    pub keys: ApiKeys,
+    /// Whether the store takes writes.
+    pub health: Arc<dyn Health>,
+    /// Live events of orders.
+    pub order_events: Arc<dyn OrderEventsHub>,
+    /// The catalog as pricing sees it.
+    pub products: Arc<dyn ProductsInForce>,
+    /// How far the tasks are.
+    pub progress: Arc<dyn Progress>,
+    /// The sandbox provider, if payments go to it.
+    pub sandbox: Option<Arc<dyn SandboxControl>>,
+    /// What `/metrics` shows; the HTTP metrics are registered here.
+    pub registry: Registry,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// New orders are refused while the order task lags more records than this behind the log.
+    pub order_lag_records_max: u64,
+}
+
+/// The state of the HTTP door.
+pub struct Ingest {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) state: Arc<dyn State>,
+    pub(crate) keys: ApiKeys,
+    pub(crate) health: Arc<dyn Health>,
+    pub(crate) order_events: Arc<dyn OrderEventsHub>,
+    pub(crate) products: Arc<dyn ProductsInForce>,
+    pub(crate) progress: Arc<dyn Progress>,
+    pub(crate) sandbox: Option<Arc<dyn SandboxControl>>,
+    pub(crate) registry: Registry,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limiter: Limiter,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) metrics: HttpMetrics,
+    inputs: Vec<Input>,
+    caught_up: AtomicBool,
+    lag_records_max: u64,
+}
+
+/// One input partition of a task.
+struct Input {
+    task: TaskId,
+    /// Its end when this process started.
+    end_at_start: u64,
+    /// Its end as far as this process has written.
+    end_seen: AtomicU64,
+}
+
+impl Ingest {
+    /// Puts the parts together and notes where the log ends: tasks must get there before commands are taken.
+    ///
+    /// # Errors
+    /// The log's, or [`LogError::Io`] when the metrics are registered already.
+    pub fn new(parts: Parts) -> Result<Self, LogError> {
+        let mut inputs = Vec::new();
+        for kind in TASKS {
+            for partition in 0..parts.log.partitions(kind.input()) {
+                let end = parts.log.end_offset(TopicPartition::new(kind.input(), partition))?;
+                let task = TaskId { kind, partition };
+                inputs.push(Input { task, end_at_start: end, end_seen: AtomicU64::new(end) });
+            }
+        }
+        let metrics = HttpMetrics::register(&parts.registry).map_err(|error| LogError::Io(error.to_string()))?;
+        Ok(Self {
+            log: parts.log,
+            state: parts.state,
+            keys: parts.keys,
+            health: parts.health,
+            order_events: parts.order_events,
+            products: parts.products,
+            progress: parts.progress,
+            sandbox: parts.sandbox,
+            registry: parts.registry,
+            clock: parts.clock,
+            limiter: Limiter::default(),
+            in_flight: InFlight::new(),
+            metrics,
+            inputs,
+            caught_up: AtomicBool::new(false),
+            lag_records_max: parts.order_lag_records_max,
+        })
+    }
+
+    /// API keys, for start-up and the command line.
+    pub fn keys(&self) -> &ApiKeys {
+        &self.keys
+    }
+
+    /// Whether the tasks have read everything that was in the log at the start. Once true, it stays so.
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire) || self.behind().is_empty()
+    }
+
+    /// Tasks that have not read what was there at the start.
+    pub(crate) fn behind(&self) -> Vec<TaskId> {
+        if self.caught_up.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let waits = |it: &&Input| !self.progress.has_committed(it.task, it.end_at_start);
+        let behind: Vec<TaskId> = self.inputs.iter().filter(waits).map(|it| it.task).collect();
+        if behind.is_empty() {
+            self.caught_up.store(true, Ordering::Release);
+        }
+        behind
+    }
+
+    /// Whether a command can be judged now: what an earlier life accepted must be readable.
+    ///
+    /// # Errors
+    /// 503 until the tasks have caught up.
+    pub(crate) fn check_ready(&self) -> Result<(), Problem> {
+        if self.is_caught_up() {
+            return Ok(());
+        }
+        let detail = "the tasks have not caught up with the log since the start; see /readyz";
+        Err(Problem::new(Code::NotReady, detail).retry_after(1))
+    }
+
+    /// Whether a task keeps up well enough to take more.
+    ///
+    /// # Errors
+    /// 503 when its partition lags too far behind.
+    pub(crate) fn check_lag(&self, task: TaskId) -> Result<(), Problem> {
+        let Some(input) = self.inputs.iter().find(|it| it.task == task) else { return Ok(()) };
+        let partitions = u64::from(self.log.partitions(task.kind.input()).max(1));
+        let end = input.end_seen.load(Ordering::Relaxed);
+        let bound = end.saturating_sub(self.lag_records_max / partitions);
+        if bound == 0 || self.progress.has_committed(task, bound) {
+            return Ok(());
+        }
+        Err(Problem::new(Code::Overloaded, format!("task {task} lags too far behind")).retry_after(2))
+    }
+
+    /// Notes how far an input partition was written.
+    pub(crate) fn saw_end(&self, task: TaskId, end: u64) {
+        if let Some(input) = self.inputs.iter().find(|it| it.task == task) {
+            input.end_seen.fetch_max(end, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What every call leaves behind: a duration by route and status, a request id, a trace context.
+
+use crate::Ingest;
+use crate::clock::Stopwatch;
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use prometheus::{HistogramOpts, HistogramVec, Registry};
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::sync::Arc;
+use tillstream_schemas::Text;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: &str = "traceparent";
+
+/// The HTTP metrics.
+pub(crate) struct HttpMetrics {
+    seconds: HistogramVec,
+}
+
+impl HttpMetrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// When they are registered already.
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+        let help = "How long a call took until its answer began, by matched route";
+        let options = HistogramOpts::new("tillstream_http_request_seconds", help).buckets(buckets);
+        let seconds = HistogramVec::new(options, &["route", "status"])?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(Self { seconds })
+    }
+}
+
+/// The W3C trace context of a call: the client's, or one of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Trace(pub Text);
+
+impl<S: Sync> FromRequestParts<S> for Trace {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::of(&parts.headers)))
+    }
+}
+
+impl Trace {
+    fn of(headers: &HeaderMap) -> Self {
+        match headers.get(TRACEPARENT).and_then(|it| it.to_str().ok()).filter(|it| is_traceparent(it)) {
+            Some(given) => Self(given.into()),
+            None => Self::new(),
+        }
+    }
+
+    fn new() -> Self {
+        let mut random = [0; 24];
+        if getrandom::fill(&mut random).is_err() {
+            // A trace without randomness is worth less than an order: go on with a fixed one.
+            random = [1; 24];
+        }
+        let mut text = Text::with_capacity(55);
+        text.push_str("00-");
+        for (index, byte) in random.into_iter().enumerate() {
+            if index == 16 {
+                text.push('-');
+            }
+            let _ = write!(text, "{byte:02x}");
+        }
+        text.push_str("-00");
+        Self(text)
+    }
+
+    fn trace_id(&self) -> &str {
+        self.0.get(3..35).unwrap_or_default()
+    }
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`, ids not all zero.
+fn is_traceparent(text: &str) -> bool {
+    let hex = |it: &str| it.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+    let some = |it: &str| hex(it) && it.bytes().any(|it| it != b'0');
+    text.is_ascii()
+        && text.len() == 55
+        && text.starts_with("00-")
+        && some(&text[3..35])
+        && &text[35..36] == "-"
+        && some(&text[36..52])
+        && &text[52..53] == "-"
+        && hex(&text[53..])
+}
+
+/// Times the call by its matched route, and sees to request id and trace context.
+pub(crate) async fn observe(State(ingest): State<Arc<Ingest>>, mut request: Request, next: Next) -> Response {
+    let stopwatch = Stopwatch::start();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let trace = Trace::of(request.headers());
+    let request_id = request
+        .headers()
+        .get(REQUEST_ID)
+        .filter(|it| it.len() <= 128 && it.as_bytes().iter().all(u8::is_ascii_graphic))
+        .cloned()
+        .or_else(|| HeaderValue::from_str(trace.trace_id()).ok());
+    request.extensions_mut().insert(trace);
+    let mut response = next.run(request).await;
+    if let Some(request_id) = request_id {
+        response.headers_mut().insert(REQUEST_ID, request_id);
+    }
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let seconds = stopwatch.elapsed().as_secs_f64();
+    ingest.metrics.seconds.with_label_values(&[route, response.status().as_str()]).observe(seconds);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_of_ours_is_a_valid_one_and_a_bad_one_is_replaced() {
+        assert!(is_traceparent(&Trace::new().0));
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut headers = HeaderMap::new();
+        headers.insert(TRACEPARENT, good.parse().unwrap());
+        assert_eq!(Trace::of(&headers).0, good);
+        for bad in [
+            "",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! `POST /v1/orders/bulk`: orders as NDJSON in, a result line per order line out, both streamed.
+//!
+//! At most [`CHUNKS_AHEAD`] chunks of lines are in memory: the next one is read only when the client has taken the
+//! results before it, so a slow reader slows its own writing down.
+
+use super::input;
+use super::place::Placement;
+use crate::Ingest;
+use crate::auth::Caller;
+use crate::body::{BULK_BYTES_MAX, content_length, media_type, too_large};
+use crate::commands::Append;
+use crate::idempotency::conflict;
+use crate::in_flight::{Claim, Judged};
+use crate::observe::Trace;
+use crate::problem::{Code, Problem};
+use axum::body::{Body, BodyDataStream};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt, stream};
+use http::{HeaderMap, HeaderValue, header};
+use serde::Serialize;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tillstream_log::TopicPartition;
+use tillstream_schemas::order_state::OrderState;
+use tillstream_schemas::{Text, codec};
+use tillstream_stage::{RowKey, Table};
+
+/// Lines that are appended together.
+const CHUNK_LINES_MAX: usize = 500;
+/// Bytes of lines that are appended together.
+const CHUNK_BYTES_MAX: usize = 512 << 10;
+/// The longest line: what a single order may have.
+const LINE_BYTES_MAX: usize = 1 << 20;
+/// Chunks that are worked on at a time: one is read and judged while the one before becomes durable.
+const CHUNKS_AHEAD: usize = 2;
+/// How long the next bytes may take.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long a chunk waits for the tasks to catch up before its lines are refused.
+const PATIENCE: Duration = Duration::from_secs(30);
+const NDJSON: &str = "application/x-ndjson";
+
+/// Takes orders in bulk.
+pub(crate) async fn bulk(
+    State(ingest): State<Arc<Ingest>>,
+    caller: Caller,
+    trace: Trace,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    media_type(&headers, &[NDJSON, "application/ndjson", "application/jsonl", "application/json"])?;
+    if content_length(&headers).is_some_and(|it| it > BULK_BYTES_MAX) {
+        return Err(too_large(BULK_BYTES_MAX));
+    }
+    ingest.check_ready()?;
+    let results = chunks(body)
+        .map(move |chunk| {
+            let (ingest, tenant, trace) = (ingest.clone(), caller.tenant.clone(), trace.clone());
+            async move { Ok::<_, Infallible>(take(&ingest, &tenant, &trace, chunk).await) }
+        })
+        .buffered(CHUNKS_AHEAD);
+    let mut response = Body::from_stream(results).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
+    Ok(response)
+}
+
+/// One line of the body, or why it cannot be read.
+struct Line {
+    number: u64,
+    content: Result<Bytes, Problem>,
+}
+
+/// Cuts a body into lines.
+struct Lines {
+    body: BodyDataStream,
+    buffer: BytesMut,
+    read_bytes: u64,
+    number: u64,
+    /// The rest of a line that is too long is skipped.
+    skipping: bool,
+    ended: bool,
+}
+
+fn chunks(body: Body) -> impl Stream<Item = Vec<Line>> + Send {
+    let lines = Lines {
+        body: body.into_data_stream(),
+        buffer: BytesMut::new(),
+        read_bytes: 0,
+        number: 0,
+        skipping: false,
+        ended: false,
+    };
+    stream::unfold(lines, |mut lines| async move {
+        let mut chunk = Vec::new();
+        let mut chunk_bytes = 0;
+        while chunk.len() < CHUNK_LINES_MAX && chunk_bytes < CHUNK_BYTES_MAX {
+            if let Some(line) = lines.cut() {
+                chunk_bytes += line.content.as_ref().map_or(0, Bytes::len);
+                chunk.push(line);
+            } else if lines.ended {
+                break;
+            } else if let Some(problem) = lines.fill(chunk.is_empty()).await {
+                match problem {
+                    Some(problem) => chunk.push(Line { number: lines.number + 1, content: Err(problem) }),
+                    // Nothing more is here yet: what was read is not kept waiting for it.
+                    None => break,
+                }
+            }
+        }
+        (!chunk.is_empty()).then_some((chunk, lines))
+    })
+}
+
+impl Lines {
+    /// The next line that is whole; empty ones are passed over.
+    fn cut(&mut self) -> Option<Line> {
+        loop {
+            let end = self.buffer.iter().position(|it| *it == b'\n');
+            let line = match end {
+                Some(end) => self.buffer.split_to(end + 1).freeze().slice(..end),
+                None if self.ended && !self.buffer.is_empty() => self.buffer.split().freeze(),
+                None if self.buffer.len() > LINE_BYTES_MAX => {
+                    self.buffer.clear();
+                    let first = !self.skipping;
+                    self.skipping = true;
+                    if first {
+                        return Some(Line { number: self.number + 1, content: Err(line_too_long()) });
+                    }
+                    return None;
+                }
+                None => return None,
+            };
+            self.number += 1;
+            if std::mem::take(&mut self.skipping) || line.trim_ascii().is_empty() {
+                continue;
+            }
+            let content = if line.len() > LINE_BYTES_MAX { Err(line_too_long()) } else { Ok(line) };
+            return Some(Line { number: self.number, content });
+        }
+    }
+
+    /// Reads on. `None`: there is more now. `Some(None)`: not at this moment (only when not `patient`).
+    /// `Some(Some(_))`: the body cannot be read any further.
+    async fn fill(&mut self, patient: bool) -> Option<Option<Problem>> {
+        let next = if patient {
+            match tokio::time::timeout(SILENCE_MAX, self.body.next()).await {
+                Ok(next) => next,
+                Err(_) => return self.end(Problem::new(Code::BodyIncomplete, "nothing came for 60 s")),
+            }
+        } else {
+            match futures::FutureExt::now_or_never(self.body.next()) {
+                Some(next) => next,
+                None => return Some(None),
+            }
+        };
+        match next {
+            Some(Ok(bytes)) => {
+                self.read_bytes += bytes.len() as u64;
+                if self.read_bytes > BULK_BYTES_MAX {
+                    return self.end(too_large(BULK_BYTES_MAX));
+                }
+                self.buffer.extend_from_slice(&bytes);
+                None
+            }
+            Some(Err(error)) => self.end(Problem::new(Code::BodyIncomplete, error.to_string())),
+            None => {
+                self.ended = true;
+                None
+            }
+        }
+    }
+
+    fn end(&mut self, problem: Problem) -> Option<Option<Problem>> {
+        self.ended = true;
+        self.buffer.clear();
+        Some(Some(problem))
+    }
+}
+
+fn line_too_long() -> Problem {
+    Problem::new(Code::BodyTooLarge, format!("the limit of a line is {LINE_BYTES_MAX} bytes"))
+}
+
+/// What became of a line.
+enum Fate {
+    Accepted(Text),
+    Refused(Problem),
+    /// Judged, not appended yet.
+    Open(Placement, Claim),
+}
+
+#[derive(Serialize)]
+struct ResultLine<'a> {
+    line: u64,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a Problem>,
+}
+
+/// Judges and appends one chunk; a bad line never harms the others.
+async fn take(ingest: &Arc<Ingest>, tenant: &Text, trace: &Trace, chunk: Vec<Line>) -> Bytes {
+    let now_ms = ingest.clock.now_ms();
+    let mut fates: Vec<(u64, Fate)> = Vec::with_capacity(chunk.len());
+    for line in chunk {
+        let fate = match line.content.and_then(|it| first_judgement(ingest, tenant, trace, &it, now_ms)) {
+            Ok(fate) => fate,
+            Err(problem) => Fate::Refused(problem),
+        };
+        fates.push((line.number, fate));
+    }
+    if let Err(problem) = second_judgement(ingest, &mut fates).await {
+        refuse_open(&mut fates, &problem);
+    }
+    append(ingest, &mut fates).await;
+    let mut out = Vec::with_capacity(fates.len() * 80);
+    for (line, fate) in &fates {
+        let result = match fate {
+            Fate::Accepted(id) => ResultLine { line: *line, status: 202, id: Some(id), problem: None },
+            Fate::Refused(problem) => {
+                ResultLine { line: *line, status: problem.code.status().as_u16(), id: None, problem: Some(problem) }
+            }
+            Fate::Open(..) => continue,
+        };
+        if serde_json::to_writer(&mut out, &result).is_ok() {
+            out.push(b'\n');
+        }
+    }
+    out.into()
+}
+
+/// By the line itself and by what is in flight.
+fn first_judgement(
+    ingest: &Ingest,
+    tenant: &Text,
+    trace: &Trace,
+    line: &[u8],
+    now_ms: i64,
+) -> Result<Fate, Problem> {
+    let parsed = input::parse_bulk_line(line, now_ms)?;
+    let key = parsed.key.clone();
+    let placement = Placement::new(ingest, tenant, &key, parsed, trace, now_ms)?;
+    match ingest.claim(tenant, &placement.order_id, &placement.fingerprint) {
+        Judged::Open(claim) => Ok(Fate::Open(placement, claim)),
+        Judged::Durable => Ok(Fate::Accepted(placement.order_id)),
+        Judged::Conflict => Err(conflict()),
+    }
+}
+
+/// By the rows, read at once.
+async fn second_judgement(ingest: &Ingest, fates: &mut [(u64, Fate)]) -> Result<(), Problem> {
+    let keys: Vec<RowKey> = fates
+        .iter()
+        .filter_map(|(_, fate)| match fate {
+            Fate::Open(placement, _) => Some(RowKey::new(Table::Order, placement.key.clone())),
+            Fate::Accepted(_) | Fate::Refused(_) => None,
+        })
+        .collect();
+    let mut rows = ingest.state.get_many(&keys).await?.into_iter();
+    for (_, fate) in fates.iter_mut() {
+        let Fate::Open(placement, _) = fate else { continue };
+        if let Some(bytes) = rows.next().flatten() {
+            let row: OrderState = codec::decode(&bytes)?;
+            *fate = if row.fingerprint == placement.fingerprint {
+                Fate::Accepted(placement.order_id.clone())
+            } else {
+                Fate::Refused(conflict())
+            };
+        }
+    }
+    Ok(())
+}
+
+async fn append(ingest: &Arc<Ingest>, fates: &mut [(u64, Fate)]) {
+    let mut appends = Vec::with_capacity(fates.len());
+    let mut open = Vec::with_capacity(fates.len());
+    for (index, (_, fate)) in fates.iter_mut().enumerate() {
+        let judged = std::mem::replace(fate, Fate::Accepted(Text::default()));
+        match judged {
+            Fate::Open(placement, claim) => {
+                open.push(index);
+                *fate = Fate::Accepted(placement.order_id);
+                appends.push(Append { claim: Some(claim), record: placement.record });
+            }
+            other => *fate = other,
+        }
+    }
+    if appends.is_empty() {
+        return;
+    }
+    let written = match patiently(ingest, &appends).await {
+        Ok(()) => ingest.append(appends).await.map(|_| ()),
+        Err(problem) => Err(problem),
+    };
+    if let Err(problem) = written {
+        for index in open {
+            fates[index].1 = Fate::Refused(problem.clone());
+        }
+    }
+}
+
+/// Waits until the tasks behind the chunk's partitions can take more.
+async fn patiently(ingest: &Ingest, appends: &[Append]) -> Result<(), Problem> {
+    let mut places: Vec<TopicPartition> = appends.iter().map(|it| it.record.to).collect();
+    places.sort_unstable();
+    places.dedup();
+    let check = || places.iter().try_for_each(|it| ingest.check_intake(*it));
+    let deadline = crate::clock::now() + PATIENCE;
+    loop {
+        match check() {
+            Ok(()) => return Ok(()),
+            Err(problem) if crate::clock::now() >= deadline => return Err(problem),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+fn refuse_open(fates: &mut [(u64, Fate)], problem: &Problem) {
+    for (_, fate) in fates.iter_mut() {
+        if matches!(fate, Fate::Open(..)) {
+            *fate = Fate::Refused(problem.clone());
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `/v1/returns`: a return or credit that names no order.
+
+use super::actions::ReturnLineInput;
+use super::{is_id, view};
+use crate::Ingest;
+use crate::auth::Caller;
+use crate::body;
+use crate::commands::MISS_WAIT;
+use crate::idempotency::{fingerprint, key_of, wait_of};
+use crate::moment::from_rfc3339;
+use crate::observe::Trace;
+use crate::params::{Params, Segments};
+use crate::problem::{FieldError, Problem};
+use crate::shape::{self, CUSTOMER, Field, Kind, METADATA, QUANTITY, SKU, needed, optional};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, Uri};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tillstream_schemas::order_command::{IssueCredit, OrderCommand, OrderCommandPayload, ReturnLine};
+use tillstream_schemas::order_state::OrderState;
+use tillstream_schemas::{Text, TextMap, Topic, codec};
+use tillstream_stage::Table;
+use tillstream_stage::ids::{self, client_id};
+use tillstream_stage::money::AMOUNT_MINOR_MAX;
+
+const ROUTE: &str = "POST /v1/returns";
+
+const LINE: Kind = Kind::Object(&[
+    needed("sku", SKU),
+    needed("quantity", QUANTITY),
+    needed("amount", Kind::Amount { min: 0 }),
+    optional("restock", Kind::Flag),
+]);
+const CREDIT: &[Field] = &[
+    optional("customer", CUSTOMER),
+    needed("currency", Kind::Currency),
+    optional("country", Kind::Country),
+    needed("lines", Kind::List { of: &LINE, min: 1, max: 1_000 }),
+    optional("returned_at", Kind::Time),
+    optional("reason", Kind::Text { min: 1, max: 500 }),
+    optional("metadata", METADATA),
+];
+
+#[derive(Deserialize)]
+struct CreditInput {
+    customer: Option<Text>,
+    currency: Text,
+    country: Option<Text>,
+    lines: Vec<ReturnLineInput>,
+    returned_at: Option<Text>,
+    reason: Option<Text>,
+    metadata: Option<TextMap>,
+}
+
+/// Issues a credit.
+pub(crate) async fn issue(
+    State(ingest): State<Arc<Ingest>>,
+    caller: Caller,
+    trace: Trace,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let idempotency_key = key_of(&headers)?;
+    let bytes = body::json(&headers, body).await?;
+    let input: CreditInput = shape::read(&bytes, CREDIT)?;
+    let sum: i128 = input.lines.iter().filter_map(|it| it.amount).map(i128::from).sum();
+    if sum > i128::from(AMOUNT_MINOR_MAX) {
+        let fix = format!("the amounts together may come to {AMOUNT_MINOR_MAX} minor units");
+        return Err(Problem::invalid_fields(vec![FieldError::new("lines", format!("come to {sum} minor units"), fix)]));
+    }
+    let now_ms = ingest.clock.now_ms();
+    let given = input.returned_at.and_then(|it| from_rfc3339(&it));
+    let id = client_id("crd_", &[&caller.tenant, ROUTE, idempotency_key]);
+    let mut command = OrderCommand {
+        id: id.clone(),
+        tenant: caller.tenant.clone(),
+        order_id: id.clone(),
+        accepted_at_ms: 0,
+        traceparent: None,
+        fingerprint: Text::default(),
+        payload: OrderCommandPayload::IssueCredit(IssueCredit {
+            customer: input.customer,
+            currency: input.currency,
+            country: input.country.unwrap_or_default(),
+            lines: input.lines.into_iter().map(ReturnLine::from).collect(),
+            returned_at_ms: given.unwrap_or_default(),
+            reason: input.reason,
+            metadata: input.metadata.unwrap_or_default(),
+        }),
+    };
+    let mut bytes = Vec::with_capacity(256);
+    let fingerprint = fingerprint(&command, &mut bytes)?;
+    if let OrderCommandPayload::IssueCredit(credit) = &mut command.payload {
+        credit.returned_at_ms = given.unwrap_or(now_ms);
+    }
+    command.accepted_at_ms = now_ms;
+    command.traceparent = Some(trace.0);
+    command.fingerprint = fingerprint.clone();
+    bytes.clear();
+    codec::encode_into(&command, &mut bytes)?;
+    let key = ids::key(&caller.tenant, &id);
+    let record = ingest.record(Topic::OrderCommands, &key, bytes);
+    let wait = wait_of(&headers);
+    let feed = wait.map(|_| ingest.order_events.subscribe(&key));
+    let judge = async || {
+        let row: Option<OrderState> = ingest.row(Table::Order, key.clone()).await?;
+        Ok(row.map(|it| it.fingerprint))
+    };
+    ingest.append_claimed(&caller.tenant, &id, &fingerprint, record, judge).await?;
+    let row = match (wait, feed) {
+        (Some(wait), Some(feed)) => ingest.await_order(&caller.tenant, &id, wait, Some(feed), |_| true).await?,
+        _ => None,
+    };
+    let body = match row.as_ref().and_then(|row| row.credit.as_ref().map(|credit| view::credit(row, credit))) {
+        Some(credit) => (StatusCode::OK, credit),
+        None => (StatusCode::ACCEPTED, accepted(&id)),
+    };
+    let mut response = (body.0, Json(body.1)).into_response();
+    super::place::locate(&mut response, &format!("/v1/returns/{id}"), wait);
+    Ok(response)
+}
+
+fn accepted(id: &str) -> Value {
+    json!({ "id": id, "status": "accepted", "links": { "self": format!("/v1/returns/{id}") } })
+}
+
+/// Reads a credit.
+pub(crate) async fn get(
+    State(ingest): State<Arc<Ingest>>,
+    caller: Caller,
+    Segments(id): Segments<String>,
+    uri: Uri,
+) -> Result<Json<Value>, Problem> {
+    Params::of(&uri, &[])?.finish()?;
+    if !is_id("crd_", &id) {
+        return Err(Problem::not_found("return", &id));
+    }
+    let row = match ingest.row::<OrderState>(Table::Order, ids::key(&caller.tenant, &id)).await? {
+        Some(row) => Some(row),
+        None => ingest.await_order(&caller.tenant, &id, MISS_WAIT, None, |_| true).await?,
+    };
+    match row.as_ref().and_then(|row| row.credit.as_ref().map(|credit| view::credit(row, credit))) {
+        Some(credit) => Ok(Json(credit)),
+        None if ingest.in_flight.is_durable(&caller.tenant, &id) => Ok(Json(accepted(&id))),
+        None => Err(Problem::not_found("return", &id)),
+    }
+}

@@ -1,0 +1,141 @@
+//! `POST /v1/orders`.
+
+use super::input::{self, Parsed};
+use super::{is_settled, view};
+use crate::Ingest;
+use crate::auth::Caller;
+use crate::body;
+use crate::commands::Accepted;
+use crate::idempotency::{fingerprint, key_of, wait_of};
+use crate::observe::Trace;
+use crate::problem::Problem;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tillstream_log::NewRecord;
+use tillstream_schemas::codec::{self, CodecError};
+use tillstream_schemas::order_command::{OrderCommand, OrderCommandPayload};
+use tillstream_schemas::order_state::OrderState;
+use tillstream_schemas::{Text, Topic};
+use tillstream_stage::ids::{self, client_id};
+use tillstream_stage::{Key, Table};
+
+/// The route in the hash of an order's id; a bulk line with the same key is the same order.
+const ROUTE: &str = "POST /v1/orders";
+
+/// An order that is ready to be judged and appended.
+pub(super) struct Placement {
+    pub order_id: Text,
+    pub key: Key,
+    pub fingerprint: Text,
+    pub record: NewRecord,
+}
+
+impl Placement {
+    /// Makes the command of an order.
+    ///
+    /// # Errors
+    /// The codec's.
+    pub(super) fn new(
+        ingest: &Ingest,
+        tenant: &Text,
+        idempotency_key: &str,
+        parsed: Parsed,
+        trace: &Trace,
+        now_ms: i64,
+    ) -> Result<Self, CodecError> {
+        let order_id = client_id("ord_", &[tenant, ROUTE, idempotency_key]);
+        let Parsed { mut order, placed_at_given, .. } = parsed;
+        let placed_at_ms = order.placed_at_ms;
+        if !placed_at_given {
+            // A repeat of the call is the same body, though its default time is another.
+            order.placed_at_ms = 0;
+        }
+        let mut command = OrderCommand {
+            id: order_id.clone(),
+            tenant: tenant.clone(),
+            order_id: order_id.clone(),
+            accepted_at_ms: 0,
+            traceparent: None,
+            fingerprint: Text::default(),
+            payload: OrderCommandPayload::PlaceOrder(Box::new(order)),
+        };
+        let mut bytes = Vec::with_capacity(512);
+        let fingerprint = fingerprint(&command, &mut bytes)?;
+        if let OrderCommandPayload::PlaceOrder(order) = &mut command.payload {
+            order.placed_at_ms = placed_at_ms;
+        }
+        command.accepted_at_ms = now_ms;
+        command.traceparent = Some(trace.0.clone());
+        command.fingerprint = fingerprint.clone();
+        bytes.clear();
+        codec::encode_into(&command, &mut bytes)?;
+        let key = ids::key(tenant, &order_id);
+        let record = ingest.record(Topic::OrderCommands, &key, bytes);
+        Ok(Self { order_id, key, fingerprint, record })
+    }
+}
+
+/// Places one order.
+pub(crate) async fn place(
+    State(ingest): State<Arc<Ingest>>,
+    caller: Caller,
+    trace: Trace,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let idempotency_key = key_of(&headers)?;
+    let bytes = body::json(&headers, body).await?;
+    let now_ms = ingest.clock.now_ms();
+    let parsed = input::parse(&bytes, now_ms)?;
+    let placement = Placement::new(&ingest, &caller.tenant, idempotency_key, parsed, &trace, now_ms)?;
+    let Placement { order_id, key, fingerprint, record } = placement;
+    let wait = wait_of(&headers);
+    // Before the command is written: else the answer could come before anybody listens.
+    let feed = wait.map(|_| ingest.order_events.subscribe(&key));
+
+    let mut known: Option<OrderState> = None;
+    let judge = async || {
+        known = ingest.row(Table::Order, key).await?;
+        Ok(known.as_ref().map(|it| it.fingerprint.clone()))
+    };
+    let accepted = ingest.append_claimed(&caller.tenant, &order_id, &fingerprint, record, judge).await?;
+    if let (Some(wait), Some(feed)) = (wait, feed) {
+        known = ingest.await_order(&caller.tenant, &order_id, wait, Some(feed), is_settled).await?;
+    } else if matches!(accepted, Accepted::Before) && known.is_none() {
+        known = ingest.row(Table::Order, ids::key(&caller.tenant, &order_id)).await?;
+    }
+    Ok(answer(&order_id, known.as_ref(), wait))
+}
+
+fn answer(order_id: &str, row: Option<&OrderState>, wait: Option<Duration>) -> Response {
+    let settled = wait.is_some() && row.is_some_and(is_settled);
+    let body: Value = match row {
+        Some(row) if settled => view::order(row),
+        Some(row) => json!({
+            "id": order_id, "status": row.view.status, "stage": row.view.stage, "links": view::links(order_id),
+        }),
+        None => json!({ "id": order_id, "status": "pending", "links": view::links(order_id) }),
+    };
+    let status = if settled { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = (status, Json(body)).into_response();
+    locate(&mut response, &format!("/v1/orders/{order_id}"), wait);
+    response
+}
+
+/// Says where the resource is, and that `Prefer: wait` was heard.
+pub(super) fn locate(response: &mut Response, path: &str, wait: Option<Duration>) {
+    if let Ok(path) = HeaderValue::from_str(path) {
+        response.headers_mut().insert(header::LOCATION, path);
+    }
+    if let Some(wait) = wait
+        && let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs()))
+    {
+        response.headers_mut().insert(HeaderName::from_static("preference-applied"), applied);
+    }
+}

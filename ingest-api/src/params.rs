@@ -1,0 +1,131 @@
+//! Query parameters and path segments, with errors that name the parameter and the fix.
+
+use crate::moment;
+use crate::problem::{FieldError, Problem};
+use crate::shape::quoted;
+use axum::extract::{FromRequestParts, Path, Query};
+use http::Uri;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+
+/// The parameters of one call. Getters note errors; `finish` reports all of them.
+pub(crate) struct Params {
+    pairs: Vec<(String, String)>,
+    errors: Vec<FieldError>,
+}
+
+impl Params {
+    /// Reads the query of a URI; names other than `known`, and a name given twice, are errors.
+    pub(crate) fn of(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|_| Problem::parameter("(query)", "cannot be read", "send name=value&…, percent-encoded UTF-8"))?;
+        let mut errors = Vec::new();
+        for (index, (name, _)) in pairs.iter().enumerate().take(50) {
+            if !known.contains(&name.as_str()) {
+                let fix = if known.is_empty() {
+                    "leave it out".to_owned()
+                } else {
+                    format!("leave it out, or send one of: {}", known.join(", "))
+                };
+                errors.push(FieldError::new(quoted(name), "is not a known parameter", fix));
+            } else if pairs[..index].iter().any(|(it, _)| it == name) {
+                errors.push(FieldError::new(name, "is given twice", "send it once"));
+            }
+        }
+        Ok(Self { pairs, errors })
+    }
+
+    fn refuse(&mut self, name: &str, message: impl Into<String>, fix: impl Into<String>) {
+        self.errors.push(FieldError::new(name, message, fix));
+    }
+
+    /// The text of a parameter; absent or empty: `None`.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.pairs.iter().find(|(it, value)| it == name && !value.is_empty()).map(|(_, value)| value.clone())
+    }
+
+    /// A whole number in a range.
+    pub(crate) fn number(&mut self, name: &str, min: u64, max: u64) -> Option<u64> {
+        let text = self.text(name)?;
+        let number = text.parse().ok().filter(|it| (min..=max).contains(it));
+        if number.is_none() {
+            self.refuse(name, format!("{} cannot be taken", quoted(&text)), format!("send a whole number from {min} to {max}"));
+        }
+        number
+    }
+
+    /// How many rows a page has.
+    pub(crate) fn limit(&mut self, default: usize, max: usize) -> usize {
+        let number = self.number("limit", 1, max as u64);
+        number.and_then(|it| usize::try_from(it).ok()).unwrap_or(default)
+    }
+
+    /// A time or a date.
+    pub(crate) fn time(&mut self, name: &str) -> Option<i64> {
+        let text = self.text(name)?;
+        let time = moment::from_date_or_time(&text);
+        if time.is_none() {
+            self.refuse(
+                name,
+                format!("{} is not a time", quoted(&text)),
+                "send RFC 3339 (a + as %2B), such as 2010-12-01T08:26:00Z, or a date",
+            );
+        }
+        time
+    }
+
+    /// One of several words.
+    pub(crate) fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(name)?;
+        let found = choices.iter().find(|(word, _)| *word == text).map(|(_, it)| *it);
+        if found.is_none() {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            self.refuse(name, format!("{} is not one of the choices", quoted(&text)), format!("send one of: {}", words.join(", ")));
+        }
+        found
+    }
+
+    /// Reports what was noted.
+    pub(crate) fn finish(self) -> Result<(), Problem> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::parameters(self.errors)) }
+    }
+}
+
+/// Path segments, with a problem instead of plain text when they cannot be read.
+pub(crate) struct Segments<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(Path(it)) => Ok(Self(it)),
+            Err(error) => Err(Problem::parameter("(path)", error.body_text(), "percent-encode UTF-8 in path segments")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bad_parameter_is_named() {
+        let uri: Uri = "/x?limit=-1&from=soon&by=week&limit=3&what=1".parse().unwrap();
+        let mut params = Params::of(&uri, &["limit", "from", "by"]).unwrap();
+        assert_eq!(params.limit(20, 100), 20);
+        assert_eq!(params.time("from"), None);
+        assert_eq!(params.choice("by", &[("day", 1)]), None);
+        let problem = params.finish().unwrap_err();
+        let fields: Vec<&str> = problem.errors.iter().map(|it| it.field.as_str()).collect();
+        assert_eq!(fields, ["limit", "\"what\"", "limit", "from", "by"]);
+    }
+
+    #[test]
+    fn what_is_absent_has_its_default() {
+        let mut params = Params::of(&"/x?status=".parse().unwrap(), &["status", "limit"]).unwrap();
+        assert_eq!(params.text("status"), None);
+        assert_eq!(params.limit(20, 100), 20);
+        assert!(params.finish().is_ok());
+    }
+}

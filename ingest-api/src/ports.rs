@@ -1,0 +1,65 @@
+//! What this crate needs of the processors in the same process, as small traits: the binary plugs them together.
+
+use futures::future::BoxFuture;
+use std::sync::Arc;
+use thiserror::Error;
+use tillstream_schemas::order_event::OrderEvent;
+use tillstream_state::TaskId;
+
+/// A live feed of one order's events.
+pub trait OrderEvents: Send {
+    /// The next event; `None` when the feed has ended (or fell behind): read the row instead.
+    fn next(&mut self) -> BoxFuture<'_, Option<Arc<OrderEvent>>>;
+}
+
+/// Where live events of orders come from.
+pub trait OrderEventsHub: Send + Sync {
+    /// From this call on, every event of that key (`tenant/order_id`) reaches the feed.
+    fn subscribe(&self, key: &str) -> Box<dyn OrderEvents>;
+}
+
+/// The catalog as pricing sees it.
+pub trait ProductsInForce: Send + Sync {
+    /// Resolves once pricing uses this version (or a later one) of the product.
+    fn wait_version<'a>(&'a self, tenant: &'a str, sku: &'a str, version: i64) -> BoxFuture<'a, ()>;
+}
+
+/// How far the tasks of this process are.
+pub trait Progress: Send + Sync {
+    /// Whether the task has committed all its input before `end`, so that the rows it made can be read.
+    fn has_committed(&self, task: TaskId, end: u64) -> bool;
+
+    /// Resolves once [`Progress::has_committed`] holds.
+    fn wait_committed(&self, task: TaskId, end: u64) -> BoxFuture<'_, ()>;
+
+    /// Why tasks do not run, if they do not: a sentence per reason.
+    fn trouble(&self) -> Vec<String>;
+
+    /// Writes gauges that are only worked out when somebody looks; called before every scrape.
+    fn export(&self) {}
+}
+
+/// Why the sandbox provider did not do it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum SandboxError {
+    /// The tenant has no such payment.
+    #[error("the sandbox has no such payment")]
+    NoSuchPayment,
+    /// The payment does not wait for the customer.
+    #[error("the payment does not wait for the customer: {0}")]
+    NotWaiting(String),
+    /// The result could not be written.
+    #[error(transparent)]
+    Log(#[from] tillstream_log::LogError),
+}
+
+/// The sandbox provider's back door.
+pub trait SandboxControl: Send + Sync {
+    /// Completes (or fails) a payment that asked for action; durable once it returns.
+    fn authenticate<'a>(
+        &'a self,
+        tenant: &'a str,
+        payment_id: &'a str,
+        succeed: bool,
+    ) -> BoxFuture<'a, Result<(), SandboxError>>;
+}

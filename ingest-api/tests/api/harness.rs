@@ -1,0 +1,261 @@
+//! The router over a store in memory, with fakes for what runs beside it.
+
+use crate::store::MemoryStore;
+use axum::Router;
+use axum::body::Body;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+use tillstream_ingest_api::clock::Clock;
+use tillstream_ingest_api::ports::{
+    OrderEvents, OrderEventsHub, ProductsInForce, Progress, SandboxControl, SandboxError,
+};
+use tillstream_ingest_api::{ApiKeys, Ingest, Parts, router};
+use tillstream_schemas::order_event::OrderEvent;
+use tillstream_schemas::order_state::{OrderState, OrderStatus, OrderView, PricedOrder};
+use tillstream_stage::time::descending;
+use tillstream_stage::{Table, ids};
+use tillstream_state::TaskId;
+use tokio::sync::mpsc;
+use tower::ServiceExt;
+
+pub const NOW_MS: i64 = 1_700_000_000_000;
+
+type Subscribers = Vec<(String, mpsc::UnboundedSender<Arc<OrderEvent>>)>;
+
+#[derive(Default)]
+pub struct Hub {
+    subscribers: Mutex<Subscribers>,
+}
+
+struct Feed(mpsc::UnboundedReceiver<Arc<OrderEvent>>);
+
+impl OrderEvents for Feed {
+    fn next(&mut self) -> BoxFuture<'_, Option<Arc<OrderEvent>>> {
+        Box::pin(self.0.recv())
+    }
+}
+
+impl OrderEventsHub for Hub {
+    fn subscribe(&self, key: &str) -> Box<dyn OrderEvents> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.subscribers.lock().push((key.to_owned(), sender));
+        Box::new(Feed(receiver))
+    }
+}
+
+impl Hub {
+    pub fn publish(&self, event: OrderEvent) {
+        let key = format!("{}/{}", event.tenant, event.order_id);
+        let event = Arc::new(event);
+        for (_, sender) in self.subscribers.lock().iter().filter(|(it, _)| *it == key) {
+            let _ = sender.send(event.clone());
+        }
+    }
+}
+
+/// Tasks that have read everything, or nothing.
+#[derive(Default)]
+pub struct Tasks {
+    pub stalled: AtomicBool,
+}
+
+impl Progress for Tasks {
+    fn has_committed(&self, _task: TaskId, end: u64) -> bool {
+        end == 0 || !self.stalled.load(Ordering::SeqCst)
+    }
+
+    fn wait_committed(&self, task: TaskId, end: u64) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            while !self.has_committed(task, end) {
+                tokio::task::yield_now().await;
+            }
+        })
+    }
+
+    fn trouble(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+struct InForceAtOnce;
+
+impl ProductsInForce for InForceAtOnce {
+    fn wait_version<'a>(&'a self, _tenant: &'a str, _sku: &'a str, _version: i64) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// A sandbox that knows one payment of the tenant `demo`.
+struct Sandbox;
+
+impl SandboxControl for Sandbox {
+    fn authenticate<'a>(
+        &'a self,
+        tenant: &'a str,
+        payment_id: &'a str,
+        succeed: bool,
+    ) -> BoxFuture<'a, Result<(), SandboxError>> {
+        Box::pin(async move {
+            match (tenant, payment_id, succeed) {
+                ("demo", "pay_waits", _) => Ok(()),
+                ("demo", "pay_done", _) => Err(SandboxError::NotWaiting("it is captured".into())),
+                _ => Err(SandboxError::NoSuchPayment),
+            }
+        })
+    }
+}
+
+pub struct TestClock(AtomicI64);
+
+impl TestClock {
+    pub fn advance(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    pub fn lines(&self) -> Vec<Value> {
+        self.text.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |it| it.to_str().unwrap())
+    }
+
+    /// Status and stable code of a problem.
+    pub fn problem(&self) -> (u16, String) {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        let json = self.json();
+        assert_eq!(json["status"], self.status.as_u16());
+        (self.status.as_u16(), json["code"].as_str().unwrap().to_owned())
+    }
+}
+
+#[derive(Clone)]
+pub struct Api {
+    pub store: Arc<MemoryStore>,
+    pub hub: Arc<Hub>,
+    pub tasks: Arc<Tasks>,
+    pub clock: Arc<TestClock>,
+    router: Router,
+    key: String,
+}
+
+impl Api {
+    pub async fn start() -> Self {
+        Self::over(Arc::default(), Arc::default()).await
+    }
+
+    /// A process that starts on a store that may have been used before.
+    pub async fn over(store: Arc<MemoryStore>, tasks: Arc<Tasks>) -> Self {
+        let clock = Arc::new(TestClock(AtomicI64::new(NOW_MS)));
+        let hub = Arc::new(Hub::default());
+        let keys = ApiKeys::load(store.clone(), clock.clone()).await.unwrap();
+        keys.ensure("demo", "tests", "till_demo").await.unwrap();
+        keys.ensure("other", "tests", "till_other").await.unwrap();
+        let parts = Parts {
+            log: store.clone(),
+            state: store.clone(),
+            keys,
+            health: store.clone(),
+            order_events: hub.clone(),
+            products: Arc::new(InForceAtOnce),
+            progress: tasks.clone(),
+            sandbox: Some(Arc::new(Sandbox)),
+            registry: prometheus::Registry::new(),
+            clock: clock.clone(),
+            order_lag_records_max: 40,
+        };
+        let ingest = Arc::new(Ingest::new(parts).unwrap());
+        Self { store, hub, tasks, clock, router: router(ingest), key: "till_demo".into() }
+    }
+
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: key.into(), ..self.clone() }
+    }
+
+    pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if !self.key.is_empty() {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.key));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, &[], Body::empty()).await
+    }
+
+    pub async fn post(&self, path: &str, key: &str, body: &Value) -> Answer {
+        let headers = [("idempotency-key", key), ("content-type", "application/json")];
+        self.call(Method::POST, path, &headers, body.to_string()).await
+    }
+
+    /// Writes an order's row as the order task would.
+    pub fn commit_order(&self, id: &str, status: OrderStatus, change: impl FnOnce(&mut OrderState)) {
+        let command = self.store.order_commands().into_iter().find(|it| it.order_id == id);
+        let mut row = OrderState {
+            tenant: "demo".into(),
+            order_id: id.into(),
+            accepted_at_ms: command.as_ref().map_or(NOW_MS, |it| it.accepted_at_ms),
+            fingerprint: command.map(|it| it.fingerprint).unwrap_or_default(),
+            order: Some(PricedOrder { currency: "GBP".into(), ..PricedOrder::default() }),
+            view: OrderView { status, version: 1, stage: "done".into(), ..OrderView::default() },
+            ..OrderState::default()
+        };
+        change(&mut row);
+        self.store.put(Table::Order, &ids::key(&row.tenant, id), &row);
+        let index = format!("{}/{}/{id}", row.tenant, descending(row.accepted_at_ms));
+        self.store.put_empty(Table::OrderIndex, &index);
+    }
+}
+
+/// Waits until something holds; fails after 10 s.
+pub async fn eventually<T>(mut probe: impl FnMut() -> Option<T>) -> T {
+    let waiting = async {
+        loop {
+            if let Some(it) = probe() {
+                return it;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it never came")
+}
+
+pub fn order() -> Value {
+    serde_json::json!({
+        "customer": "c-1", "currency": "GBP", "country": "GB",
+        "lines": [{"sku": "85123A", "quantity": 6, "unit_price": 255}],
+        "payment": {"method": "pm_card_visa"}
+    })
+}

@@ -1,0 +1,11 @@
+//! The API, call by call, without a pipeline behind it: rows are written as the tasks would write them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod analytics;
+mod bulk;
+mod catalog;
+mod harness;
+mod hostile;
+mod operations;
+mod orders;
+mod store;

@@ -1,0 +1,159 @@
+//! `tillstream-bench`: the benchmarks, one subcommand each. Prints text for people and one JSON line.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use tillstream_loadtest::BenchError;
+use tillstream_loadtest::drain::{self, DrainSettings};
+use tillstream_loadtest::generator::SKUS;
+use tillstream_loadtest::latency::{self, LatencySettings};
+use tillstream_loadtest::load::{self, LoadSettings};
+use tillstream_loadtest::report::progress;
+
+/// As the server's, so that the drain measures what the server does.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[derive(Debug, Parser)]
+#[command(name = "tillstream-bench", version, about = "Benchmarks of tillstream")]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Orders that stand in the log before the tasks start, through the whole chain, in this process.
+    Drain(Drain),
+    /// Posts against a real server: single orders, then bulk bodies.
+    Http(Http),
+    /// Open loop: from sending to confirmed, at steady rates.
+    Latency(Latency),
+}
+
+#[derive(Debug, Args)]
+struct Drain {
+    /// Orders.
+    #[arg(long, default_value_t = 100_000)]
+    orders: u64,
+    /// SKUs of each of the 20 tenants.
+    #[arg(long, default_value_t = SKUS)]
+    skus: usize,
+    /// Seed of the workload.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Partitions per topic.
+    #[arg(long, default_value_t = 4)]
+    partitions: u32,
+    /// Threads that run tasks; 0: one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Records per batch, at most.
+    #[arg(long, default_value_t = 2_000)]
+    batch_records_max: usize,
+    /// Where the store is made; a fresh temporary directory by default.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Server {
+    /// The server's binary.
+    #[arg(long, default_value = "target/release/tillstream")]
+    bin: PathBuf,
+    /// Products in the catalog.
+    #[arg(long, default_value_t = 1_000)]
+    skus: usize,
+    /// Seed of the workload.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// One more option of `serve`; may be repeated.
+    #[arg(long = "serve", value_name = "OPTION", allow_hyphen_values = true)]
+    serve: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Http {
+    #[command(flatten)]
+    server: Server,
+    /// Connections that post single orders.
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Connections that post in bulk.
+    #[arg(long, default_value_t = 2)]
+    bulk_connections: usize,
+    /// How long single orders are posted, seconds.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Orders posted in bulk.
+    #[arg(long, default_value_t = 100_000)]
+    bulk_orders: u64,
+}
+
+#[derive(Debug, Args)]
+struct Latency {
+    #[command(flatten)]
+    server: Server,
+    /// Orders per second; one run each.
+    #[arg(long, value_delimiter = ',', default_values_t = [500, 2_000])]
+    rates: Vec<u32>,
+    /// How long each rate is measured, seconds.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Sent before at the same rate and not counted, seconds.
+    #[arg(long, default_value_t = 5)]
+    warmup: u64,
+}
+
+async fn over_http(bench: Bench) -> Result<(), BenchError> {
+    match bench {
+        Bench::Http(Http { server, connections, bulk_connections, seconds, bulk_orders }) => {
+            load::run(LoadSettings {
+                bin: server.bin,
+                serve: server.serve,
+                connections,
+                bulk_connections,
+                length: Duration::from_secs(seconds),
+                bulk_orders,
+                skus: server.skus,
+                seed: server.seed,
+            })
+            .await
+        }
+        Bench::Latency(Latency { server, rates, seconds, warmup }) => {
+            latency::run(LatencySettings {
+                bin: server.bin,
+                serve: server.serve,
+                rates,
+                length: Duration::from_secs(seconds),
+                warmup: Duration::from_secs(warmup),
+                skus: server.skus,
+                seed: server.seed,
+            })
+            .await
+        }
+        Bench::Drain(Drain { orders, skus, seed, partitions, batch_records_max, dir, .. }) => {
+            drain::run(DrainSettings { orders, skus, seed, partitions, batch_records_max, dir }).await
+        }
+    }
+}
+
+fn run(bench: Bench) -> Result<(), BenchError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Bench::Drain(Drain { threads: threads @ 1.., .. }) = &bench {
+        builder.worker_threads(*threads);
+    }
+    let runtime = builder.enable_all().thread_name("task").build().map_err(BenchError::io("threads"))?;
+    runtime.block_on(over_http(bench))
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().bench) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress(&format!("tillstream-bench: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

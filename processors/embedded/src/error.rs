@@ -1,0 +1,86 @@
+//! Why a store cannot be opened.
+
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why a store cannot be opened.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Files of the data dir cannot be read or written.
+    #[error("TS0310: {doing} {path}: {error}", path = path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The data dir was written by another version.
+    #[error(
+        "TS0311: {path} has format {found}, this version of tillstream reads format {expected}: \
+         run the version that wrote it, or give another data dir",
+        path = data_dir.display()
+    )]
+    Version {
+        /// The data dir.
+        data_dir: PathBuf,
+        /// The format that it says.
+        found: String,
+        /// The format that this version reads.
+        expected: u32,
+    },
+    /// The number of partitions cannot change.
+    #[error(
+        "TS0312: {path} was made with {found} partitions, not {asked}: start with {found}, \
+         or give another data dir",
+        path = data_dir.display()
+    )]
+    Partitions {
+        /// The data dir.
+        data_dir: PathBuf,
+        /// What it was made with.
+        found: u32,
+        /// What was asked for.
+        asked: u32,
+    },
+    /// Another process has the data dir open.
+    #[error(
+        "TS0313: {path} is in use by {owner}: stop it first, or give another data dir",
+        path = data_dir.display()
+    )]
+    InUse {
+        /// The data dir.
+        data_dir: PathBuf,
+        /// `process 123`, or `another process`.
+        owner: String,
+    },
+    /// The data dir has a database, but the file that says what it is is missing or cannot be understood.
+    #[error(
+        "TS0314: {path} is not a data dir of tillstream: {detail}; restore it from a backup, or give another data dir",
+        path = data_dir.display()
+    )]
+    NotAStore {
+        /// The data dir.
+        data_dir: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The database inside cannot be opened or read.
+    #[error("TS0315: the database in {path} cannot be opened: {detail}; restore it from a backup", path = data_dir.display())]
+    Database {
+        /// The data dir.
+        data_dir: PathBuf,
+        /// What the database says.
+        detail: String,
+    },
+    /// A setting that makes no sense.
+    #[error("TS0316: {0}")]
+    Settings(String),
+}
+
+impl StoreError {
+    pub(crate) fn database(data_dir: &std::path::Path, error: impl std::fmt::Display) -> Self {
+        Self::Database { data_dir: data_dir.to_owned(), detail: error.to_string() }
+    }
+}

@@ -1,0 +1,129 @@
+//! Rows as the open batch has left them, over the cache and the store.
+
+use crate::dead_letter::Failure;
+use crate::generations::Generations;
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+use tillstream_stage::RowKey;
+use tillstream_stage::task::{Rows, Task, TaskError};
+
+/// Decoded rows of committed state; `None`: known to be absent. A task is the only writer of its rows, so
+/// what it committed last is what there is.
+pub(crate) type RowCache<R> = Generations<RowKey, Option<R>>;
+
+/// A decoded row takes about this many times its encoded bytes, and this many bytes besides.
+const DECODED_FACTOR: usize = 3;
+const ENTRY_BYTES: usize = 128;
+
+/// The approximate bytes a decoded row takes in memory.
+fn weight(key: &RowKey, encoded_bytes: usize) -> usize {
+    encoded_bytes * DECODED_FACTOR + key.key.len() + ENTRY_BYTES
+}
+
+#[derive(Debug)]
+struct Slot<R> {
+    row: Option<R>,
+    weight: usize,
+    touched: bool,
+    /// Whether an input asked for it: what is only ever written is not worth caching.
+    read: bool,
+}
+
+/// The batch's rows. Cached rows move in, and back after the commit; a dropped batch drops them too.
+#[derive(Debug)]
+pub(crate) struct Overlay<R> {
+    slots: FxHashMap<RowKey, Slot<R>>,
+    touched: Vec<RowKey>,
+    unreadable: FxHashMap<RowKey, Failure>,
+}
+
+impl<R> Overlay<R> {
+    /// No rows yet.
+    pub fn new() -> Self {
+        Self { slots: FxHashMap::default(), touched: Vec::new(), unreadable: FxHashMap::default() }
+    }
+
+    /// Makes the row available from the cache; `false`: it must be loaded (and is noted as absent until then).
+    pub fn take_cached(&mut self, key: &RowKey, cache: &mut RowCache<R>) -> bool {
+        if self.slots.contains_key(key) {
+            return true;
+        }
+        let cached = cache.remove(key);
+        let found = cached.is_some();
+        let (row, weight) = cached.unwrap_or_else(|| (None, weight(key, 0)));
+        self.slots.insert(key.clone(), Slot { row, weight, touched: false, read: true });
+        found
+    }
+
+    /// A row came from the store.
+    pub fn loaded(&mut self, key: RowKey, row: R, encoded_bytes: usize) {
+        let weight = weight(&key, encoded_bytes);
+        self.slots.insert(key, Slot { row: Some(row), weight, touched: false, read: true });
+    }
+
+    /// A stored row cannot be decoded: every input that reads it fails.
+    pub fn unreadable(&mut self, key: RowKey, failure: Failure) {
+        self.unreadable.insert(key, failure);
+    }
+
+    /// Why one of these rows cannot be read.
+    pub fn first_unreadable(&self, keys: impl FnOnce() -> Vec<RowKey>) -> Option<&Failure> {
+        if self.unreadable.is_empty() {
+            return None;
+        }
+        keys().iter().find_map(|key| self.unreadable.get(key))
+    }
+
+    /// Takes over what a succeeded input changed; the vector is left empty.
+    pub fn merge(&mut self, changes: &mut Vec<(RowKey, Option<R>)>) {
+        for (key, row) in changes.drain(..) {
+            if let Some(slot) = self.slots.get_mut(&key) {
+                slot.row = row;
+                if !std::mem::replace(&mut slot.touched, true) {
+                    self.touched.push(key);
+                }
+            } else {
+                self.touched.push(key.clone());
+                let weight = weight(&key, 0);
+                self.slots.insert(key, Slot { row, weight, touched: true, read: false });
+            }
+        }
+    }
+
+    /// Encodes every touched row once, in the order of their first change.
+    pub fn encode<T: Task<Row = R>>(&mut self, task: &T) -> Result<Vec<(RowKey, Option<Bytes>)>, TaskError> {
+        let mut buffer = Vec::new();
+        let mut ends = Vec::with_capacity(self.touched.len());
+        for key in &self.touched {
+            let Some(slot) = self.slots.get_mut(key) else { continue };
+            let start = buffer.len();
+            let present = slot.row.is_some();
+            if let Some(row) = &slot.row {
+                task.encode_row(row, &mut buffer)?;
+            }
+            slot.weight = weight(key, buffer.len() - start);
+            ends.push((key.clone(), present.then_some(start..buffer.len())));
+        }
+        let buffer = Bytes::from(buffer);
+        Ok(ends.into_iter().map(|(key, range)| (key, range.map(|it| buffer.slice(it)))).collect())
+    }
+
+    /// The batch is committed: its rows are what the cache may answer from now on.
+    pub fn give_back(self, cache: &mut RowCache<R>) {
+        for (key, slot) in self.slots {
+            if slot.read && !self.unreadable.contains_key(&key) {
+                cache.insert(key, slot.row, slot.weight);
+            } else if slot.touched {
+                cache.remove(&key);
+            }
+        }
+    }
+}
+
+impl<R> Rows<R> for Overlay<R> {
+    fn get(&self, key: &RowKey) -> Option<&R> {
+        let slot = self.slots.get(key);
+        debug_assert!(slot.is_some(), "{key:?} is in no read set: its absence would be a guess");
+        slot.and_then(|it| it.row.as_ref())
+    }
+}

@@ -1,0 +1,138 @@
+//! Plugs the processors of this process into the HTTP door's ports.
+
+use futures::future::BoxFuture;
+use ports::SandboxError;
+use std::sync::{Arc, Mutex, PoisonError};
+use tillstream_effects::SandboxProvider;
+use tillstream_embedded::EmbeddedStore;
+use tillstream_ingest_api::ports;
+use tillstream_log::{Headers, Log, LogError, NewRecord, TopicPartition};
+use tillstream_runtime::{CatalogCache, Clock, Metrics, Progress, Subscription, Subscriptions};
+use tillstream_schemas::order_command::{OrderCommand, OrderCommandPayload};
+use tillstream_schemas::order_event::OrderEvent;
+use tillstream_schemas::{Text, Topic, codec};
+use tillstream_stage::ids;
+use tillstream_stage::partition::partition_of;
+use tillstream_state::TaskId;
+
+/// Live events of orders.
+pub struct EventsHub(pub Arc<Subscriptions>);
+
+struct Feed(Option<Subscription>);
+
+impl ports::OrderEvents for Feed {
+    fn next(&mut self) -> BoxFuture<'_, Option<Arc<OrderEvent>>> {
+        Box::pin(async move { self.0.as_mut()?.next().await.map(|it| it.event) })
+    }
+}
+
+impl ports::OrderEventsHub for EventsHub {
+    fn subscribe(&self, key: &str) -> Box<dyn ports::OrderEvents> {
+        Box::new(Feed(self.0.subscribe(key).ok()))
+    }
+}
+
+/// The catalog as pricing sees it.
+pub struct Products {
+    /// The cache pricing reads.
+    pub catalog: Arc<CatalogCache>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl ports::ProductsInForce for Products {
+    fn wait_version<'a>(&'a self, tenant: &'a str, sku: &'a str, version: i64) -> BoxFuture<'a, ()> {
+        let waiter = self.catalog.wait_for_version(tenant, sku, version);
+        Box::pin(async move {
+            // The caller has a deadline of its own.
+            waiter.wait(&*self.clock, u64::MAX).await;
+        })
+    }
+}
+
+/// How far the tasks of this process are.
+pub struct TaskProgress {
+    /// What the tasks tell.
+    pub progress: Arc<Progress>,
+    /// Where their inputs end.
+    pub store: Arc<EmbeddedStore>,
+    /// Where their lag is shown.
+    pub metrics: Arc<Metrics>,
+    /// What halted, if anything did.
+    pub halted: Arc<Mutex<Vec<String>>>,
+}
+
+impl ports::Progress for TaskProgress {
+    fn has_committed(&self, task: TaskId, end: u64) -> bool {
+        self.progress.caught_up_with(&[(task, end)])
+    }
+
+    fn wait_committed(&self, task: TaskId, end: u64) -> BoxFuture<'_, ()> {
+        Box::pin(async move { self.progress.wait_caught_up(&[(task, end)]).await })
+    }
+
+    fn export(&self) {
+        if let Err(error) = self.progress.export(&*self.store, &self.metrics) {
+            tracing::warn!(%error, "lag cannot be shown");
+        }
+    }
+
+    fn trouble(&self) -> Vec<String> {
+        self.halted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The sandbox provider's back door.
+pub struct Sandbox {
+    /// The provider.
+    pub provider: Arc<SandboxProvider>,
+    /// Where its answers go.
+    pub store: Arc<EmbeddedStore>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Sandbox {
+    async fn act(&self, tenant: &str, payment_id: &str, succeed: bool) -> Result<(), SandboxError> {
+        let stored = self.provider.payment(payment_id).map_err(failed)?;
+        if stored.is_none_or(|it| it.tenant != tenant) {
+            return Err(SandboxError::NoSuchPayment);
+        }
+        let acted = self.provider.authenticate(payment_id, succeed).await.map_err(failed)?;
+        let Some((tenant, order_id, result)) = acted else {
+            return Err(SandboxError::NotWaiting("it never asked for action, or was given up".to_owned()));
+        };
+        let key = ids::key(&tenant, &order_id);
+        let command = OrderCommand {
+            // The customer acts once: a repeat is the same command.
+            id: ids::derived_id("cmd_", &[payment_id, "authenticate"]),
+            tenant,
+            order_id,
+            accepted_at_ms: self.clock.now_ms(),
+            traceparent: None,
+            fingerprint: Text::default(),
+            payload: OrderCommandPayload::PaymentResult(result),
+        };
+        let value = codec::encode(&command).map_err(|error| LogError::Io(error.to_string()))?;
+        let partition = partition_of(key.as_bytes(), self.store.partitions(Topic::OrderCommands));
+        let to = TopicPartition::new(Topic::OrderCommands, partition);
+        let record =
+            NewRecord { to, key: key.into_string().into(), value: value.into(), headers: Headers::new() };
+        Ok(self.store.append(vec![record]).await?)
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> SandboxError {
+    SandboxError::Log(LogError::Io(error.to_string()))
+}
+
+impl ports::SandboxControl for Sandbox {
+    fn authenticate<'a>(
+        &'a self,
+        tenant: &'a str,
+        payment_id: &'a str,
+        succeed: bool,
+    ) -> BoxFuture<'a, Result<(), SandboxError>> {
+        Box::pin(self.act(tenant, payment_id, succeed))
+    }
+}
