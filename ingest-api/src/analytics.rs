@@ -12,11 +12,11 @@ use http::Uri;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tillstream_schemas::Text;
 use tillstream_schemas::analytics::{
     CorrectionState, Granularity, Sums, TopProductsState, WatermarkState, WindowState,
 };
 use tillstream_schemas::codec::{self, Wire};
-use tillstream_schemas::Text;
 use tillstream_stage::time::ascending;
 use tillstream_stage::{Key, Table, ids};
 
@@ -61,7 +61,8 @@ async fn scan<T: Wire>(
         let next = last.clone();
         for (key, bytes) in page.rows {
             let rest = key.strip_prefix(prefix).unwrap_or_default();
-            if rest.get(..16).is_none_or(|start| start >= end.as_str()) || !take(rest, codec::decode(&bytes)?) {
+            if rest.get(..16).is_none_or(|start| start >= end.as_str()) || !take(rest, codec::decode(&bytes)?)
+            {
                 return Ok(());
             }
         }
@@ -225,18 +226,25 @@ pub(crate) async fn funnel(
     let prefix = window_prefix(&caller.tenant, range.by);
     let mut windows: BTreeMap<i64, (Sums, BTreeMap<Text, i64>)> = BTreeMap::new();
     let mut truncated = false;
-    scan(&ingest, Table::Window, &prefix, from_key(&prefix, range.from_ms), range.to_ms, |_, row: WindowState| {
-        if windows.len() == ROWS_MAX && !windows.contains_key(&row.window_start_ms) {
-            truncated = true;
-            return false;
-        }
-        let (sums, refusals) = windows.entry(row.window_start_ms).or_default();
-        add(sums, &row.sums);
-        for (code, count) in row.refusals {
-            *refusals.entry(code).or_default() += count;
-        }
-        true
-    })
+    scan(
+        &ingest,
+        Table::Window,
+        &prefix,
+        from_key(&prefix, range.from_ms),
+        range.to_ms,
+        |_, row: WindowState| {
+            if windows.len() == ROWS_MAX && !windows.contains_key(&row.window_start_ms) {
+                truncated = true;
+                return false;
+            }
+            let (sums, refusals) = windows.entry(row.window_start_ms).or_default();
+            add(sums, &row.sums);
+            for (code, count) in row.refusals {
+                *refusals.entry(code).or_default() += count;
+            }
+            true
+        },
+    )
     .await?;
     let data: Vec<Value> = windows
         .into_iter()

@@ -152,7 +152,11 @@ fn unauthorized() -> Problem {
 }
 
 /// Lets calls with a valid key through, with their [`Caller`]; counts the others per address.
-pub(crate) async fn require_key(State(ingest): State<Arc<Ingest>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn require_key(
+    State(ingest): State<Arc<Ingest>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     match bearer(request.headers()).and_then(|key| ingest.keys.caller(key)) {
         Some(caller) => {
             request.extensions_mut().insert(caller);
@@ -172,7 +176,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, key) = value.split_once(' ')?;
     let key = key.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() && key.len() <= KEY_CHARACTERS_MAX).then_some(key)
+    (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() && key.len() <= KEY_CHARACTERS_MAX)
+        .then_some(key)
 }
 
 /// The caller's address; all callers share one when the server does not say.

@@ -83,7 +83,7 @@ mod tests {
         let gzip = (header::CONTENT_ENCODING, "gzip");
         let huge = (header::CONTENT_LENGTH, "12582912");
         let cases: [(HeaderMap, usize, Option<Code>); 6] = [
-            (headers(&[json_type.clone()]), 2, None),
+            (headers(std::slice::from_ref(&json_type)), 2, None),
             (headers(&[]), 2, None),
             (headers(&[form]), 2, Some(Code::UnsupportedMediaType)),
             (headers(&[json_type.clone(), gzip]), 2, Some(Code::UnsupportedMediaType)),

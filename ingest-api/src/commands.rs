@@ -91,7 +91,10 @@ impl Ingest {
     /// The log's.
     pub(crate) async fn append_one(self: &Arc<Self>, append: Append) -> Result<Landed, Problem> {
         let landed = self.append(vec![append]).await?;
-        landed.first().copied().ok_or_else(|| Problem::new(Code::Internal, "an append of one record landed nowhere"))
+        landed
+            .first()
+            .copied()
+            .ok_or_else(|| Problem::new(Code::Internal, "an append of one record landed nowhere"))
     }
 
     async fn append_and_land(&self, appends: Vec<Append>) -> Result<Vec<Landed>, LogError> {
@@ -141,9 +144,7 @@ impl Ingest {
         match judge().await? {
             Some(known) if known == *fingerprint => Ok(Accepted::Before),
             Some(_) => Err(idempotency::conflict()),
-            None => {
-                self.append_one(Append { claim: Some(claim), record }).await.map(Accepted::Now)
-            }
+            None => self.append_one(Append { claim: Some(claim), record }).await.map(Accepted::Now),
         }
     }
 
@@ -202,7 +203,8 @@ impl Ingest {
     pub(crate) async fn await_landed(&self, landed: Landed, wait: Duration) -> Result<(), Problem> {
         let waiting = self.progress.wait_committed(landed.task, landed.past);
         tokio::time::timeout(wait, waiting).await.map_err(|_| {
-            let detail = "the change is accepted and durable, but not in force yet; repeat the call, or read it later";
+            let detail =
+                "the change is accepted and durable, but not in force yet; repeat the call, or read it later";
             Problem::new(Code::NotInForceYet, detail).retry_after(1)
         })
     }

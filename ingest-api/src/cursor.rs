@@ -19,7 +19,11 @@ pub(crate) fn encode(kind: char, place: &str) -> String {
 /// A parameter problem for anything this list did not give out.
 pub(crate) fn decode(kind: char, text: &str) -> Result<String, Problem> {
     let refuse = || {
-        Problem::parameter("cursor", "is not a cursor of this list", "send next_cursor of the page before, unchanged")
+        Problem::parameter(
+            "cursor",
+            "is not a cursor of this list",
+            "send next_cursor of the page before, unchanged",
+        )
     };
     let hex = text.strip_prefix(kind).ok_or_else(refuse)?.as_bytes();
     if hex.is_empty() || hex.len() > 2_000 || !hex.len().is_multiple_of(2) {

@@ -73,7 +73,9 @@ impl Place {
             }
             _ => None,
         }
-        .ok_or_else(|| Problem::parameter("cursor", "is not a cursor of this list", "send next_cursor, unchanged"))
+        .ok_or_else(|| {
+            Problem::parameter("cursor", "is not a cursor of this list", "send next_cursor, unchanged")
+        })
     }
 }
 
@@ -97,17 +99,24 @@ fn no_such_topic(name: &str) -> Problem {
 }
 
 /// The tenant's dead letters from a place on, and where to go on.
-async fn find(ingest: &Ingest, tenant: &str, filter: &Filter) -> Result<(Vec<Found>, Option<Place>), Problem> {
+async fn find(
+    ingest: &Ingest,
+    tenant: &str,
+    filter: &Filter,
+) -> Result<(Vec<Found>, Option<Place>), Problem> {
     let mut found = Vec::new();
     let mut scanned = 0;
-    let topics = Topic::ALL.into_iter().filter(|it| it.is_dlq() && filter.topic.is_none_or(|wanted| *it == wanted));
+    let topics =
+        Topic::ALL.into_iter().filter(|it| it.is_dlq() && filter.topic.is_none_or(|wanted| *it == wanted));
     for topic in topics {
         for partition in 0..ingest.log.partitions(topic) {
             let at = TopicPartition::new(topic, partition);
             let mut offset = ingest.log.start_offset(at)?;
             match filter.from {
                 Some(from) if (topic, partition) < (from.topic, from.partition) => continue,
-                Some(from) if (topic, partition) == (from.topic, from.partition) => offset = offset.max(from.offset),
+                Some(from) if (topic, partition) == (from.topic, from.partition) => {
+                    offset = offset.max(from.offset)
+                }
                 _ => {}
             }
             loop {
@@ -271,7 +280,8 @@ pub(crate) async fn redrive(
     let topic = match &input.topic {
         None => None,
         Some(name) => Some(dlq_of(name).ok_or_else(|| {
-            let error = FieldError::new("topic", "has no dead letters", "send a topic that GET /v1/topics names");
+            let error =
+                FieldError::new("topic", "has no dead letters", "send a topic that GET /v1/topics names");
             Problem::invalid_fields(vec![error])
         })?),
     };

@@ -33,14 +33,21 @@ pub(crate) fn key_of(headers: &HeaderMap) -> Result<&str, Problem> {
         return Err(refuse("is given twice"));
     }
     let key = value.to_str().map_err(|_| refuse("has other characters than visible ASCII"))?;
-    if is_key(key) { Ok(key) } else { Err(refuse("is empty, too long or has other characters than visible ASCII")) }
+    if is_key(key) {
+        Ok(key)
+    } else {
+        Err(refuse("is empty, too long or has other characters than visible ASCII"))
+    }
 }
 
 /// The problem of a key that was used with another body.
 pub(crate) fn conflict() -> Problem {
     let fix = "send the same body as the first time, or a new Idempotency-Key";
     let errors = vec![FieldError::new("Idempotency-Key", "was used with another body", fix)];
-    Problem { errors, ..Problem::new(Code::IdempotencyConflict, "this Idempotency-Key was used with another body") }
+    Problem {
+        errors,
+        ..Problem::new(Code::IdempotencyConflict, "this Idempotency-Key was used with another body")
+    }
 }
 
 /// The fingerprint of a parsed body: 96 bits of SHA-256 over its datum, as 24 hex digits.
@@ -69,7 +76,9 @@ pub(crate) fn wait_of(headers: &HeaderMap) -> Option<Duration> {
         .flat_map(|it| it.split(','))
         .filter_map(|it| {
             let (name, value) = it.split(';').next()?.split_once('=')?;
-            name.trim().eq_ignore_ascii_case("wait").then(|| value.trim().trim_matches('"').parse::<u64>().ok())?
+            name.trim()
+                .eq_ignore_ascii_case("wait")
+                .then(|| value.trim().trim_matches('"').parse::<u64>().ok())?
         })
         .next()
         .map(|seconds| Duration::from_secs(seconds.min(WAIT_SECONDS_MAX)))
@@ -95,7 +104,11 @@ mod tests {
         }
         let longer = "k".repeat(5_000);
         for bad in [&[][..], &[""], &["a b"], &["ä"], &[longer.as_str()], &["a", "b"]] {
-            assert_eq!(key_of(&headers("idempotency-key", bad)).unwrap_err().code, Code::IdempotencyKey, "{bad:?}");
+            assert_eq!(
+                key_of(&headers("idempotency-key", bad)).unwrap_err().code,
+                Code::IdempotencyKey,
+                "{bad:?}"
+            );
         }
     }
 

@@ -83,8 +83,12 @@ impl InFlight {
             Some(entry) if entry.landed.is_some() => return Judged::Durable,
             Some(entry) => entry.claims += 1,
             None => {
-                let entry =
-                    Entry { tenant: tenant.clone(), fingerprint: fingerprint.clone(), claims: 1, landed: None };
+                let entry = Entry {
+                    tenant: tenant.clone(),
+                    fingerprint: fingerprint.clone(),
+                    claims: 1,
+                    landed: None,
+                };
                 shard.entries.insert(id.clone(), entry);
             }
         }

@@ -86,7 +86,8 @@ impl Ingest {
                 inputs.push(Input { task, end_at_start: end, end_seen: AtomicU64::new(end) });
             }
         }
-        let metrics = HttpMetrics::register(&parts.registry).map_err(|error| LogError::Io(error.to_string()))?;
+        let metrics =
+            HttpMetrics::register(&parts.registry).map_err(|error| LogError::Io(error.to_string()))?;
         Ok(Self {
             log: parts.log,
             state: parts.state,

@@ -95,7 +95,8 @@ pub(crate) async fn adjust(
     let key = key_of(&headers)?;
     let input: AdjustmentInput = shape::read(&body::json(&headers, body).await?, ADJUSTMENT)?;
     if input.delta == 0 {
-        let error = FieldError::new("delta", "is zero", "send how many units came (positive) or went (negative)");
+        let error =
+            FieldError::new("delta", "is zero", "send how many units came (positive) or went (negative)");
         return Err(Problem::invalid_fields(vec![error]));
     }
     let route = format!("POST /v1/inventory/{sku}/adjustments");
@@ -165,7 +166,8 @@ impl Adjustment {
             Some(_) => Err(idempotency::conflict()),
             // A refused adjustment leaves no row: it may be tried again with the same key.
             None => {
-                let detail = "the adjustment was refused: on hand would fall below what is reserved, or overflow";
+                let detail =
+                    "the adjustment was refused: on hand would fall below what is reserved, or overflow";
                 Err(Problem::new(Code::CommandRefused, detail))
             }
         }

@@ -40,7 +40,7 @@ impl Limiter {
         }
         if window.calls >= CALLS_PER_MINUTE {
             let left_ms = WINDOW_MS - (now_ms - window.began_ms);
-            return Err(u32::try_from(left_ms.div_euclid(1_000) + 1).unwrap_or(60));
+            return Err(u32::try_from((left_ms + 999).div_euclid(1_000)).unwrap_or(60));
         }
         window.calls += 1;
         Ok(())
@@ -69,7 +69,7 @@ mod tests {
         for _ in 0..CALLS_PER_MINUTE {
             limiter.count(address, 5_000).unwrap();
         }
-        assert_eq!(limiter.count(address, 35_000), Err(31));
+        assert_eq!(limiter.count(address, 35_000), Err(30));
         assert_eq!(limiter.count("192.0.2.2".parse().unwrap(), 35_000), Ok(()));
         assert_eq!(limiter.count(address, 65_000), Ok(()));
     }

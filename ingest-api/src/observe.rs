@@ -27,7 +27,8 @@ impl HttpMetrics {
     /// # Errors
     /// When they are registered already.
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+        let buckets =
+            vec![0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
         let help = "How long a call took until its answer began, by matched route";
         let options = HistogramOpts::new("tillstream_http_request_seconds", help).buckets(buckets);
         let seconds = HistogramVec::new(options, &["route", "status"])?;

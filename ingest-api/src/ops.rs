@@ -30,8 +30,11 @@ pub(crate) async fn readyz(State(ingest): State<Arc<Ingest>>) -> Response {
         let message = format!("task {task} has not caught up with the log since the start");
         reasons.push(json!({ "code": Code::NotReady.as_str(), "message": message }));
     }
-    let (status, word) =
-        if reasons.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
+    let (status, word) = if reasons.is_empty() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
+    };
     (status, Json(json!({ "status": word, "reasons": reasons }))).into_response()
 }
 
@@ -56,6 +59,7 @@ pub(crate) async fn docs() -> Response {
         let (name, status, title) = (code.as_str(), code.status().as_u16(), code.title());
         let _ = write!(rows, "<tr id=\"{name}\"><td>{name}</td><td>{status}</td><td>{title}</td></tr>");
     }
-    let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, POLICY)];
+    let headers =
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, POLICY)];
     (headers, PAGE.replace("<!--codes-->", &rows)).into_response()
 }

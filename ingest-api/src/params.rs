@@ -17,8 +17,9 @@ pub(crate) struct Params {
 impl Params {
     /// Reads the query of a URI; names other than `known`, and a name given twice, are errors.
     pub(crate) fn of(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-            .map_err(|_| Problem::parameter("(query)", "cannot be read", "send name=value&…, percent-encoded UTF-8"))?;
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|_| {
+            Problem::parameter("(query)", "cannot be read", "send name=value&…, percent-encoded UTF-8")
+        })?;
         let mut errors = Vec::new();
         for (index, (name, _)) in pairs.iter().enumerate().take(50) {
             if !known.contains(&name.as_str()) {
@@ -49,7 +50,11 @@ impl Params {
         let text = self.text(name)?;
         let number = text.parse().ok().filter(|it| (min..=max).contains(it));
         if number.is_none() {
-            self.refuse(name, format!("{} cannot be taken", quoted(&text)), format!("send a whole number from {min} to {max}"));
+            self.refuse(
+                name,
+                format!("{} cannot be taken", quoted(&text)),
+                format!("send a whole number from {min} to {max}"),
+            );
         }
         number
     }
@@ -80,7 +85,11 @@ impl Params {
         let found = choices.iter().find(|(word, _)| *word == text).map(|(_, it)| *it);
         if found.is_none() {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-            self.refuse(name, format!("{} is not one of the choices", quoted(&text)), format!("send one of: {}", words.join(", ")));
+            self.refuse(
+                name,
+                format!("{} is not one of the choices", quoted(&text)),
+                format!("send one of: {}", words.join(", ")),
+            );
         }
         found
     }
@@ -100,7 +109,9 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<T>::from_request_parts(parts, state).await {
             Ok(Path(it)) => Ok(Self(it)),
-            Err(error) => Err(Problem::parameter("(path)", error.body_text(), "percent-encode UTF-8 in path segments")),
+            Err(error) => {
+                Err(Problem::parameter("(path)", error.body_text(), "percent-encode UTF-8 in path segments"))
+            }
         }
     }
 }

@@ -207,7 +207,11 @@ impl Problem {
     /// One query parameter or path segment that cannot be taken.
     pub fn parameter(field: &str, message: impl Into<String>, fix: impl Into<String>) -> Self {
         let error = FieldError::new(field, message, fix);
-        Self { detail: format!("{field}: {}", error.message), errors: vec![error], ..Self::parameters(Vec::new()) }
+        Self {
+            detail: format!("{field}: {}", error.message),
+            errors: vec![error],
+            ..Self::parameters(Vec::new())
+        }
     }
 
     /// Query parameters that cannot be taken.

@@ -20,9 +20,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tillstream_schemas::item::{
-    ItemCommand, ItemCommandPayload, ProductState, RemoveProduct, UpsertProduct,
-};
+use tillstream_schemas::item::{ItemCommand, ItemCommandPayload, ProductState, RemoveProduct, UpsertProduct};
 use tillstream_schemas::{Text, TextMap, Topic, codec};
 use tillstream_stage::ids::{self, client_id};
 use tillstream_stage::{Key, Table};

@@ -3,7 +3,9 @@
 use crate::observe::observe;
 use crate::orders::{actions, bulk, credits, place, query};
 use crate::problem::{Code, Problem};
-use crate::{Ingest, analytics, auth, dead_letters, inventory, keys, openapi, ops, products, sandbox, topics};
+use crate::{
+    Ingest, analytics, auth, dead_letters, inventory, keys, openapi, ops, products, sandbox, topics,
+};
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
@@ -13,7 +15,10 @@ use std::sync::Arc;
 
 /// One call.
 pub(crate) struct Route {
-    #[cfg_attr(not(test), allow(dead_code, reason = "the handler knows it; the document is held against it"))]
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "the handler knows it; the document is held against it")
+    )]
     pub method: Method,
     pub path: &'static str,
     /// Whether it needs an API key.
@@ -104,7 +109,8 @@ async fn no_such_path(uri: Uri) -> Response {
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
-    Problem::new(Code::MethodNotAllowed, format!("{path:?} does not take {method}; see /openapi.json")).into_response()
+    Problem::new(Code::MethodNotAllowed, format!("{path:?} does not take {method}; see /openapi.json"))
+        .into_response()
 }
 
 /// Answers are data, never pages to sniff.

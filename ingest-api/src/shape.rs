@@ -85,7 +85,11 @@ pub(crate) fn is_prose(text: &str, max: usize) -> bool {
 }
 
 fn has_control(text: &str) -> bool {
-    if text.is_ascii() { text.bytes().any(|it| it.is_ascii_control()) } else { text.chars().any(char::is_control) }
+    if text.is_ascii() {
+        text.bytes().any(|it| it.is_ascii_control())
+    } else {
+        text.chars().any(char::is_control)
+    }
 }
 
 /// Reads a body: all errors of shape and value at once, or the typed value.
@@ -154,7 +158,9 @@ impl Walk {
                 None => self.refuse(format!("is {}, not text", name_of(value)), "send a string in quotes"),
             },
             Kind::Integer { min, max } => self.check_integer(value, *min, *max, ""),
-            Kind::Amount { min } => self.check_integer(value, *min, AMOUNT_MINOR_MAX, " of minor units (2.55 is 255)"),
+            Kind::Amount { min } => {
+                self.check_integer(value, *min, AMOUNT_MINOR_MAX, " of minor units (2.55 is 255)")
+            }
             Kind::Flag => {
                 if !value.is_boolean() {
                     self.refuse(format!("is {}, not a flag", name_of(value)), "send true or false");
@@ -162,7 +168,9 @@ impl Walk {
             }
             Kind::List { of, min, max } => self.check_list(value, of, *min, *max),
             Kind::Object(fields) => self.check_object(value, fields),
-            Kind::Pairs { pairs, key_max, value_max } => self.check_pairs(value, *pairs, *key_max, *value_max),
+            Kind::Pairs { pairs, key_max, value_max } => {
+                self.check_pairs(value, *pairs, *key_max, *value_max)
+            }
             Kind::Prices => self.check_prices(value),
         }
     }
@@ -184,7 +192,10 @@ impl Walk {
                 "send an ISO 3166-1 alpha-2 code in capitals, such as GB",
             ),
             Kind::Choice(words) if !words.contains(&text) => {
-                self.refuse(format!("{} is not one of the choices", quoted(text)), format!("send one of: {}", words.join(", ")));
+                self.refuse(
+                    format!("{} is not one of the choices", quoted(text)),
+                    format!("send one of: {}", words.join(", ")),
+                );
             }
             _ => {}
         }
@@ -240,10 +251,15 @@ impl Walk {
             match object.get(field.name) {
                 None | Some(Value::Null) => {
                     if field.required {
-                        self.within(|path| push_name(path, field.name), |walk| walk.refuse("is missing", "send it"));
+                        self.within(
+                            |path| push_name(path, field.name),
+                            |walk| walk.refuse("is missing", "send it"),
+                        );
                     }
                 }
-                Some(value) => self.within(|path| push_name(path, field.name), |walk| walk.check(value, &field.kind)),
+                Some(value) => {
+                    self.within(|path| push_name(path, field.name), |walk| walk.check(value, &field.kind))
+                }
             }
         }
         self.check_unknown(object, fields);
@@ -266,7 +282,8 @@ impl Walk {
 
     fn check_pairs(&mut self, value: &Value, pairs: usize, key_max: usize, value_max: usize) {
         let Value::Object(object) = value else {
-            return self.refuse(format!("is {}, not an object", name_of(value)), "send an object of text to text");
+            return self
+                .refuse(format!("is {}, not an object", name_of(value)), "send an object of text to text");
         };
         if object.len() > pairs {
             return self.refuse(format!("has {} pairs", object.len()), format!("send at most {pairs}"));
@@ -288,7 +305,10 @@ impl Walk {
 
     fn check_prices(&mut self, value: &Value) {
         let Value::Object(object) = value else {
-            return self.refuse(format!("is {}, not an object", name_of(value)), "send an object such as {\"GBP\": 255}");
+            return self.refuse(
+                format!("is {}, not an object", name_of(value)),
+                "send an object such as {\"GBP\": 255}",
+            );
         };
         for (currency, price) in object {
             if currency_digits(currency).is_none() {
@@ -357,9 +377,23 @@ mod tests {
             Walk::over(&body, &Kind::Object(FIELDS)).into_iter().map(|it| it.field).collect();
         fields.sort();
         let mut expected = vec![
-            "currency", "country", "at", "how", "note", "on", "lines[0].sku", "lines[0].quantity", "lines[1].sku",
-            "lines[1].quantity", "lines[2].sku", "lines[2].quantity", "lines[2].x", "metadata.a", "prices.GBP",
-            "prices", "unknown",
+            "currency",
+            "country",
+            "at",
+            "how",
+            "note",
+            "on",
+            "lines[0].sku",
+            "lines[0].quantity",
+            "lines[1].sku",
+            "lines[1].quantity",
+            "lines[2].sku",
+            "lines[2].quantity",
+            "lines[2].x",
+            "metadata.a",
+            "prices.GBP",
+            "prices",
+            "unknown",
         ];
         expected.sort_unstable();
         assert_eq!(fields, expected);

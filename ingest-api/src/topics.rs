@@ -113,7 +113,8 @@ pub(crate) async fn records(
         found = tail.read(&ingest).await?;
     }
     let data: Vec<Value> = found.iter().map(|it| shown(topic, it)).collect();
-    let place: Vec<String> = tail.next.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
+    let place: Vec<String> =
+        tail.next.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
     Ok(Json(json!({ "data": data, "next_cursor": cursor::encode('t', &place.join(",")) })))
 }
 
@@ -123,7 +124,10 @@ fn shown(topic: Topic, found: &Found) -> Value {
         .headers
         .iter()
         .map(|it| {
-            (String::from_utf8_lossy(&it.name).into_owned(), String::from_utf8_lossy(&it.value).into_owned().into())
+            (
+                String::from_utf8_lossy(&it.name).into_owned(),
+                String::from_utf8_lossy(&it.value).into_owned().into(),
+            )
         })
         .collect();
     json!({

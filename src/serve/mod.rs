@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tillstream_effects::{
     BreakerSettings, EffectsMetrics, ExecutorPorts, ExecutorSettings, GuardedProvider, LedgerError,
-    PaymentProvider, SandboxProvider, SandboxSettings, run_executor,
+    PaymentProvider, SandboxProvider, SandboxSettings, supervise_executor,
 };
 use tillstream_embedded::{EmbeddedSettings, EmbeddedStore, StoreError};
 use tillstream_ingest_api::{ApiKeys, Ingest, Parts, router};
@@ -301,7 +301,7 @@ impl Crew<'_> {
             progress: house.progress.clone(),
         };
         self.ports.progress.register(TaskId { kind: TaskKind::Effects, partition });
-        let task = run_executor(partition, ports, house.provider.clone(), ExecutorSettings::default(), self.stopping.clone());
+        let task = supervise_executor(partition, ports, house.provider.clone(), ExecutorSettings::default(), self.stopping.clone());
         self.spawn(&format!("effects.{partition}"), task)
     }
 

@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tillstream_schemas::codec;
 use tillstream_schemas::order_command::{
-    CancelOrder, CapturePayment, CreateShipment, DeliverShipment, OrderCommand, OrderCommandPayload, RefundOrder,
-    ReturnLine, ReturnOrder, ShipmentLine,
+    CancelOrder, CapturePayment, CreateShipment, DeliverShipment, OrderCommand, OrderCommandPayload,
+    RefundOrder, ReturnLine, ReturnOrder, ShipmentLine,
 };
 use tillstream_schemas::order_event::OrderEventPayload;
 use tillstream_schemas::order_state::OrderState;
@@ -89,7 +89,12 @@ pub(super) struct ReturnLineInput {
 
 impl From<ReturnLineInput> for ReturnLine {
     fn from(it: ReturnLineInput) -> Self {
-        Self { sku: it.sku, quantity: it.quantity, amount_minor: it.amount, restock: it.restock.unwrap_or(true) }
+        Self {
+            sku: it.sku,
+            quantity: it.quantity,
+            amount_minor: it.amount,
+            restock: it.restock.unwrap_or(true),
+        }
     }
 }
 

@@ -188,7 +188,7 @@ enum Fate {
     Accepted(Text),
     Refused(Problem),
     /// Judged, not appended yet.
-    Open(Placement, Claim),
+    Open(Box<Placement>, Claim),
 }
 
 #[derive(Serialize)]
@@ -220,9 +220,12 @@ async fn take(ingest: &Arc<Ingest>, tenant: &Text, trace: &Trace, chunk: Vec<Lin
     for (line, fate) in &fates {
         let result = match fate {
             Fate::Accepted(id) => ResultLine { line: *line, status: 202, id: Some(id), problem: None },
-            Fate::Refused(problem) => {
-                ResultLine { line: *line, status: problem.code.status().as_u16(), id: None, problem: Some(problem) }
-            }
+            Fate::Refused(problem) => ResultLine {
+                line: *line,
+                status: problem.code.status().as_u16(),
+                id: None,
+                problem: Some(problem),
+            },
             Fate::Open(..) => continue,
         };
         if serde_json::to_writer(&mut out, &result).is_ok() {
@@ -244,7 +247,7 @@ fn first_judgement(
     let key = parsed.key.clone();
     let placement = Placement::new(ingest, tenant, &key, parsed, trace, now_ms)?;
     match ingest.claim(tenant, &placement.order_id, &placement.fingerprint) {
-        Judged::Open(claim) => Ok(Fate::Open(placement, claim)),
+        Judged::Open(claim) => Ok(Fate::Open(Box::new(placement), claim)),
         Judged::Durable => Ok(Fate::Accepted(placement.order_id)),
         Judged::Conflict => Err(conflict()),
     }

@@ -70,7 +70,11 @@ pub(crate) async fn issue(
     let sum: i128 = input.lines.iter().filter_map(|it| it.amount).map(i128::from).sum();
     if sum > i128::from(AMOUNT_MINOR_MAX) {
         let fix = format!("the amounts together may come to {AMOUNT_MINOR_MAX} minor units");
-        return Err(Problem::invalid_fields(vec![FieldError::new("lines", format!("come to {sum} minor units"), fix)]));
+        return Err(Problem::invalid_fields(vec![FieldError::new(
+            "lines",
+            format!("come to {sum} minor units"),
+            fix,
+        )]));
     }
     let now_ms = ingest.clock.now_ms();
     let given = input.returned_at.and_then(|it| from_rfc3339(&it));
@@ -112,10 +116,13 @@ pub(crate) async fn issue(
     };
     ingest.append_claimed(&caller.tenant, &id, &fingerprint, record, judge).await?;
     let row = match (wait, feed) {
-        (Some(wait), Some(feed)) => ingest.await_order(&caller.tenant, &id, wait, Some(feed), |_| true).await?,
+        (Some(wait), Some(feed)) => {
+            ingest.await_order(&caller.tenant, &id, wait, Some(feed), |_| true).await?
+        }
         _ => None,
     };
-    let body = match row.as_ref().and_then(|row| row.credit.as_ref().map(|credit| view::credit(row, credit))) {
+    let body = match row.as_ref().and_then(|row| row.credit.as_ref().map(|credit| view::credit(row, credit)))
+    {
         Some(credit) => (StatusCode::OK, credit),
         None => (StatusCode::ACCEPTED, accepted(&id)),
     };

@@ -6,7 +6,8 @@ use crate::idempotency;
 use crate::moment;
 use crate::problem::{FieldError, Problem};
 use crate::shape::{
-    self, CUSTOMER, Field, Kind, METADATA, QUANTITY, QUANTITY_MAX, SKU, Walk, is_prose, is_text, needed, optional,
+    self, CUSTOMER, Field, Kind, METADATA, QUANTITY, QUANTITY_MAX, SKU, Walk, is_prose, is_text, needed,
+    optional,
 };
 use serde::Deserialize;
 use tillstream_schemas::order_command::{
@@ -169,7 +170,11 @@ fn parse_as(bytes: &[u8], now_ms: i64, bulk: bool) -> Result<Parsed, Problem> {
     match input {
         Ok(input) if input.is_sound(bulk) => {
             let errors = input.contradictions(now_ms);
-            if errors.is_empty() { Ok(input.into_order(now_ms)) } else { Err(Problem::invalid_fields(errors)) }
+            if errors.is_empty() {
+                Ok(input.into_order(now_ms))
+            } else {
+                Err(Problem::invalid_fields(errors))
+            }
         }
         input => Err(explain(bytes, input, now_ms, bulk)),
     }
@@ -244,17 +249,27 @@ impl OrderInput {
             sum += gross;
             if i128::from(line.discount.unwrap_or_default()) > gross {
                 let fix = format!("send at most quantity × unit_price, here {gross}");
-                errors.push(FieldError::new(format!("lines[{index}].discount"), "is more than the line comes to", fix));
+                errors.push(FieldError::new(
+                    format!("lines[{index}].discount"),
+                    "is more than the line comes to",
+                    fix,
+                ));
             }
         }
         if sum > i128::from(ORDER_GROSS_MINOR_MAX) {
-            let fix = format!("lines and shipping together may come to {ORDER_GROSS_MINOR_MAX} minor units: split the order");
+            let fix = format!(
+                "lines and shipping together may come to {ORDER_GROSS_MINOR_MAX} minor units: split the order"
+            );
             errors.push(FieldError::new("lines", format!("come to {sum} minor units"), fix));
         }
         for (index, it) in self.discounts.iter().flatten().enumerate().take(DISCOUNTS_MAX) {
             if it.amount.is_some() == it.rate_bp.is_some() {
                 let fix = "send exactly one of amount (minor units) and rate_bp (1,000 is 10 %)";
-                errors.push(FieldError::new(format!("discounts[{index}]"), "has not exactly one of amount and rate_bp", fix));
+                errors.push(FieldError::new(
+                    format!("discounts[{index}]"),
+                    "has not exactly one of amount and rate_bp",
+                    fix,
+                ));
             }
         }
         let placed_at = self.placed_at.as_ref().and_then(|it| moment::from_rfc3339(it));
@@ -273,7 +288,8 @@ impl OrderInput {
             unit_price_minor: it.unit_price,
             discount_minor: it.discount.unwrap_or_default(),
         };
-        let discount = |it: DiscountInput| Discount { code: it.code, amount_minor: it.amount, rate_bp: it.rate_bp };
+        let discount =
+            |it: DiscountInput| Discount { code: it.code, amount_minor: it.amount, rate_bp: it.rate_bp };
         let order = PlaceOrder {
             customer: self.customer,
             currency: self.currency,

@@ -18,5 +18,7 @@ fn is_settled(row: &OrderState) -> bool {
 
 /// Whether a text can be an id with this prefix: what cannot is not looked up.
 fn is_id(prefix: &str, text: &str) -> bool {
-    text.len() == 24 && text.starts_with(prefix) && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
+    text.len() == 24
+        && text.starts_with(prefix)
+        && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
 }

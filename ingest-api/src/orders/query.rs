@@ -32,7 +32,11 @@ const STATUSES: [(&str, OrderStatus); 7] = [
 ];
 
 /// Finds an order's row; what is not there yet has a second to appear. `None`: durable, but not readable yet.
-pub(super) async fn find(ingest: &Ingest, caller: &Caller, order_id: &str) -> Result<Option<OrderState>, Problem> {
+pub(super) async fn find(
+    ingest: &Ingest,
+    caller: &Caller,
+    order_id: &str,
+) -> Result<Option<OrderState>, Problem> {
     let missing = || Problem::not_found("order", order_id);
     if !is_id("ord_", order_id) {
         return Err(missing());

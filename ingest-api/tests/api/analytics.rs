@@ -18,14 +18,28 @@ fn put_window(api: &Api, tenant: &str, day: i64, currency: &str, country: &str, 
         currency: currency.into(),
         country: country.into(),
         sums,
-        refusals: if sums.failed > 0 { [("out_of_stock".into(), sums.failed)].into() } else { Default::default() },
+        refusals: if sums.failed > 0 {
+            [("out_of_stock".into(), sums.failed)].into()
+        } else {
+            Default::default()
+        },
         version: 1,
     };
     api.store.put(Table::Window, &format!("{tenant}/d/{}/{currency}/{country}", ascending(start_ms)), &row);
 }
 
 fn sums(gross: i64) -> Sums {
-    Sums { orders: 1, units: 2, gross, discount: 10, tax: 5, refunded: 20, refunds: 1, placed: 1, ..Sums::default() }
+    Sums {
+        orders: 1,
+        units: 2,
+        gross,
+        discount: 10,
+        tax: 5,
+        refunded: 20,
+        refunds: 1,
+        placed: 1,
+        ..Sums::default()
+    }
 }
 
 async fn api() -> Api {
@@ -36,7 +50,11 @@ async fn api() -> Api {
     put_window(&api, "demo", 0, "EUR", "DE", sums(7));
     put_window(&api, "demo", 2, "GBP", "GB", Sums { placed: 3, failed: 3, ..Sums::default() });
     put_window(&api, "other", 0, "GBP", "GB", sums(999_999));
-    api.store.put(Table::Watermark, "demo", &WatermarkState { watermark_ms: FIRST_MS + DAY_MS, sources: Vec::new() });
+    api.store.put(
+        Table::Watermark,
+        "demo",
+        &WatermarkState { watermark_ms: FIRST_MS + DAY_MS, sources: Vec::new() },
+    );
     let correction = CorrectionState {
         minute_start_ms: FIRST_MS + 60_000,
         currency: "GBP".into(),
@@ -55,7 +73,12 @@ async fn api() -> Api {
 fn brief(json: &Value) -> Vec<(String, String, Value, i64)> {
     let row = |it: &Value| {
         let text = |name: &str| it[name].as_str().unwrap_or_default().to_owned();
-        (text("window_start")[..10].to_owned(), text("currency"), it["country"].clone(), it["gross"].as_i64().unwrap())
+        (
+            text("window_start")[..10].to_owned(),
+            text("currency"),
+            it["country"].clone(),
+            it["gross"].as_i64().unwrap(),
+        )
     };
     json["data"].as_array().unwrap().iter().map(row).collect()
 }
@@ -63,7 +86,9 @@ fn brief(json: &Value) -> Vec<(String, String, Value, i64)> {
 #[tokio::test]
 async fn revenue_is_per_day_and_currency_and_by_country_when_asked() {
     let api = api().await;
-    let row = |day: &str, currency: &str, country: Value, gross| (day.to_owned(), currency.to_owned(), country, gross);
+    let row = |day: &str, currency: &str, country: Value, gross| {
+        (day.to_owned(), currency.to_owned(), country, gross)
+    };
     let json = api.get("/v1/analytics/revenue?by=day").await.json();
     assert_eq!(
         brief(&json),
@@ -75,7 +100,10 @@ async fn revenue_is_per_day_and_currency_and_by_country_when_asked() {
         ]
     );
     let gbp = &json["data"][1];
-    assert_eq!((&gbp["orders"], &gbp["refunded"], &gbp["net"]), (&json!(2), &json!(40), &json!(1_100 - 20 - 40)));
+    assert_eq!(
+        (&gbp["orders"], &gbp["refunded"], &gbp["net"]),
+        (&json!(2), &json!(40), &json!(1_100 - 20 - 40))
+    );
     assert_eq!(json["watermark"], "2010-12-02T00:00:00Z");
     assert_eq!(json["corrections"][0]["count"], 2);
     let json = api.get("/v1/analytics/revenue?group=country&currency=GBP").await.json();
@@ -94,7 +122,10 @@ async fn revenue_is_per_day_and_currency_and_by_country_when_asked() {
 async fn a_range_is_from_its_start_until_before_its_end() {
     let api = api().await;
     let grosses = async |query: &str| -> Vec<i64> {
-        brief(&api.get(&format!("/v1/analytics/revenue?{query}")).await.json()).into_iter().map(|it| it.3).collect()
+        brief(&api.get(&format!("/v1/analytics/revenue?{query}")).await.json())
+            .into_iter()
+            .map(|it| it.3)
+            .collect()
     };
     assert_eq!(grosses("from=2010-12-02&to=2010-12-04").await, [2_000]);
     assert_eq!(grosses("from=2010-12-02T00:00:00Z").await, [2_000, 4_000]);

@@ -35,7 +35,9 @@ async fn every_line_has_its_result_and_a_bad_one_harms_no_other() {
     let results: Vec<(u64, u64, Value)> = answer
         .lines()
         .iter()
-        .map(|it| (it["line"].as_u64().unwrap(), it["status"].as_u64().unwrap(), it["problem"]["code"].clone()))
+        .map(|it| {
+            (it["line"].as_u64().unwrap(), it["status"].as_u64().unwrap(), it["problem"]["code"].clone())
+        })
         .collect();
     let codes = json!([null, "TS0607", "TS0606", "TS0607", null]);
     let expected: Vec<(u64, u64, Value)> = [(1, 202), (3, 400), (4, 400), (5, 400), (6, 202)]

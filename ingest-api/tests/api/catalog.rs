@@ -71,10 +71,16 @@ async fn removing_a_product_that_is_not_there_is_404() {
 #[tokio::test]
 async fn products_are_found_by_words_and_category() {
     let api = Api::start().await;
-    for (sku, name, category) in [("a", "Red Lamp", "light"), ("b", "Blue lamp", "light"), ("c", "Chair", "seats")] {
+    for (sku, name, category) in
+        [("a", "Red Lamp", "light"), ("b", "Blue lamp", "light"), ("c", "Chair", "seats")]
+    {
         api.store.put(Table::Product, &format!("demo/{sku}"), &product(sku, name, category));
     }
-    api.store.put(Table::Product, "other/z", &ProductState { tenant: "other".into(), ..product("z", "Lamp", "light") });
+    api.store.put(
+        Table::Product,
+        "other/z",
+        &ProductState { tenant: "other".into(), ..product("z", "Lamp", "light") },
+    );
     let removed = ProductState { removed: true, ..product("d", "Old lamp", "light") };
     api.store.put(Table::Product, "demo/d", &removed);
     let skus = async |query: &str| -> Vec<String> {
@@ -93,10 +99,13 @@ async fn products_are_found_by_words_and_category() {
 async fn product_fields_are_judged() {
     let api = Api::start().await;
     let body = json!({"name": "", "prices": {"GBP": 2.5, "gbp": 1}, "stocked": "yes", "price": 1});
-    let answer = api.call(Method::PUT, "/v1/products/a", &[("content-type", "application/json")], body.to_string()).await;
+    let answer = api
+        .call(Method::PUT, "/v1/products/a", &[("content-type", "application/json")], body.to_string())
+        .await;
     assert_eq!(answer.problem(), (400, "TS0607".into()));
     let json = answer.json();
-    let mut fields: Vec<&str> = json["errors"].as_array().unwrap().iter().map(|it| it["field"].as_str().unwrap()).collect();
+    let mut fields: Vec<&str> =
+        json["errors"].as_array().unwrap().iter().map(|it| it["field"].as_str().unwrap()).collect();
     fields.sort_unstable();
     assert_eq!(fields, ["name", "price", "prices", "prices.GBP", "stocked"]);
     assert!(commands(&api).is_empty());
@@ -121,8 +130,14 @@ async fn a_level_is_the_sum_of_its_locations() {
     assert_eq!(api.get("/v1/inventory/a").await.problem(), (404, "TS0605".into()));
     api.store.put(Table::Stock, "demo/a", &stock());
     let json = api.get("/v1/inventory/a").await.json();
-    assert_eq!((&json["on_hand"], &json["reserved"], &json["available"]), (&json!(15), &json!(3), &json!(12)));
-    assert_eq!((&json["locations"][1]["location"], &json["low_stock_threshold"]), (&json!("north"), &json!(4)));
+    assert_eq!(
+        (&json["on_hand"], &json["reserved"], &json["available"]),
+        (&json!(15), &json!(3), &json!(12))
+    );
+    assert_eq!(
+        (&json["locations"][1]["location"], &json["low_stock_threshold"]),
+        (&json!("north"), &json!(4))
+    );
     assert_eq!(api.with_key("till_other").get("/v1/inventory/a").await.status, 404);
 }
 
@@ -135,7 +150,10 @@ async fn an_adjustment_is_written_once_per_key() {
     let first = api.post(path, "k", &body).await;
     assert_eq!(first.status, 202);
     assert_eq!(api.post(path, "k", &body).await.json()["id"], first.json()["id"]);
-    assert_eq!(api.post(path, "k", &json!({"delta": 1, "reason": "received"})).await.problem(), (422, "TS0609".into()));
+    assert_eq!(
+        api.post(path, "k", &json!({"delta": 1, "reason": "received"})).await.problem(),
+        (422, "TS0609".into())
+    );
     let command = commands(&api).pop().unwrap();
     let ItemCommandPayload::AdjustStock(adjustment) = &command.payload else { panic!("{command:?}") };
     assert_eq!((adjustment.delta, adjustment.location.as_str(), commands(&api).len()), (100, "main", 1));
@@ -163,7 +181,8 @@ async fn a_waiting_adjustment_hears_what_became_of_it() {
         let call = tokio::spawn({
             let api = api.clone();
             async move {
-                let headers = [("idempotency-key", "k"), ("prefer", "wait=20"), ("content-type", "application/json")];
+                let headers =
+                    [("idempotency-key", "k"), ("prefer", "wait=20"), ("content-type", "application/json")];
                 let body = json!({"delta": -5, "reason": "damaged"}).to_string();
                 api.call(Method::POST, "/v1/inventory/a/adjustments", &headers, body).await
             }
@@ -194,7 +213,9 @@ async fn a_waiting_adjustment_hears_what_became_of_it() {
 #[tokio::test]
 async fn adjustments_that_change_nothing_are_refused() {
     let api = Api::start().await;
-    for body in [json!({"delta": 0, "reason": "x"}), json!({"delta": 1.5, "reason": "x"}), json!({"delta": 1})] {
+    for body in
+        [json!({"delta": 0, "reason": "x"}), json!({"delta": 1.5, "reason": "x"}), json!({"delta": 1})]
+    {
         let answer = api.post("/v1/inventory/a/adjustments", "k", &body).await;
         assert_eq!(answer.problem(), (400, "TS0607".into()), "{body}");
     }

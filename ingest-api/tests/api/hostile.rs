@@ -30,7 +30,11 @@ async fn hostile_bodies_are_problems_and_write_nothing() {
         (with("/currency", json!("GBP\u{0}")).to_string().into_bytes(), 400, "TS0607"),
         (with("/lines/0/unit_price", json!(-5)).to_string().into_bytes(), 400, "TS0607"),
         (with("/lines/0/unit_price", json!(i64::MAX)).to_string().into_bytes(), 400, "TS0607"),
-        (with("/lines", json!(vec![json!({"sku": "a", "quantity": 1}); 1_001])).to_string().into_bytes(), 400, "TS0607"),
+        (
+            with("/lines", json!(vec![json!({"sku": "a", "quantity": 1}); 1_001])).to_string().into_bytes(),
+            400,
+            "TS0607",
+        ),
     ];
     for (body, status, code) in cases {
         let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
@@ -48,7 +52,8 @@ async fn hostile_headers_are_problems() {
     let long = "k".repeat(5_000);
     let body = order().to_string();
     let json_type = ("content-type", "application/json");
-    let cases: Vec<(Vec<(&str, &str)>, u16, &str)> = vec![
+    type Case<'a> = (Vec<(&'a str, &'a str)>, u16, &'a str);
+    let cases: Vec<Case<'_>> = vec![
         (vec![json_type], 400, "TS0608"),
         (vec![json_type, ("idempotency-key", "")], 400, "TS0608"),
         (vec![json_type, ("idempotency-key", &long)], 400, "TS0608"),
@@ -88,7 +93,11 @@ async fn hostile_paths_and_parameters_are_problems() {
         ("/v1/topics/secrets/records".to_owned(), 404, "TS0605"),
         ("/v1/topics/orders.commands/records?partition=9".to_owned(), 400, "TS0612"),
         ("/v1/topics/orders.commands/records?offset=1".to_owned(), 400, "TS0612"),
-        ("/v1/topics/orders.commands/records?partition=0&offset=18446744073709551615".to_owned(), 400, "TS0612"),
+        (
+            "/v1/topics/orders.commands/records?partition=0&offset=18446744073709551615".to_owned(),
+            400,
+            "TS0612",
+        ),
         ("/v1/topics/orders.commands/records?cursor=t303a393939".to_owned(), 400, "TS0612"),
         ("/v1/dead-letters?topic=orders.events".to_owned(), 400, "TS0612"),
         ("/v1/dead-letters?cursor=d312f302f30".to_owned(), 400, "TS0612"),
@@ -119,7 +128,8 @@ async fn without_a_valid_key_there_is_nothing_and_soon_not_even_an_answer() {
         assert_eq!(answer.problem(), (401, "TS0601".into()));
         assert!(answer.header("www-authenticate").starts_with("Bearer"));
     }
-    let basic = api.with_key("").call(Method::GET, "/v1/orders", &[("authorization", "Basic ZGVtbzp4")], "").await;
+    let basic =
+        api.with_key("").call(Method::GET, "/v1/orders", &[("authorization", "Basic ZGVtbzp4")], "").await;
     assert_eq!(basic.status, 401);
     for _ in 6..100 {
         assert_eq!(api.with_key("").get("/v1/orders").await.status, 401);
@@ -138,7 +148,8 @@ async fn errors_name_field_and_fix() {
     let body = json!({"currency": "GBP", "lines": [{"sku": "a", "quantity": 0}], "payment": {"method": "pm_card_visa"}, "colour": 1});
     let json = api.post("/v1/orders", "k", &body).await.json();
     assert_eq!(json["type"], "/docs#TS0607");
-    let fields: Vec<&str> = json["errors"].as_array().unwrap().iter().map(|it| it["field"].as_str().unwrap()).collect();
+    let fields: Vec<&str> =
+        json["errors"].as_array().unwrap().iter().map(|it| it["field"].as_str().unwrap()).collect();
     assert_eq!(fields, ["lines[0].quantity", "colour"]);
     assert!(json["errors"][0]["fix"].as_str().unwrap().contains("1 to 1000000"));
 }

@@ -41,7 +41,8 @@ async fn dead_letters_are_listed_shown_and_redriven_by_their_tenant() {
     bury(&api, "other", "decode", b"secret").await;
     bury(&api, "demo", "panic", b"\x01").await;
     let json = api.get("/v1/dead-letters").await.json();
-    let reasons: Vec<&str> = json["data"].as_array().unwrap().iter().map(|it| it["reason"].as_str().unwrap()).collect();
+    let reasons: Vec<&str> =
+        json["data"].as_array().unwrap().iter().map(|it| it["reason"].as_str().unwrap()).collect();
     assert_eq!(reasons, ["decode", "panic"]);
     assert_eq!(json["data"][1]["offset"], 2);
     assert_eq!(json["data"][0]["redrive_count"], 1);
@@ -75,7 +76,9 @@ async fn dead_letters_are_paged() {
     let mut cursor = String::new();
     loop {
         let json = api.get(&format!("/v1/dead-letters?limit=2{cursor}")).await.json();
-        seen.extend(json["data"].as_array().unwrap().iter().map(|it| it["reason"].as_str().unwrap().to_owned()));
+        seen.extend(
+            json["data"].as_array().unwrap().iter().map(|it| it["reason"].as_str().unwrap().to_owned()),
+        );
         match json["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => break,
@@ -101,16 +104,26 @@ async fn a_topic_is_tailed_as_json_tenant_by_tenant() {
         }
         assert!(data.len() <= 2);
         seen.extend(data.iter().map(|it| it["value"]["order_id"].as_str().unwrap().to_owned()));
-        path = format!("/v1/topics/orders.order.commands.v1/records?limit=2&cursor={}", json["next_cursor"].as_str().unwrap());
+        path = format!(
+            "/v1/topics/orders.order.commands.v1/records?limit=2&cursor={}",
+            json["next_cursor"].as_str().unwrap()
+        );
     }
-    let mut expected: Vec<String> = api.store.order_commands().iter().filter(|it| it.tenant == "demo").map(|it| it.order_id.to_string()).collect();
+    let mut expected: Vec<String> = api
+        .store
+        .order_commands()
+        .iter()
+        .filter(|it| it.tenant == "demo")
+        .map(|it| it.order_id.to_string())
+        .collect();
     seen.sort();
     expected.sort();
     assert_eq!(seen, expected);
 
     let end = api.get("/v1/topics/orders.commands/records?from=end").await.json();
     assert_eq!(end["data"], json!([]));
-    let follow = format!("/v1/topics/orders.commands/records?wait=20&cursor={}", end["next_cursor"].as_str().unwrap());
+    let follow =
+        format!("/v1/topics/orders.commands/records?wait=20&cursor={}", end["next_cursor"].as_str().unwrap());
     let waiting = tokio::spawn({
         let api = api.clone();
         async move { api.get(&follow).await.json() }
@@ -140,7 +153,8 @@ async fn a_key_is_shown_once_works_at_once_and_ends_at_once() {
     let api = Api::start().await;
     let made = api.post("/v1/keys", "k", &json!({"name": "till 2"})).await;
     assert_eq!((made.status.as_u16(), made.header("cache-control")), (201, "no-store"));
-    let (id, key) = (made.json()["id"].as_str().unwrap().to_owned(), made.json()["key"].as_str().unwrap().to_owned());
+    let (id, key) =
+        (made.json()["id"].as_str().unwrap().to_owned(), made.json()["key"].as_str().unwrap().to_owned());
     assert!(key.starts_with("till_") && key.len() == 37);
     assert_eq!(api.with_key(&key).get("/v1/keys").await.status, 200);
     let listed = api.get("/v1/keys").await;
@@ -165,8 +179,14 @@ async fn the_sandbox_answers_for_the_tenants_own_payments() {
         api.post(&format!("/v1/sandbox/payments/{id}/authenticate"), "k", &body).await
     };
     assert_eq!(authenticate(&api, "pay_waits", json!({"outcome": "succeed"})).await.status, 202);
-    assert_eq!(authenticate(&api, "pay_done", json!({"outcome": "fail"})).await.problem(), (409, "TS0619".into()));
-    assert_eq!(authenticate(&api, "pay_waits", json!({"outcome": "maybe"})).await.problem(), (400, "TS0607".into()));
+    assert_eq!(
+        authenticate(&api, "pay_done", json!({"outcome": "fail"})).await.problem(),
+        (409, "TS0619".into())
+    );
+    assert_eq!(
+        authenticate(&api, "pay_waits", json!({"outcome": "maybe"})).await.problem(),
+        (400, "TS0607".into())
+    );
     let other = api.with_key("till_other");
     assert_eq!(authenticate(&other, "pay_waits", json!({"outcome": "succeed"})).await.status, 404);
 }

@@ -85,7 +85,8 @@ impl Log for MemoryStore {
         limit: ReadLimit,
     ) -> BoxFuture<'_, Result<Vec<Record>, LogError>> {
         let log = self.log.lock();
-        let records = log.get(&from).into_iter().flatten().skip(offset as usize).take(limit.records_max).cloned();
+        let records =
+            log.get(&from).into_iter().flatten().skip(offset as usize).take(limit.records_max).cloned();
         let records: Vec<Record> = records.collect();
         Box::pin(async move { Ok(records) })
     }

@@ -57,8 +57,6 @@ pub struct Metrics {
     pub dead_letters: IntCounterVec,
     /// `tillstream_order_seconds{to}`
     pub order_seconds: HistogramVec,
-    /// `tillstream_http_request_seconds{route,status}`; the route is a template, never a path.
-    pub http_request_seconds: HistogramVec,
 }
 
 impl Metrics {
@@ -130,12 +128,6 @@ impl Metrics {
                 "order_seconds",
                 "Seconds from an order's acceptance",
                 &["to"],
-                &LONG_SECONDS,
-            )?,
-            http_request_seconds: on.histogram(
-                "http_request_seconds",
-                "Seconds per HTTP request",
-                &["route", "status"],
                 &LONG_SECONDS,
             )?,
             registry: on.registry,

@@ -94,6 +94,30 @@ async fn an_absence_is_remembered_only_until_the_topic_says_otherwise() {
 }
 
 #[tokio::test]
+async fn a_row_read_before_the_topic_moved_on_is_not_kept() {
+    let rig = Rig::new();
+    rig.store.put_row(Table::Product, "t/s", product("s", 1));
+    let cache = catalog(&rig, 2);
+    let _follower = follow(&rig, &cache);
+    rig.store.close_read_gate();
+    let lookup = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { version(&cache, "s").await }
+    });
+    rig.store.rows_are_read(1).await;
+    // Version 2 comes and is evicted again while the lookup still holds version 1 of the row.
+    rig.store.put_row(Table::Product, "t/s", product("s", 2));
+    let last = cache.wait_for_version("t", "z", 1);
+    for (sku, version) in [("s", 2), ("x", 1), ("y", 1), ("z", 1)] {
+        publish(&rig, sku, version).await;
+    }
+    soon("the last record", last.wait(&*rig.clock, u64::MAX)).await.unwrap();
+    rig.store.open_read_gate();
+    assert_eq!(soon("the lookup", lookup).await.unwrap(), Some(1));
+    assert_eq!(version(&cache, "s").await, Some(2));
+}
+
+#[tokio::test]
 async fn the_catalog_holds_no_more_than_its_bound_and_still_answers_for_all() {
     let rig = Rig::new();
     for n in 0..100 {
@@ -192,14 +216,15 @@ async fn subscribers_get_the_events_of_their_key_from_then_on() {
 async fn nothing_is_read_while_nobody_subscribes() {
     let rig = Rig::new();
     let (hub, follower) = hub(&rig, 8);
-    for version in 0..50 {
+    // More than one read returns.
+    for version in 0..2_500 {
         emit(&rig, "o1", version).await;
     }
     let mut subscription = hub.subscribe("t/o1").unwrap();
     assert_eq!(rig.store.reads(Topic::OrderEvents), 0);
-    emit(&rig, "o1", 50).await;
+    emit(&rig, "o1", 2_500).await;
     let got = soon("an event", subscription.next()).await.unwrap();
-    assert_eq!(got.event.version, 50);
+    assert_eq!(got.event.version, 2_500);
     assert_eq!(rig.store.reads(Topic::OrderEvents), 1);
     rig.stop();
     soon("the follower", follower).await.unwrap().unwrap();

@@ -306,6 +306,34 @@ async fn hot_rows_are_read_from_the_store_once_and_evicted_ones_are_read_again()
 }
 
 #[tokio::test]
+async fn a_row_written_without_being_read_replaces_what_the_cache_had() {
+    let rig = Rig::new();
+    let task = rig.start();
+    for text in ["t/a add 1", "t/b poke t/a", "t/a add 1"] {
+        rig.send(&[text]).await;
+        rig.caught_up().await;
+    }
+    rig.stopped(task).await.unwrap();
+    assert_eq!(rig.outputs(), ["t/a=1", "t/a=78"]);
+}
+
+#[tokio::test]
+async fn a_dropped_batch_takes_the_cache_with_it() {
+    let rig = Rig::new();
+    let task = rig.start();
+    rig.send(&["t/a add 1"]).await;
+    rig.caught_up().await;
+    rig.send(&["t/b fail"]).await;
+    rig.caught_up().await;
+    let before = rig.store.rows_read();
+    rig.send(&["t/a add 1"]).await;
+    rig.caught_up().await;
+    rig.stopped(task).await.unwrap();
+    assert_eq!(rig.store.rows_read(), before + 1);
+    assert_eq!(rig.outputs(), ["t/a=1", "t/a=2"]);
+}
+
+#[tokio::test]
 async fn a_deleted_row_is_absent_for_the_next_record() {
     let rig = Rig::new();
     rig.send(&["t/a add 5", "t/a drop", "t/a add 1", "t/b add 1", "t/b drop"]).await;

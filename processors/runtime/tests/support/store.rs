@@ -40,6 +40,8 @@ pub struct MemoryStore {
     /// Commits wait for a permit; plenty unless a test holds them back.
     gate: Semaphore,
     waiting: watch::Sender<usize>,
+    /// Row reads wait for a permit after they have looked.
+    read_gate: Semaphore,
 }
 
 const OPEN: usize = 1 << 40;
@@ -52,6 +54,7 @@ impl MemoryStore {
             changed: watch::channel(0).0,
             gate: Semaphore::new(OPEN),
             waiting: watch::channel(0).0,
+            read_gate: Semaphore::new(OPEN),
         })
     }
 
@@ -70,6 +73,25 @@ impl MemoryStore {
 
     pub fn open_gate(&self) {
         self.gate.add_permits(OPEN);
+    }
+
+    pub fn close_read_gate(&self) {
+        self.read_gate.forget_permits(OPEN);
+    }
+
+    pub fn open_read_gate(&self) {
+        self.read_gate.add_permits(OPEN);
+    }
+
+    /// Waits until so many rows were asked for.
+    pub async fn rows_are_read(&self, rows: usize) {
+        let mut changed = self.changed.subscribe();
+        let asked = async {
+            while self.rows_read() < rows {
+                changed.changed().await.unwrap();
+            }
+        };
+        super::soon("a row read", asked).await;
     }
 
     pub async fn commit_waits(&self) {
@@ -221,9 +243,14 @@ impl Log for MemoryStore {
 impl State for MemoryStore {
     fn get_many<'a>(&'a self, keys: &'a [RowKey]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, LogError>> {
         Box::pin(async move {
-            let mut inner = self.inner.lock();
-            inner.rows_read += keys.len();
-            Ok(keys.iter().map(|key| inner.rows.get(key).cloned()).collect())
+            let rows = {
+                let mut inner = self.inner.lock();
+                inner.rows_read += keys.len();
+                keys.iter().map(|key| inner.rows.get(key).cloned()).collect()
+            };
+            self.changed.send_modify(|it| *it += 1);
+            drop(self.read_gate.acquire().await);
+            Ok(rows)
         })
     }
 

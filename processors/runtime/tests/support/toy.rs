@@ -1,5 +1,6 @@
 //! A task that counts per key. A command is `key op argument`:
-//! `add N`, `fail`, `panic`, `timer DUE`, `clear DUE`, `price SKU`, `badend` (the batch's end fails), `drop`.
+//! `add N`, `fail`, `panic`, `timer DUE`, `clear DUE`, `price SKU`, `badend` (the batch's end fails), `drop`,
+//! `poke KEY` (writes a row it never read).
 
 use tillstream_schemas::codec::CodecError;
 use tillstream_schemas::{Text, Topic};
@@ -136,6 +137,7 @@ impl Task for Toy {
                     let text = product.map_or("none".to_owned(), |it| format!("v{}", it.version));
                     self.emit(key, format!("{key} {argument} {text}"), context);
                 }
+                "poke" => context.changes.push((row(&argument.as_str().into()), Some(77))),
                 "drop" => context.changes.push((row(key), None)),
                 _ => context.folds.push(op.clone()),
             },
