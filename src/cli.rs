@@ -211,7 +211,7 @@ pub enum DlqCommand {
     },
     /// One dead letter, whole.
     Show {
-        /// Its id, as `list` prints it.
+        /// Its place, `topic/partition/offset`, as `list` prints it.
         id: String,
         /// The pipeline.
         #[command(flatten)]
@@ -219,7 +219,7 @@ pub enum DlqCommand {
     },
     /// Sends dead letters back to the topic they came from.
     Redrive {
-        /// One, by its id; without it, all that the filters match.
+        /// One, by its place as `list` prints it; without it, all that the filters match.
         id: Option<String>,
         /// Only of this source topic.
         #[arg(long)]

@@ -4,10 +4,11 @@ use crate::cli::{DlqCommand, KeysCommand, Target, TopicsCommand};
 use crate::client::{Client, ClientError, segment};
 use crate::output::line;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// Records per request while tailing.
 const TAIL_PAGE: u64 = 500;
+/// How long one request waits for a new record.
+const TAIL_WAIT_SECONDS: u64 = 20;
 
 fn client(target: &Target) -> Result<Client, ClientError> {
     Client::new(&target.url, &target.api_key)
@@ -39,14 +40,14 @@ pub async fn topics(command: TopicsCommand) -> Result<(), ClientError> {
                     .flatten()
                     .map(|it| it["end_offset"].as_u64().unwrap_or(0) - it["start_offset"].as_u64().unwrap_or(0))
                     .sum();
-                let (name, short) = (text(&topic["topic"]), text(&topic["short_name"]));
+                let (name, short) = (text(&topic["full_name"]), text(&topic["name"]));
                 line(format_args!("{name:<34} {short:<22} {partitions:>10} {records:>14}"));
             }
             Ok(())
         }
         TopicsCommand::Describe { topic, target } => {
             let found = find_topic(&client(&target)?, &topic).await?;
-            line(format_args!("{} ({})", text(&found["topic"]), text(&found["short_name"])));
+            line(format_args!("{} ({})", text(&found["full_name"]), text(&found["name"])));
             for partition in found["partitions"].as_array().into_iter().flatten() {
                 line(format_args!(
                     "  partition {:>3}  offsets {}..{}",
@@ -56,14 +57,14 @@ pub async fn topics(command: TopicsCommand) -> Result<(), ClientError> {
             Ok(())
         }
         TopicsCommand::Tail { topic, from_beginning, json, limit, target } => {
-            tail(&client(&target)?, &topic, from_beginning, json, limit).await
+            tail(&client(&target)?, &Tail { topic, from_beginning, json, limit }).await
         }
     }
 }
 
 async fn find_topic(client: &Client, name: &str) -> Result<Value, ClientError> {
     let answer = client.get("/v1/topics").await?;
-    let found = rows(&answer).find(|it| it["topic"] == name || it["short_name"] == name).cloned();
+    let found = rows(&answer).find(|it| it["name"] == name || it["full_name"] == name).cloned();
     found.ok_or_else(|| ClientError::Refused {
         method: reqwest::Method::GET,
         path: "/v1/topics".to_owned(),
@@ -72,46 +73,45 @@ async fn find_topic(client: &Client, name: &str) -> Result<Value, ClientError> {
     })
 }
 
-async fn tail(client: &Client, name: &str, from_beginning: bool, json: bool, limit: Option<u64>) -> Result<(), ClientError> {
-    let topic = find_topic(client, name).await?;
-    let start = if from_beginning { "start_offset" } else { "end_offset" };
-    let mut positions: Vec<(u64, u64)> = topic["partitions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|it| (it["partition"].as_u64().unwrap_or(0), it[start].as_u64().unwrap_or(0)))
-        .collect();
-    let mut left = limit.unwrap_or(u64::MAX);
-    loop {
-        let mut quiet = true;
-        for (partition, offset) in &mut positions {
-            let count = left.min(TAIL_PAGE);
-            let path = format!("/v1/topics/{}/records?partition={partition}&offset={offset}&limit={count}", segment(name));
-            for record in rows(&client.get(&path).await?) {
-                if left == 0 {
-                    return Ok(());
-                }
-                left -= 1;
-                quiet = false;
-                *offset = record["offset"].as_u64().map_or(*offset, |it| it + 1);
-                print_record(record, *partition, json);
-            }
-        }
-        if left == 0 || (quiet && limit.is_some()) {
-            return Ok(());
-        }
-        if quiet {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
+/// What to tail.
+struct Tail {
+    topic: String,
+    from_beginning: bool,
+    json: bool,
+    limit: Option<u64>,
 }
 
-fn print_record(record: &Value, partition: u64, json: bool) {
+async fn tail(client: &Client, tail: &Tail) -> Result<(), ClientError> {
+    let base = format!("/v1/topics/{}/records", segment(&tail.topic));
+    let from = if tail.from_beginning { "beginning" } else { "end" };
+    let mut left = tail.limit.unwrap_or(u64::MAX);
+    let mut place = format!("from={from}");
+    while left > 0 {
+        let count = left.min(TAIL_PAGE);
+        // With a limit the tail ends with the records that are there; without one it waits for more.
+        let wait = if tail.limit.is_some() { 0 } else { TAIL_WAIT_SECONDS };
+        let answer = client.get(&format!("{base}?{place}&limit={count}&wait={wait}")).await?;
+        let mut found = 0;
+        for record in rows(&answer) {
+            print_record(record, tail.json);
+            found += 1;
+        }
+        left = left.saturating_sub(found);
+        if found == 0 && tail.limit.is_some() {
+            break;
+        }
+        let Some(cursor) = answer["next_cursor"].as_str() else { break };
+        place = format!("cursor={}", segment(cursor));
+    }
+    Ok(())
+}
+
+fn print_record(record: &Value, json: bool) {
     if json {
         return line(record);
     }
     let kind = record["headers"]["ce_type"].as_str().unwrap_or("");
-    line(format_args!("{partition}:{} {} {} {kind}", record["offset"], text(&record["timestamp"]), text(&record["key"])));
+    line(format_args!("{}:{} {} {} {kind}", record["partition"], record["offset"], text(&record["timestamp"]), text(&record["key"])));
     line(format_args!("    {}", record["value"]));
 }
 
@@ -123,8 +123,10 @@ pub async fn dlq(command: DlqCommand) -> Result<(), ClientError> {
             let answer = client(&target)?.get(&path).await?;
             for letter in rows(&answer) {
                 line(format_args!(
-                    "{}  {}  {}  {}  {}",
-                    text(&letter["id"]),
+                    "{}/{}/{}  {}  {}  {}  {}",
+                    text(&letter["topic"]),
+                    letter["partition"],
+                    letter["offset"],
                     text(&letter["failed_at"]),
                     text(&letter["stage"]),
                     text(&letter["reason"]),
@@ -137,12 +139,12 @@ pub async fn dlq(command: DlqCommand) -> Result<(), ClientError> {
             Ok(())
         }
         DlqCommand::Show { id, target } => {
-            let letter = client(&target)?.get(&format!("/v1/dead-letters/{}", segment(&id))).await?;
+            let letter = client(&target)?.get(&letter_path(&id)?).await?;
             line(format_args!("{letter:#}"));
             Ok(())
         }
         DlqCommand::Redrive { id: Some(id), target, .. } => {
-            let path = format!("/v1/dead-letters/{}/redrive", segment(&id));
+            let path = format!("{}/redrive", letter_path(&id)?);
             let answer = client(&target)?.post(&path, None, &json!({})).await?;
             line(format_args!("redriven: {}", answer));
             Ok(())
@@ -165,6 +167,20 @@ pub async fn dlq(command: DlqCommand) -> Result<(), ClientError> {
             line(format_args!("redriven: {}", answer));
             Ok(())
         }
+    }
+}
+
+/// The path of a dead letter from its place, `topic/partition/offset`, as `list` prints it.
+fn letter_path(place: &str) -> Result<String, ClientError> {
+    let parts: Vec<&str> = place.split('/').collect();
+    match parts[..] {
+        [topic, partition, offset] => {
+            Ok(format!("/v1/dead-letters/{}/{}/{}", segment(topic), segment(partition), segment(offset)))
+        }
+        _ => Err(ClientError::Unreadable {
+            path: "dlq".to_owned(),
+            detail: format!("'{place}' is not topic/partition/offset, as `tillstream dlq list` prints it"),
+        }),
     }
 }
 

@@ -1,7 +1,6 @@
 //! API keys: who calls, and for which tenant.
 
 use crate::Ingest;
-use crate::clock::Clock;
 use crate::problem::{Code, Problem};
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::middleware::Next;
@@ -15,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use tillstream_log::LogError;
+use tillstream_runtime::Clock;
 use tillstream_schemas::Text;
 use tillstream_stage::ids::client_id;
 use tillstream_state::{Keys, StoredKey};

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_log::{Headers, LogError, NewRecord, TopicPartition};
+use tillstream_runtime::timeout;
 use tillstream_schemas::codec::{self, Wire};
 use tillstream_schemas::order_state::OrderState;
 use tillstream_schemas::{Text, Topic};
@@ -173,7 +174,7 @@ impl Ingest {
     ) -> Result<Option<OrderState>, Problem> {
         let key = ids::key(tenant, order_id);
         let mut feed = Some(feed.unwrap_or_else(|| self.order_events.subscribe(&key)));
-        let deadline = tokio::time::Instant::from_std(crate::clock::now() + wait);
+        let deadline = self.clock.deadline(wait);
         loop {
             let row = self.row::<OrderState>(Table::Order, key.clone()).await?;
             if row.as_ref().is_some_and(&enough) {
@@ -183,15 +184,15 @@ impl Ingest {
                 match &mut feed {
                     Some(events) => events.next().await.is_some(),
                     None => {
-                        tokio::time::sleep(POLL).await;
+                        self.clock.sleep(POLL).await;
                         true
                     }
                 }
             };
-            match tokio::time::timeout_at(deadline, told).await {
-                Ok(true) => {}
-                Ok(false) => feed = None,
-                Err(_) => return self.row(Table::Order, key).await,
+            match timeout(&*self.clock, deadline, told).await {
+                Some(true) => {}
+                Some(false) => feed = None,
+                None => return self.row(Table::Order, key).await,
             }
         }
     }
@@ -202,7 +203,7 @@ impl Ingest {
     /// 503 when the time is over; the command stays accepted.
     pub(crate) async fn await_landed(&self, landed: Landed, wait: Duration) -> Result<(), Problem> {
         let waiting = self.progress.wait_committed(landed.task, landed.past);
-        tokio::time::timeout(wait, waiting).await.map_err(|_| {
+        timeout(&*self.clock, self.clock.deadline(wait), waiting).await.ok_or_else(|| {
             let detail =
                 "the change is accepted and durable, but not in force yet; repeat the call, or read it later";
             Problem::new(Code::NotInForceYet, detail).retry_after(1)

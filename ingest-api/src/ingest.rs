@@ -1,7 +1,6 @@
 //! What every call needs: log, state, keys, and how far the tasks are.
 
 use crate::auth::ApiKeys;
-use crate::clock::Clock;
 use crate::in_flight::InFlight;
 use crate::limiter::Limiter;
 use crate::observe::HttpMetrics;
@@ -11,6 +10,7 @@ use prometheus::Registry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tillstream_log::{Log, LogError, TopicPartition};
+use tillstream_runtime::Clock;
 use tillstream_stage::task::TaskKind;
 use tillstream_state::{Health, State, TaskId};
 

@@ -4,7 +4,6 @@
 //! command is durable in the log; nothing here decides about orders, stock or money.
 
 pub mod auth;
-pub mod clock;
 pub mod moment;
 pub mod ports;
 pub mod problem;

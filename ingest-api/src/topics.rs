@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_log::{LogError, ReadLimit, Record, TopicPartition};
+use tillstream_runtime::timeout;
 use tillstream_schemas::{Topic, codec};
-use tokio::time::Instant;
 
 /// The most records one call looks at per partition.
 const SCANNED_RECORDS_MAX: usize = 10_000;
@@ -107,7 +107,7 @@ pub(crate) async fn records(
         None => start(&ingest, topic, partition, offset, from_end)?,
     };
     let mut tail = Tail { topic, tenant: caller.tenant.to_string(), limit, next };
-    let deadline = Instant::from_std(crate::clock::now() + wait);
+    let deadline = ingest.clock.deadline(wait);
     let mut found = tail.read(&ingest).await?;
     while found.is_empty() && !wait.is_zero() && tail.wait(&ingest, deadline).await? {
         found = tail.read(&ingest).await?;
@@ -238,7 +238,7 @@ impl Tail {
     }
 
     /// Waits for a record past where any partition stands; `false` when the time is over.
-    async fn wait(&self, ingest: &Ingest, deadline: Instant) -> Result<bool, Problem> {
+    async fn wait(&self, ingest: &Ingest, deadline_ns: u64) -> Result<bool, Problem> {
         let waits: Vec<_> = self
             .next
             .iter()
@@ -247,9 +247,9 @@ impl Tail {
         if waits.is_empty() {
             return Ok(false);
         }
-        match tokio::time::timeout_at(deadline, select_all(waits)).await {
-            Ok((result, _, _)) => result.map(|()| true).map_err(Problem::from),
-            Err(_) => Ok(false),
+        match timeout(&*ingest.clock, deadline_ns, select_all(waits)).await {
+            Some((result, _, _)) => result.map(|()| true).map_err(Problem::from),
+            None => Ok(false),
         }
     }
 }

@@ -22,7 +22,7 @@ pub struct DeadLetter {
     pub stage: Text,
     /// Stable error code, such as `TS0103`.
     pub code: Text,
-    /// Bounded reason label: `decode`, `stage`, `panic`, `partition`, `overflow`.
+    /// Bounded reason label: `decode`, `stage`, `panic`, `partition`, `overflow`, `corrupt`.
     pub reason: Text,
     /// A sentence.
     pub message: Text,

@@ -9,12 +9,19 @@ mod rows;
 mod run;
 
 use crate::output::line;
+use tillstream_stage::money::currency_digits;
 
 pub use run::{Settings, run};
 
 /// Says what became of the file, for people.
 pub fn summarize(report: &report::Report, settings: &Settings) {
-    let money = |minor: i64| format!("{}.{:02} {}", minor / 100, minor % 100, settings.currency);
+    let digits = currency_digits(&settings.currency).unwrap_or(2);
+    let unit = 10_i64.pow(u32::from(digits));
+    let money = |minor: i64| {
+        let width = usize::from(digits);
+        let fraction = if width == 0 { String::new() } else { format!(".{:0width$}", minor % unit) };
+        format!("{}{fraction} {}", minor / unit, settings.currency)
+    };
     line(format_args!("{:>8} orders confirmed, {} gross", report.orders, money(report.gross_minor)));
     line(format_args!("{:>8} fee lines among them, which hold no stock", report.fee_lines));
     line(format_args!("{:>8} refunded by returns and credits", money(report.refunded_minor)));

@@ -163,7 +163,7 @@ fn sandbox_dir(options: &Serve) -> PathBuf {
 async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let house = build(options)?;
     // The door's readiness is measured from here: tasks must get to where the log ends now.
-    let keys = ApiKeys::load(house.store.clone(), Arc::new(tillstream_ingest_api::clock::SystemClock)).await?;
+    let keys = ApiKeys::load(house.store.clone(), house.clock.clone()).await?;
     demo_key(options, &keys).await?;
     let listener = tokio::net::TcpListener::bind(options.http)
         .await
@@ -184,7 +184,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         }),
         sandbox: Some(Arc::new(Sandbox { provider: house.sandbox.clone(), store: house.store.clone(), clock: house.clock.clone() })),
         registry: house.metrics.registry.clone(),
-        clock: Arc::new(tillstream_ingest_api::clock::SystemClock),
+        clock: house.clock.clone(),
         order_lag_records_max: ORDER_LAG_RECORDS_MAX,
     })?);
 

@@ -24,6 +24,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tillstream_runtime::timeout;
 use tillstream_schemas::codec;
 use tillstream_schemas::order_command::{
     CancelOrder, CapturePayment, CreateShipment, DeliverShipment, OrderCommand, OrderCommandPayload,
@@ -323,9 +324,10 @@ impl Command {
         if self.ingest.await_landed(landed, wait).await.is_err() {
             return Ok(self.answer(StatusCode::ACCEPTED, None));
         }
-        let deadline = tokio::time::Instant::from_std(crate::clock::now() + EVENT_WAIT);
+        let clock = &*self.ingest.clock;
+        let deadline = clock.deadline(EVENT_WAIT);
         // A command need not cause an event at once (a capture asks the provider first): then the time runs out.
-        while let Ok(Some(event)) = tokio::time::timeout_at(deadline, feed.next()).await {
+        while let Some(Some(event)) = timeout(clock, deadline, feed.next()).await {
             if event.command_id != self.id {
                 continue;
             }

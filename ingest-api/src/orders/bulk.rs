@@ -311,12 +311,12 @@ async fn patiently(ingest: &Ingest, appends: &[Append]) -> Result<(), Problem> {
     places.sort_unstable();
     places.dedup();
     let check = || places.iter().try_for_each(|it| ingest.check_intake(*it));
-    let deadline = crate::clock::now() + PATIENCE;
+    let deadline = ingest.clock.deadline(PATIENCE);
     loop {
         match check() {
             Ok(()) => return Ok(()),
-            Err(problem) if crate::clock::now() >= deadline => return Err(problem),
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(problem) if ingest.clock.monotonic_ns() >= deadline => return Err(problem),
+            Err(_) => ingest.clock.sleep(Duration::from_millis(20)).await,
         }
     }
 }

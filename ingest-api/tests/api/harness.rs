@@ -11,17 +11,18 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
-use tillstream_ingest_api::clock::Clock;
 use tillstream_ingest_api::ports::{
     OrderEvents, OrderEventsHub, ProductsInForce, Progress, SandboxControl, SandboxError,
 };
 use tillstream_ingest_api::{ApiKeys, Ingest, Parts, router};
+use tillstream_runtime::Clock;
 use tillstream_schemas::order_event::OrderEvent;
 use tillstream_schemas::order_state::{OrderState, OrderStatus, OrderView, PricedOrder};
 use tillstream_stage::time::descending;
 use tillstream_stage::{Table, ids};
 use tillstream_state::TaskId;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 pub const NOW_MS: i64 = 1_700_000_000_000;
@@ -111,17 +112,29 @@ impl SandboxControl for Sandbox {
     }
 }
 
-pub struct TestClock(AtomicI64);
+/// A wall clock set by hand; the monotonic one is tokio's, which a test may pause.
+pub struct TestClock {
+    now_ms: AtomicI64,
+    started: Instant,
+}
 
 impl TestClock {
     pub fn advance(&self, ms: i64) {
-        self.0.fetch_add(ms, Ordering::SeqCst);
+        self.now_ms.fetch_add(ms, Ordering::SeqCst);
     }
 }
 
 impl Clock for TestClock {
     fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+        self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap()
+    }
+
+    fn sleep_until(&self, deadline_ns: u64) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep_until(self.started + Duration::from_nanos(deadline_ns)))
     }
 }
 
@@ -171,7 +184,7 @@ impl Api {
 
     /// A process that starts on a store that may have been used before.
     pub async fn over(store: Arc<MemoryStore>, tasks: Arc<Tasks>) -> Self {
-        let clock = Arc::new(TestClock(AtomicI64::new(NOW_MS)));
+        let clock = Arc::new(TestClock { now_ms: AtomicI64::new(NOW_MS), started: Instant::now() });
         let hub = Arc::new(Hub::default());
         let keys = ApiKeys::load(store.clone(), clock.clone()).await.unwrap();
         keys.ensure("demo", "tests", "till_demo").await.unwrap();

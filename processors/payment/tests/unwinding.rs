@@ -183,6 +183,15 @@ const RACES: &[Scenario] = &[
         &["payment.action_required", "payment.cancelled"],
     ),
     scenario(
+        "the provider does not know the payment: there is nothing to cancel",
+        AUTO,
+        &[Answer(Out::RequiresAction), Cancel, Coded(Out::Declined, "resource_missing")],
+        At::Cancelled,
+        (0, 0, 0),
+        &[Op::Authorize, Op::Cancel],
+        &["payment.action_required", "payment.cancelled"],
+    ),
+    scenario(
         "a refund under way counts, and what it leaves goes back too",
         AUTO,
         &[

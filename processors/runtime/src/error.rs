@@ -12,7 +12,7 @@ pub enum RuntimeError {
     /// More is committed than the log has: the log was cut or replaced.
     #[error(
         "TS0401: {task} has committed offset {committed}, but {input} ends at {end}: \
-         the log was cut or recreated; run `tillstream state verify`"
+         the log was cut or recreated; restore the data dir (log and state lie in it together) from a backup"
     )]
     OffsetsLost {
         /// The task.
@@ -27,7 +27,7 @@ pub enum RuntimeError {
     /// The input the task must go on from is no longer kept.
     #[error(
         "TS0402: {task} must go on from offset {committed}, but {input} starts at {start}: \
-         records were lost; run `tillstream state verify`"
+         records were lost; restore the data dir (log and state lie in it together) from a backup"
     )]
     InputGone {
         /// The task.

@@ -100,24 +100,14 @@ async fn check_events(server: &Server, orders: &BTreeSet<String>) {
 /// Every record of a topic, all partitions.
 pub async fn topic(server: &Server, name: &str) -> Vec<Value> {
     let mut records = Vec::new();
-    let topics = server.get("/v1/topics").await;
-    let found = topics["data"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|it| it["topic"] == name || it["short_name"] == name)
-        .unwrap_or_else(|| panic!("no topic {name}: {topics}"));
-    for partition in found["partitions"].as_array().into_iter().flatten() {
-        let number = &partition["partition"];
-        let mut offset = partition["start_offset"].as_u64().unwrap_or(0);
-        let end = partition["end_offset"].as_u64().unwrap_or(0);
-        while offset < end {
-            let page = server.get(&format!("/v1/topics/{name}/records?partition={number}&offset={offset}&limit=1000")).await;
-            let rows = page["data"].as_array().cloned().unwrap_or_default();
-            let last = rows.last().and_then(|it| it["offset"].as_u64()).expect("a page before the end is not empty");
-            offset = last + 1;
-            records.extend(rows);
+    let mut place = "from=beginning".to_owned();
+    loop {
+        let page = server.get(&format!("/v1/topics/{name}/records?{place}&limit=1000")).await;
+        let rows = page["data"].as_array().expect("a page has data");
+        if rows.is_empty() {
+            return records;
         }
+        records.extend(rows.iter().cloned());
+        place = format!("cursor={}", page["next_cursor"].as_str().expect("a page names the next"));
     }
-    records
 }

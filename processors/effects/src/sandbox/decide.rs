@@ -22,13 +22,20 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    fn declined(code: &'static str) -> Self {
+    /// `amount_minor`: what was asked for.
+    fn declined(code: &'static str, amount_minor: i64) -> Self {
         Self {
             outcome: PaymentOutcome::Declined,
-            amount_minor: 0,
+            amount_minor,
             code: Some(Text::const_new(code)),
             payment: None,
         }
+    }
+
+    /// The one decline that names another amount than it was asked for: what was captured, so that whoever did not
+    /// know of the capture can book it.
+    fn already_captured(payment: &SandboxPayment) -> Self {
+        Self::declined("already_captured", payment.captured_minor)
     }
 
     fn done(outcome: PaymentOutcome, amount_minor: i64, payment: SandboxPayment) -> Self {
@@ -47,19 +54,19 @@ pub(super) fn decide(
     if request.amount_minor < 0
         || (request.amount_minor == 0 && request.operation != PaymentOperation::Cancel)
     {
-        return Verdict::declined("amount_too_small");
+        return Verdict::declined("amount_too_small", request.amount_minor);
     }
     if request.operation == PaymentOperation::Authorize {
         return authorize(tenant, order_id, request, payment, unlucky);
     }
     let Some(payment) = payment else {
-        return Verdict::declined("resource_missing");
+        return Verdict::declined("resource_missing", request.amount_minor);
     };
     if payment.tenant != tenant || payment.order_id != order_id {
-        return Verdict::declined("resource_missing");
+        return Verdict::declined("resource_missing", request.amount_minor);
     }
     if payment.currency != request.currency {
-        return Verdict::declined("currency_mismatch");
+        return Verdict::declined("currency_mismatch", request.amount_minor);
     }
     match request.operation {
         PaymentOperation::Capture => capture(request, payment),
@@ -77,7 +84,7 @@ fn authorize(
 ) -> Verdict {
     // A declined payment may be tried again; anything else under a fresh key would be a second charge.
     if before.is_some_and(|it| it.status != SandboxStatus::Declined) {
-        return Verdict::declined("payment_exists");
+        return Verdict::declined("payment_exists", request.amount_minor);
     }
     let method = request.method.as_str();
     let declined = if !method.starts_with("pm_card") && !method.starts_with("pm_sandbox") {
@@ -102,7 +109,7 @@ fn authorize(
         refunded_minor: 0,
     };
     if let Some(code) = declined {
-        return Verdict { payment: Some(payment), ..Verdict::declined(code) };
+        return Verdict { payment: Some(payment), ..Verdict::declined(code, request.amount_minor) };
     }
     if method == METHOD_ACTION {
         payment.status = SandboxStatus::RequiresAction;
@@ -132,7 +139,7 @@ fn charge(payment: &mut SandboxPayment) -> PaymentOutcome {
 fn capture(request: &PaymentRequest, mut payment: SandboxPayment) -> Verdict {
     match payment.status {
         SandboxStatus::Authorized if request.amount_minor > payment.authorized_minor => {
-            Verdict::declined("amount_too_large")
+            Verdict::declined("amount_too_large", request.amount_minor)
         }
         SandboxStatus::Authorized => {
             payment.status = SandboxStatus::Captured;
@@ -141,16 +148,16 @@ fn capture(request: &PaymentRequest, mut payment: SandboxPayment) -> Verdict {
             payment.authorized_minor = 0;
             Verdict::done(PaymentOutcome::Captured, request.amount_minor, payment)
         }
-        SandboxStatus::Captured => Verdict::declined("already_captured"),
+        SandboxStatus::Captured => Verdict::already_captured(&payment),
         SandboxStatus::RequiresAction | SandboxStatus::Cancelled | SandboxStatus::Declined => {
-            Verdict::declined("payment_unexpected_state")
+            Verdict::declined("payment_unexpected_state", request.amount_minor)
         }
     }
 }
 
 fn cancel(mut payment: SandboxPayment) -> Verdict {
     match payment.status {
-        SandboxStatus::Captured => Verdict::declined("already_captured"),
+        SandboxStatus::Captured => Verdict::already_captured(&payment),
         SandboxStatus::Authorized | SandboxStatus::RequiresAction => {
             let amount_minor = payment.authorized_minor;
             payment.status = SandboxStatus::Cancelled;
@@ -166,10 +173,10 @@ fn cancel(mut payment: SandboxPayment) -> Verdict {
 
 fn refund(request: &PaymentRequest, mut payment: SandboxPayment) -> Verdict {
     if payment.captured_minor == 0 {
-        return Verdict::declined("nothing_captured");
+        return Verdict::declined("nothing_captured", request.amount_minor);
     }
     if request.amount_minor > payment.captured_minor - payment.refunded_minor {
-        return Verdict::declined("amount_exceeds_captured");
+        return Verdict::declined("amount_exceeds_captured", request.amount_minor);
     }
     payment.refunded_minor += request.amount_minor;
     Verdict::done(PaymentOutcome::Refunded, request.amount_minor, payment)
@@ -188,9 +195,10 @@ pub(super) fn authenticate(mut payment: SandboxPayment, succeed: bool) -> Option
         }
         SandboxStatus::RequiresAction => {
             payment.status = SandboxStatus::Declined;
-            Some(Verdict { payment: Some(payment), ..Verdict::declined("authentication_failed") })
+            let declined = Verdict::declined("authentication_failed", payment.amount_minor);
+            Some(Verdict { payment: Some(payment), ..declined })
         }
-        SandboxStatus::Declined => Some(Verdict::declined("authentication_failed")),
+        SandboxStatus::Declined => Some(Verdict::declined("authentication_failed", payment.amount_minor)),
         SandboxStatus::Captured if payment.capture == CaptureMode::Automatic => {
             Some(Verdict::done(PaymentOutcome::Captured, payment.amount_minor, payment))
         }

@@ -236,8 +236,6 @@ impl Group {
         if let Some(payment) = payment {
             self.payments.insert(request.payment_id.clone(), payment);
         }
-        let amount_minor =
-            if outcome == PaymentOutcome::Declined { request.amount_minor } else { amount_minor };
         let row = RequestRow {
             fingerprint,
             payment_id: request.payment_id.clone(),
@@ -253,7 +251,7 @@ impl Group {
     fn authenticate(&mut self, payment_id: &Text, succeed: bool) -> Result<Acted, LedgerError> {
         let Some(before) = self.payment(payment_id)? else { return Ok(None) };
         let (tenant, order_id) = (before.tenant.clone(), before.order_id.clone());
-        let (request_key, amount_minor) = (before.request_key.clone(), before.amount_minor);
+        let request_key = before.request_key.clone();
         let Some(verdict) = decide::authenticate(before, succeed) else { return Ok(None) };
         if let Some(payment) = verdict.payment {
             self.payments.insert(payment_id.clone(), payment);
@@ -263,7 +261,7 @@ impl Group {
             payment_id: payment_id.clone(),
             operation: PaymentOperation::Authorize,
             outcome: verdict.outcome,
-            amount_minor,
+            amount_minor: verdict.amount_minor,
             code: verdict.code,
         };
         Ok(Some((tenant, order_id, result_of(&request_key, row))))
