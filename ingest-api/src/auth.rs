@@ -10,6 +10,7 @@ use http::{Extensions, HeaderMap, header};
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -93,6 +94,11 @@ impl ApiKeys {
             self.by_hash.read().values().filter(|it| it.tenant == tenant).cloned().collect();
         keys.sort_by(|a, b| (a.created_at_ms, &a.id).cmp(&(b.created_at_ms, &b.id)));
         keys
+    }
+
+    /// Every tenant that has a key, revoked ones included.
+    pub(crate) fn tenants(&self) -> BTreeSet<Text> {
+        self.by_hash.read().values().map(|it| it.tenant.clone()).collect()
     }
 
     /// Whether there is no key at all, as in an empty data dir.

@@ -15,11 +15,13 @@ use axum::extract::State;
 use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tillstream_log::headers::{self, REDRIVE_COUNT, header};
 use tillstream_log::{LogError, NewRecord, ReadLimit, Record, TopicPartition};
 use tillstream_schemas::dead_letter::DeadLetter;
-use tillstream_schemas::{Topic, codec};
+use tillstream_schemas::codec::{self, CodecError};
+use tillstream_schemas::{Text, Topic};
 use tillstream_stage::partition::partition_of;
 
 /// The most dead letters one call looks at.
@@ -46,6 +48,31 @@ struct Found {
     at: TopicPartition,
     record: Record,
     letter: DeadLetter,
+    /// Its key names no tenant.
+    unowned: bool,
+}
+
+/// Which letters a caller may see: its tenant's own, and as the operator also those that are no tenant's.
+struct Sight {
+    tenant: Text,
+    /// Every tenant, where the caller is the operator.
+    tenants: Option<BTreeSet<Text>>,
+}
+
+impl Sight {
+    fn of(ingest: &Ingest, caller: &Caller) -> Self {
+        let operator = ingest.operator_tenant.as_ref() == Some(&caller.tenant);
+        Self { tenant: caller.tenant.clone(), tenants: operator.then(|| ingest.keys.tenants()) }
+    }
+
+    /// The letter, if the caller may see it.
+    fn found(&self, at: TopicPartition, record: Record) -> Option<Result<Found, CodecError>> {
+        let own = owns(&self.tenant, &record.key);
+        let unowned =
+            !own && self.tenants.as_ref().is_some_and(|all| !all.iter().any(|it| owns(it, &record.key)));
+        (own || unowned)
+            .then(|| codec::decode(&record.value).map(|letter| Found { at, record, letter, unowned }))
+    }
 }
 
 /// A place in the list of all dead letters: topic, partition, offset.
@@ -98,10 +125,10 @@ fn no_such_topic(name: &str) -> Problem {
     Problem::parameter("topic", message, format!("send one of: {}", names.join(", ")))
 }
 
-/// The tenant's dead letters from a place on, and where to go on.
+/// The caller's dead letters from a place on, and where to go on.
 async fn find(
     ingest: &Ingest,
-    tenant: &str,
+    sight: &Sight,
     filter: &Filter,
 ) -> Result<(Vec<Found>, Option<Place>), Problem> {
     let mut found = Vec::new();
@@ -130,12 +157,9 @@ async fn find(
                     }
                     scanned += 1;
                     offset = record.offset + 1;
-                    if !owns(tenant, &record.key) {
-                        continue;
-                    }
-                    let Ok(letter) = codec::decode::<DeadLetter>(&record.value) else { continue };
-                    if filter.reason.as_ref().is_none_or(|it| letter.reason == *it) {
-                        found.push(Found { at, record, letter });
+                    let Some(Ok(it)) = sight.found(at, record) else { continue };
+                    if filter.reason.as_ref().is_none_or(|reason| it.letter.reason == *reason) {
+                        found.push(it);
                     }
                 }
             }
@@ -174,6 +198,7 @@ fn shown(found: &Found) -> Value {
         "appended_at": to_rfc3339(letter.appended_at_ms),
         "failed_at": to_rfc3339(letter.failed_at_ms),
         "redrive_count": redrive_count(&found.record),
+        "unowned": found.unowned,
         "value_bytes": letter.value.len(),
         "links": { "self": path_of(found.at, found.record.offset) },
     })
@@ -201,13 +226,13 @@ pub(crate) async fn list(
     params.finish()?;
     let topic = topic.map(|it| dlq_of(&it).ok_or_else(|| no_such_topic(&it))).transpose()?;
     let from = cursor.map(|it| Place::decode(&it)).transpose()?;
-    let (found, next) = find(&ingest, &caller.tenant, &Filter { topic, reason, limit, from }).await?;
+    let (found, next) = find(&ingest, &Sight::of(&ingest, &caller), &Filter { topic, reason, limit, from }).await?;
     let data: Vec<Value> = found.iter().map(shown).collect();
     Ok(Json(json!({ "data": data, "next_cursor": next.map(Place::encode) })))
 }
 
-/// The tenant's dead letter at a place.
-async fn one(ingest: &Ingest, tenant: &str, place: &(String, String, String)) -> Result<Found, Problem> {
+/// The caller's dead letter at a place.
+async fn one(ingest: &Ingest, sight: &Sight, place: &(String, String, String)) -> Result<Found, Problem> {
     let (topic, partition, offset) = place;
     let missing = || Problem::not_found("dead letter", &format!("{topic}/{partition}/{offset}"));
     let topic = dlq_of(topic).ok_or_else(|| no_such_topic(topic))?;
@@ -221,10 +246,8 @@ async fn one(ingest: &Ingest, tenant: &str, place: &(String, String, String)) ->
         return Err(missing());
     }
     let records = ingest.log.read(at, offset, ReadLimit { records_max: 1, bytes_max: 1 }).await?;
-    let record = records.into_iter().next().filter(|it| it.offset == offset && owns(tenant, &it.key));
-    let record = record.ok_or_else(missing)?;
-    let letter = codec::decode(&record.value)?;
-    Ok(Found { at, record, letter })
+    let record = records.into_iter().next().filter(|it| it.offset == offset).ok_or_else(missing)?;
+    Ok(sight.found(at, record).ok_or_else(missing)??)
 }
 
 /// `GET /v1/dead-letters/{topic}/{partition}/{offset}`
@@ -233,7 +256,7 @@ pub(crate) async fn get(
     caller: Caller,
     Segments(place): Segments<(String, String, String)>,
 ) -> Result<Json<Value>, Problem> {
-    let found = one(&ingest, &caller.tenant, &place).await?;
+    let found = one(&ingest, &Sight::of(&ingest, &caller), &place).await?;
     let mut body = shown(&found);
     body["value"] = rendered(&found.letter.value);
     Ok(Json(body))
@@ -246,6 +269,10 @@ fn again(ingest: &Ingest, found: &Found) -> Result<NewRecord, Problem> {
         let detail = format!("its source topic {:?} is not one this version reads", found.letter.topic);
         return Err(Problem::new(Code::NotRedrivable, detail));
     };
+    if found.letter.value.is_empty() {
+        let detail = "it holds no record: a timer, or a stored batch that cannot be read";
+        return Err(Problem::new(Code::NotRedrivable, detail));
+    }
     let mut headers = found.record.headers.clone();
     headers.retain(|it| it.name == headers::TRACEPARENT.as_bytes());
     headers.push(header(REDRIVE_COUNT, (redrive_count(&found.record) + 1).to_string()));
@@ -263,7 +290,7 @@ pub(crate) async fn redrive_one(
     caller: Caller,
     Segments(place): Segments<(String, String, String)>,
 ) -> Result<Json<Value>, Problem> {
-    let found = one(&ingest, &caller.tenant, &place).await?;
+    let found = one(&ingest, &Sight::of(&ingest, &caller), &place).await?;
     let record = again(&ingest, &found)?;
     ingest.log.append(vec![record]).await?;
     Ok(Json(json!({ "redriven": 1, "id": found.letter.id, "to": found.letter.topic })))
@@ -287,7 +314,7 @@ pub(crate) async fn redrive(
     };
     let from = input.cursor.map(|it| Place::decode(&it)).transpose()?;
     let filter = Filter { topic, reason: input.reason, limit: input.limit.unwrap_or(100), from };
-    let (found, next) = find(&ingest, &caller.tenant, &filter).await?;
+    let (found, next) = find(&ingest, &Sight::of(&ingest, &caller), &filter).await?;
     let (mut records, mut refused) = (Vec::with_capacity(found.len()), Vec::new());
     for found in &found {
         match again(&ingest, found) {

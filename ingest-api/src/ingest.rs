@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tillstream_log::{Log, LogError, TopicPartition};
 use tillstream_runtime::Clock;
+use tillstream_schemas::Text;
 use tillstream_stage::task::TaskKind;
 use tillstream_state::{Health, State, TaskId};
 
@@ -41,6 +42,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// New orders are refused while the order task lags more records than this behind the log.
     pub order_lag_records_max: u64,
+    /// The tenant of whoever runs this deployment: it also sees dead letters that are no tenant's.
+    pub operator_tenant: Option<Text>,
 }
 
 /// The state of the HTTP door.
@@ -58,6 +61,7 @@ pub struct Ingest {
     pub(crate) limiter: Limiter,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) metrics: HttpMetrics,
+    pub(crate) operator_tenant: Option<Text>,
     inputs: Vec<Input>,
     caught_up: AtomicBool,
     lag_records_max: u64,
@@ -102,6 +106,7 @@ impl Ingest {
             limiter: Limiter::default(),
             in_flight: InFlight::new(),
             metrics,
+            operator_tenant: parts.operator_tenant,
             inputs,
             caught_up: AtomicBool::new(false),
             lag_records_max: parts.order_lag_records_max,

@@ -3,6 +3,7 @@
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use thiserror::Error;
+use tillstream_schemas::Text;
 use tillstream_schemas::order_event::OrderEvent;
 use tillstream_state::TaskId;
 
@@ -53,8 +54,36 @@ pub enum SandboxError {
     Log(#[from] tillstream_log::LogError),
 }
 
+/// A payment as the sandbox provider has it. Amounts are minor units.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxPayment {
+    /// The order it was asked for.
+    pub order_id: Text,
+    /// Where it stands: `requires_action`, `authorized`, `captured`, `cancelled` or `declined`.
+    pub status: &'static str,
+    /// The payment method.
+    pub method: Text,
+    /// ISO 4217.
+    pub currency: Text,
+    /// What was asked for.
+    pub amount_minor: i64,
+    /// Authorized, and not captured or given up since.
+    pub authorized_minor: i64,
+    /// Captured.
+    pub captured_minor: i64,
+    /// Refunded.
+    pub refunded_minor: i64,
+}
+
 /// The sandbox provider's back door.
 pub trait SandboxControl: Send + Sync {
+    /// A payment as the provider has it; `None` when the tenant has no such payment.
+    fn payment<'a>(
+        &'a self,
+        tenant: &'a str,
+        payment_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<SandboxPayment>, SandboxError>>;
+
     /// Completes (or fails) a payment that asked for action; durable once it returns.
     fn authenticate<'a>(
         &'a self,

@@ -54,6 +54,7 @@ pub(crate) fn table() -> Vec<Route> {
         keyed(POST, "/v1/orders/{id}/shipments/{shipment}/deliver", post(actions::deliver)),
         keyed(POST, "/v1/returns", post(credits::issue)),
         keyed(GET, "/v1/returns/{id}", get(credits::get)),
+        keyed(GET, "/v1/sandbox/payments/{id}", get(sandbox::get)),
         keyed(POST, "/v1/sandbox/payments/{id}/authenticate", post(sandbox::authenticate)),
         keyed(GET, "/v1/products", get(products::list)),
         keyed(PUT, "/v1/products/{sku}", put(products::put)),

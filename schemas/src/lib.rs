@@ -9,6 +9,7 @@ pub mod codec;
 pub mod dead_letter;
 pub mod effects;
 pub mod item;
+mod encode;
 mod json;
 pub mod order_command;
 pub mod order_event;

@@ -20,6 +20,7 @@ use tillstream_runtime::{
     CATALOG_ENTRIES_MAX, CatalogCache, Clock, Metrics, Progress, RuntimeError, Subscriptions, SystemClock, TaskPorts,
     TaskSettings, supervise,
 };
+use tillstream_schemas::Text;
 use tillstream_stage::rule::NoRules;
 use tillstream_stage::task::{Task, TaskKind};
 use tillstream_state::TaskId;
@@ -36,6 +37,8 @@ const SUBSCRIBER_EVENTS_MAX: usize = 256;
 const ORDER_LAG_RECORDS_MAX: u64 = 400_000;
 /// A provider that takes longer is asked again with the same key.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The deployment's own tenant: it gets the first key, and sees the dead letters that are no tenant's.
+const DEMO_TENANT: &str = "demo";
 /// How long open connections may take to end once the door is closed.
 const CONNECTIONS_DRAIN: Duration = Duration::from_secs(10);
 
@@ -186,6 +189,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         registry: house.metrics.registry.clone(),
         clock: house.clock.clone(),
         order_lag_records_max: ORDER_LAG_RECORDS_MAX,
+        operator_tenant: Some(Text::const_new(DEMO_TENANT)),
     })?);
 
     let (stop, stopping) = watch::channel(false);
@@ -263,9 +267,9 @@ fn start(
     let crew = Crew { ports, on, stopping, halted };
     let mut workers = Vec::new();
     for partition in 0..options.partitions {
-        workers.push(crew.task(OrderTask::default(), TaskKind::Order, partition, batch.clone()));
-        workers.push(crew.task(ItemTask::default(), TaskKind::Item, partition, batch.clone()));
-        workers.push(crew.task(AnalyticsTask::default(), TaskKind::Analytics, partition, analytics.clone()));
+        workers.push(crew.task(OrderTask, TaskKind::Order, partition, batch.clone()));
+        workers.push(crew.task(ItemTask, TaskKind::Item, partition, batch.clone()));
+        workers.push(crew.task(AnalyticsTask, TaskKind::Analytics, partition, analytics.clone()));
         workers.push(crew.executor(house, partition));
     }
     let (catalog, events) = (house.catalog.clone(), house.events.clone());
@@ -323,9 +327,9 @@ impl Crew<'_> {
 /// The first start makes a key for tenant `demo` and prints it; `TILLSTREAM_DEMO_KEY` sets it instead.
 async fn demo_key(options: &Serve, keys: &ApiKeys) -> Result<(), ServeError> {
     if let Some(given) = &options.demo_key {
-        keys.ensure("demo", "demo", given).await?;
+        keys.ensure(DEMO_TENANT, "demo", given).await?;
     } else if keys.is_empty() {
-        let (_, key) = keys.create("demo", "demo").await?;
+        let (_, key) = keys.create(DEMO_TENANT, "demo").await?;
         line(format_args!("API key of tenant demo, shown this once: {key}"));
     }
     Ok(())

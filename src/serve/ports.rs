@@ -127,6 +127,26 @@ fn failed(error: impl std::fmt::Display) -> SandboxError {
 }
 
 impl ports::SandboxControl for Sandbox {
+    fn payment<'a>(
+        &'a self,
+        tenant: &'a str,
+        payment_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<ports::SandboxPayment>, SandboxError>> {
+        let stored = self.provider.payment(payment_id).map_err(failed);
+        let shown = |it: tillstream_effects::SandboxPayment| ports::SandboxPayment {
+            order_id: it.order_id,
+            status: it.status.as_str(),
+            method: it.method,
+            currency: it.currency,
+            amount_minor: it.amount_minor,
+            authorized_minor: it.authorized_minor,
+            captured_minor: it.captured_minor,
+            refunded_minor: it.refunded_minor,
+        };
+        let own = stored.map(|found| found.filter(|it| it.tenant == tenant).map(shown));
+        Box::pin(std::future::ready(own))
+    }
+
     fn authenticate<'a>(
         &'a self,
         tenant: &'a str,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tillstream_ingest_api::ports::{
-    OrderEvents, OrderEventsHub, ProductsInForce, Progress, SandboxControl, SandboxError,
+    OrderEvents, OrderEventsHub, ProductsInForce, Progress, SandboxControl, SandboxError, SandboxPayment,
 };
 use tillstream_ingest_api::{ApiKeys, Ingest, Parts, router};
 use tillstream_runtime::Clock;
@@ -92,10 +92,29 @@ impl ProductsInForce for InForceAtOnce {
     }
 }
 
-/// A sandbox that knows one payment of the tenant `demo`.
+/// A sandbox that knows two payments of the tenant `demo`.
 struct Sandbox;
 
 impl SandboxControl for Sandbox {
+    fn payment<'a>(
+        &'a self,
+        tenant: &'a str,
+        payment_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<SandboxPayment>, SandboxError>> {
+        let done = (tenant, payment_id) == ("demo", "pay_done");
+        let payment = done.then(|| SandboxPayment {
+            order_id: "ord_1".into(),
+            status: "captured",
+            method: "pm_card_visa".into(),
+            currency: "GBP".into(),
+            amount_minor: 500,
+            authorized_minor: 0,
+            captured_minor: 400,
+            refunded_minor: 100,
+        });
+        Box::pin(std::future::ready(Ok(payment)))
+    }
+
     fn authenticate<'a>(
         &'a self,
         tenant: &'a str,
@@ -201,6 +220,7 @@ impl Api {
             registry: prometheus::Registry::new(),
             clock: clock.clone(),
             order_lag_records_max: 40,
+            operator_tenant: Some("demo".into()),
         };
         let ingest = Arc::new(Ingest::new(parts).unwrap());
         Self { store, hub, tasks, clock, router: router(ingest), key: "till_demo".into() }

@@ -9,6 +9,10 @@ use tillstream_schemas::dead_letter::DeadLetter;
 use tillstream_schemas::{Topic, codec};
 
 async fn bury(api: &Api, tenant: &str, reason: &str, value: &[u8]) {
+    bury_key(api, format!("{tenant}/ord_1").as_bytes(), reason, value).await;
+}
+
+async fn bury_key(api: &Api, key: &[u8], reason: &str, value: &[u8]) {
     let letter = DeadLetter {
         id: format!("dl_{reason}").into(),
         topic: Topic::OrderCommands.name().into(),
@@ -22,12 +26,12 @@ async fn bury(api: &Api, tenant: &str, reason: &str, value: &[u8]) {
         message: "it cannot be decoded".into(),
         attempts: 2,
         version: "0.1.0".into(),
-        key: format!("{tenant}/ord_1").into_bytes(),
+        key: key.to_vec(),
         value: value.to_vec(),
     };
     let record = NewRecord {
         to: TopicPartition::new(Topic::OrderCommandsDlq, 0),
-        key: format!("{tenant}/ord_1").into(),
+        key: key.to_vec().into(),
         value: codec::encode(&letter).unwrap().into(),
         headers: [header(REDRIVE_COUNT, "1")].into_iter().collect(),
     };
@@ -64,6 +68,45 @@ async fn dead_letters_are_listed_shown_and_redriven_by_their_tenant() {
     let all = api.post("/v1/dead-letters/redrive", "k", &json!({"reason": "panic"})).await.json();
     assert_eq!((&all["redriven"], &all["next_cursor"]), (&json!(1), &Value::Null));
     assert_eq!(api.store.records(Topic::OrderCommands).len(), 2);
+}
+
+#[tokio::test]
+async fn letters_that_are_no_tenants_are_the_operators() {
+    let api = Api::start().await;
+    let other = api.with_key("till_other");
+    bury(&api, "other", "decode", b"secret").await;
+    bury_key(&api, b"\xffnobody", "decode", b"garbage").await;
+    bury_key(&api, b"", "corrupt", b"").await;
+    // A tenant without a key cannot ask for its letters.
+    bury(&api, "ghost", "decode", b"x").await;
+    let seen = async |api: &Api| {
+        let json = api.get("/v1/dead-letters").await.json();
+        let letters = json["data"].as_array().unwrap().clone();
+        letters
+            .iter()
+            .map(|it| (it["offset"].as_u64().unwrap(), it["unowned"].as_bool().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&api).await, [(1, true), (2, true), (3, true)]);
+    assert_eq!(seen(&other).await, [(0, false)]);
+
+    let at = |offset: u64, then: &str| format!("/v1/dead-letters/orders.commands.dlq/0/{offset}{then}");
+    assert_eq!(api.get(&at(1, "")).await.json()["value"]["bytes"], 7);
+    for offset in 1..4 {
+        assert_eq!(other.get(&at(offset, "")).await.status, 404, "{offset}");
+        assert_eq!(other.post(&at(offset, "/redrive"), "k", &json!({})).await.status, 404, "{offset}");
+    }
+    assert_eq!(api.get(&at(0, "")).await.status, 404);
+    assert_eq!(other.post("/v1/dead-letters/redrive", "k", &json!({})).await.json()["redriven"], 1);
+
+    assert_eq!(api.post(&at(1, "/redrive"), "k", &json!({})).await.status, 200);
+    let back = api.store.records(Topic::OrderCommands);
+    let sent: Vec<&[u8]> = back.iter().map(|it| it.value.as_ref()).collect();
+    assert_eq!(sent, [&b"secret"[..], b"garbage"]);
+    assert_eq!(back[1].key.as_ref(), b"\xffnobody");
+    // What held no record has nothing to send again.
+    let empty = api.post(&at(2, "/redrive"), "k", &json!({})).await;
+    assert_eq!(empty.problem().0, 409);
 }
 
 #[tokio::test]
@@ -189,6 +232,20 @@ async fn the_sandbox_answers_for_the_tenants_own_payments() {
     );
     let other = api.with_key("till_other");
     assert_eq!(authenticate(&other, "pay_waits", json!({"outcome": "succeed"})).await.status, 404);
+}
+
+#[tokio::test]
+async fn the_sandbox_shows_a_payment_to_its_own_tenant() {
+    let api = Api::start().await;
+    let path = "/v1/sandbox/payments/pay_done";
+    let expected = json!({
+        "id": "pay_done", "order_id": "ord_1", "status": "captured", "method": "pm_card_visa", "currency": "GBP",
+        "amount": 500, "authorized": 0, "captured": 400, "refunded": 100,
+    });
+    assert_eq!(api.get(path).await.json(), expected);
+    assert_eq!(api.get("/v1/sandbox/payments/pay_none").await.problem(), (404, "TS0605".into()));
+    assert_eq!(api.with_key("till_other").get(path).await.problem(), (404, "TS0605".into()));
+    assert_eq!(api.with_key("").get(path).await.status, 401);
 }
 
 #[tokio::test]

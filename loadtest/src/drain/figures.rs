@@ -21,6 +21,10 @@ pub fn read(metrics: &Metrics) -> BTreeMap<String, f64> {
             ("commit", &metrics.commit_seconds),
             ("records", &metrics.batch_records),
         ];
+        for source in ["cache", "store"] {
+            let reads = metrics.state_reads.with_label_values(&[name, source]).get();
+            figures.insert(format!("reads {source} {name}"), reads as f64);
+        }
         for (what, histogram) in histograms {
             let histogram = histogram.with_label_values(&[name]);
             figures.insert(format!("{what} sum {name}"), histogram.get_sample_sum());
@@ -59,14 +63,16 @@ pub fn add(
         let mean_ms = |what: &str| spent(&format!("{what} sum {name}")) * 1e3 / count(what);
         let batches = spent(&format!("records count {name}"));
         let records = spent(&format!("records sum {name}"));
+        let (cached, stored) = (spent(&format!("reads cache {name}")), spent(&format!("reads store {name}")));
         let (batch_ms, commit_ms) = (mean_ms("batch"), mean_ms("commit"));
         let text = format!(
-            "{batches:.0} batches of {:.0} records, {batch_ms:.2} ms each, {commit_ms:.2} ms of it to commit",
+            "{batches:.0} batches of {:.0} records, {batch_ms:.2} ms each, {commit_ms:.2} ms of it to commit; rows \
+             read: {cached:.0} cached, {stored:.0} stored",
             records / batches.max(1.0)
         );
         let json = serde_json::json!({
             "batches": batches, "records": records, "batch_ms_mean": rounded(batch_ms),
-            "commit_ms_mean": rounded(commit_ms),
+            "commit_ms_mean": rounded(commit_ms), "reads_cached": cached, "reads_stored": stored,
         });
         report.figure(&format!("task_{name}"), json, text);
     }

@@ -77,7 +77,7 @@ pub enum ExecutorError {
     /// More is committed than the log holds.
     #[error(
         "TS0504: {task} has committed offset {committed}, but its input holds {start}..{end}: the log was cut or \
-         recreated; run `tillstream state verify`"
+         recreated; restore the data dir (log and state lie in it together) from a backup"
     )]
     OffsetsLost {
         /// The task.

@@ -44,7 +44,7 @@ impl EmbeddedSettings {
             retention_ms: 7 * 24 * 3600 * 1000,
             log_bytes_max: 4 << 30,
             retention_every_ms: 30_000,
-            cache_bytes: 64 << 20,
+            cache_bytes: 32 << 20,
             tail_bytes: 32 << 20,
             disk_reserve_bytes: 256 << 20,
             disk_probe_every_ms: 1000,

@@ -42,7 +42,7 @@ fn log_options() -> KeyspaceCreateOptions {
         .separation_threshold(512)
         .staleness_threshold(0.8)
         .age_cutoff(1.0);
-    options(32 * MIB)
+    options(24 * MIB)
         .with_kv_separation(Some(separation))
         .data_block_size_policy(BlockSizePolicy::all(16 * 1024))
         .data_block_compression_policy(CompressionPolicy::disabled())
@@ -50,8 +50,8 @@ fn log_options() -> KeyspaceCreateOptions {
 
 fn memtable_bytes(table: Table) -> u64 {
     match table {
-        Table::Order => 32 * MIB,
-        Table::Hold => 16 * MIB,
+        Table::Order => 24 * MIB,
+        Table::Hold => 12 * MIB,
         Table::OrderIndex | Table::Product | Table::Stock => 8 * MIB,
         _ => 4 * MIB,
     }

@@ -112,7 +112,10 @@ impl<T: Task> Batch<T> {
             self.decide(shell, index)?;
         }
         self.finish(shell)?;
-        let rows = match guarded(shell, || self.overlay.encode(&*shell.task)) {
+        let mut buffer = std::mem::take(&mut shell.rows_buffer);
+        let encoded = guarded(shell, || self.overlay.encode(&*shell.task, &mut buffer));
+        shell.rows_buffer = buffer;
+        let rows = match encoded {
             Ok(rows) => rows,
             Err(failure) => return Err(self.batch_poison(failure)),
         };

@@ -14,6 +14,8 @@ pub(crate) type RowCache<R> = Generations<RowKey, Option<R>>;
 /// A decoded row takes about this many times its encoded bytes, and this many bytes besides.
 const DECODED_FACTOR: usize = 3;
 const ENTRY_BYTES: usize = 128;
+/// What a batch leaves of its buffer for the next one.
+const ROWS_BUFFER_BYTES_MAX: usize = 2 << 20;
 
 /// The approximate bytes a decoded row takes in memory.
 fn weight(key: &RowKey, encoded_bytes: usize) -> usize {
@@ -90,22 +92,28 @@ impl<R> Overlay<R> {
         }
     }
 
-    /// Encodes every touched row once, in the order of their first change.
-    pub fn encode<T: Task<Row = R>>(&mut self, task: &T) -> Result<Vec<(RowKey, Option<Bytes>)>, TaskError> {
-        let mut buffer = Vec::new();
+    /// Encodes every touched row once, in the order of their first change. `buffer` is kept between batches for
+    /// its capacity: what is answered is as large as the rows.
+    pub fn encode<T: Task<Row = R>>(
+        &mut self,
+        task: &T,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Vec<(RowKey, Option<Bytes>)>, TaskError> {
+        buffer.clear();
         let mut ends = Vec::with_capacity(self.touched.len());
-        for key in &self.touched {
-            let Some(slot) = self.slots.get_mut(key) else { continue };
+        for key in self.touched.drain(..) {
+            let Some(slot) = self.slots.get_mut(&key) else { continue };
             let start = buffer.len();
             let present = slot.row.is_some();
             if let Some(row) = &slot.row {
-                task.encode_row(row, &mut buffer)?;
+                task.encode_row(row, buffer)?;
             }
-            slot.weight = weight(key, buffer.len() - start);
-            ends.push((key.clone(), present.then_some(start..buffer.len())));
+            slot.weight = weight(&key, buffer.len() - start);
+            ends.push((key, present.then_some(start..buffer.len())));
         }
-        let buffer = Bytes::from(buffer);
-        Ok(ends.into_iter().map(|(key, range)| (key, range.map(|it| buffer.slice(it)))).collect())
+        let rows = Bytes::copy_from_slice(buffer);
+        buffer.shrink_to(ROWS_BUFFER_BYTES_MAX);
+        Ok(ends.into_iter().map(|(key, range)| (key, range.map(|it| rows.slice(it)))).collect())
     }
 
     /// The batch is committed: its rows are what the cache may answer from now on.

@@ -95,6 +95,8 @@ pub(crate) struct Shell<T: Task> {
     pub outputs: OutputWriter,
     pub letters: LetterWriter,
     pub poison: Poison,
+    /// Where rows are encoded.
+    pub rows_buffer: Vec<u8>,
     settings: TaskSettings,
     timers: TimerQueue,
     next_offset: u64,
@@ -117,6 +119,7 @@ impl<T: Task> Shell<T> {
             outputs: OutputWriter::new(id.kind, log),
             letters: LetterWriter::new(input, log)?,
             poison: Poison::default(),
+            rows_buffer: Vec::new(),
             timers: TimerQueue::new(),
             next_offset: 0,
             progress: ports.progress.register(id),

@@ -11,12 +11,12 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 pub type Key = CompactString;
 
 fn base32(prefix: &str, bits: u128) -> Text {
-    let mut text = CompactString::with_capacity(24);
-    text.push_str(prefix);
-    for digit in 0..20 {
-        let index = ((bits >> (123 - digit * 5)) & 31) as usize;
-        text.push(char::from(ALPHABET[index]));
+    let mut digits = [0; 20];
+    for (place, digit) in digits.iter_mut().enumerate() {
+        *digit = ALPHABET[((bits >> (123 - place * 5)) & 31) as usize];
     }
+    let mut text = CompactString::new(prefix);
+    text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
     text
 }
 

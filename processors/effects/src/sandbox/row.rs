@@ -22,6 +22,19 @@ pub enum SandboxStatus {
     Declined,
 }
 
+impl SandboxStatus {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RequiresAction => "requires_action",
+            Self::Authorized => "authorized",
+            Self::Captured => "captured",
+            Self::Cancelled => "cancelled",
+            Self::Declined => "declined",
+        }
+    }
+}
+
 /// A payment in the sandbox's ledger. Amounts are minor units.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxPayment {

@@ -41,8 +41,8 @@ pub fn order_row(key: Key) -> RowKey {
     RowKey::new(Table::Order, key)
 }
 
-fn current<'a>(context: &Context<'a>, key: &Key) -> Option<&'a Arc<OrderState>> {
-    match context.rows.get(&order_row(key.clone())) {
+fn current<'a>(context: &Context<'a>, key: Key) -> Option<&'a Arc<OrderState>> {
+    match context.rows.get(&order_row(key)) {
         Some(OrderRow::Order(state)) => Some(state),
         _ => None,
     }
@@ -50,7 +50,7 @@ fn current<'a>(context: &Context<'a>, key: &Key) -> Option<&'a Arc<OrderState>> 
 
 fn handle_command(command: &OrderCommand, context: &mut Context<'_>) -> Result<Outcome, TaskError> {
     let key = key(&command.tenant, &command.order_id);
-    let state = match admission::judge(command, current(context, &key).map(AsRef::as_ref)) {
+    let state = match admission::judge(command, current(context, key).map(AsRef::as_ref)) {
         Admission::Take(state) => state,
         Admission::Duplicate => return Ok(Outcome::Duplicate),
         Admission::Ignore => return Ok(Outcome::Ignored),
@@ -78,7 +78,7 @@ fn handle_timer(
     due_ms: i64,
     context: &mut Context<'_>,
 ) -> Result<Outcome, TaskError> {
-    let Some(state) = current(context, key) else { return Ok(Outcome::Ignored) };
+    let Some(state) = current(context, key.clone()) else { return Ok(Outcome::Ignored) };
     if !state.timers.iter().any(|it| it.name == name as i32 && it.due_ms == due_ms) {
         return Ok(Outcome::Ignored);
     }
