@@ -169,13 +169,13 @@ pub enum TopicsCommand {
         /// Full or short name, such as `orders.events`.
         topic: String,
         /// Start with the oldest record kept.
-        #[arg(long)]
+        #[arg(long, env = "TILLSTREAM_FROM_BEGINNING")]
         from_beginning: bool,
         /// One JSON object per record, whole.
-        #[arg(long)]
+        #[arg(long, env = "TILLSTREAM_JSON")]
         json: bool,
         /// Stop after this many records, or when there are no more.
-        #[arg(long)]
+        #[arg(long, env = "TILLSTREAM_TAIL_LIMIT")]
         limit: Option<u64>,
         /// The pipeline.
         #[command(flatten)]
@@ -197,13 +197,13 @@ pub enum DlqCommand {
     /// Dead letters, newest last.
     List {
         /// Only of this source topic (full or short name).
-        #[arg(long)]
+        #[arg(long, env = "TILLSTREAM_DLQ_TOPIC")]
         topic: Option<String>,
         /// Only with this reason: decode, stage, panic, partition, overflow, corrupt.
-        #[arg(long)]
+        #[arg(long, env = "TILLSTREAM_DLQ_REASON")]
         reason: Option<String>,
         /// At most this many.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, env = "TILLSTREAM_DLQ_LIMIT", default_value_t = 100)]
         limit: u32,
         /// The pipeline.
         #[command(flatten)]
@@ -222,13 +222,13 @@ pub enum DlqCommand {
         /// One, by its place as `list` prints it; without it, all that the filters match.
         id: Option<String>,
         /// Only of this source topic.
-        #[arg(long)]
+        #[arg(long, env = "TILLSTREAM_DLQ_TOPIC")]
         topic: Option<String>,
         /// Only with this reason.
-        #[arg(long)]
+        #[arg(long, env = "TILLSTREAM_DLQ_REASON")]
         reason: Option<String>,
         /// All of them, where no filter is given.
-        #[arg(long)]
+        #[arg(long, env = "TILLSTREAM_DLQ_ALL")]
         all: bool,
         /// The pipeline.
         #[command(flatten)]
@@ -250,7 +250,7 @@ pub enum KeysCommand {
     /// Makes a key of the caller's tenant and prints it, once.
     Create {
         /// What people call it.
-        #[arg(long, default_value = "")]
+        #[arg(long, env = "TILLSTREAM_KEY_NAME", default_value = "")]
         name: String,
         /// The pipeline.
         #[command(flatten)]

@@ -59,7 +59,12 @@ impl Client {
         self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.api_key)
     }
 
-    async fn answer(&self, method: Method, path: &str, call: reqwest::RequestBuilder) -> Result<Value, ClientError> {
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        call: reqwest::RequestBuilder,
+    ) -> Result<Value, ClientError> {
         let text = self.text(call).await?;
         let body = serde_json::from_str(&text.1).unwrap_or(Value::Null);
         if text.0.is_success() {
@@ -70,7 +75,10 @@ impl Client {
     }
 
     async fn text(&self, call: reqwest::RequestBuilder) -> Result<(StatusCode, String), ClientError> {
-        let failed = |error: reqwest::Error| ClientError::Unreachable { url: self.url.clone(), error: root_cause(&error) };
+        let failed = |error: reqwest::Error| ClientError::Unreachable {
+            url: self.url.clone(),
+            error: root_cause(&error),
+        };
         let response = call.send().await.map_err(failed)?;
         let status = response.status();
         Ok((status, response.text().await.map_err(failed)?))
@@ -87,7 +95,12 @@ impl Client {
         if status.is_success() {
             return Ok(text);
         }
-        Err(ClientError::Refused { method: Method::GET, path: path.to_owned(), status: status.as_u16(), problem: text })
+        Err(ClientError::Refused {
+            method: Method::GET,
+            path: path.to_owned(),
+            status: status.as_u16(),
+            problem: text,
+        })
     }
 
     /// PUT of JSON.
@@ -96,7 +109,12 @@ impl Client {
     }
 
     /// POST of JSON, with an Idempotency-Key where one is given.
-    pub async fn post(&self, path: &str, idempotency_key: Option<&str>, body: &Value) -> Result<Value, ClientError> {
+    pub async fn post(
+        &self,
+        path: &str,
+        idempotency_key: Option<&str>,
+        body: &Value,
+    ) -> Result<Value, ClientError> {
         let mut call = self.request(Method::POST, path).json(body);
         if let Some(key) = idempotency_key {
             call = call.header("Idempotency-Key", key);
@@ -111,17 +129,25 @@ impl Client {
 
     /// POST of NDJSON; the answer's lines, parsed.
     pub async fn post_ndjson(&self, path: &str, lines: String) -> Result<Vec<Value>, ClientError> {
-        let call = self.request(Method::POST, path).header("Content-Type", "application/x-ndjson").body(lines);
+        let call =
+            self.request(Method::POST, path).header("Content-Type", "application/x-ndjson").body(lines);
         let (status, text) = self.text(call).await?;
         if !status.is_success() {
             let problem = serde_json::from_str(&text).ok().as_ref().and_then(problem_text).unwrap_or(text);
-            return Err(ClientError::Refused { method: Method::POST, path: path.to_owned(), status: status.as_u16(), problem });
+            return Err(ClientError::Refused {
+                method: Method::POST,
+                path: path.to_owned(),
+                status: status.as_u16(),
+                problem,
+            });
         }
         text.lines()
             .filter(|line| !line.is_empty())
             .map(|line| {
-                serde_json::from_str(line)
-                    .map_err(|error| ClientError::Unreadable { path: path.to_owned(), detail: error.to_string() })
+                serde_json::from_str(line).map_err(|error| ClientError::Unreadable {
+                    path: path.to_owned(),
+                    detail: error.to_string(),
+                })
             })
             .collect()
     }

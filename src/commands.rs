@@ -38,7 +38,9 @@ pub async fn topics(command: TopicsCommand) -> Result<(), ClientError> {
                     .as_array()
                     .into_iter()
                     .flatten()
-                    .map(|it| it["end_offset"].as_u64().unwrap_or(0) - it["start_offset"].as_u64().unwrap_or(0))
+                    .map(|it| {
+                        it["end_offset"].as_u64().unwrap_or(0) - it["start_offset"].as_u64().unwrap_or(0)
+                    })
                     .sum();
                 let (name, short) = (text(&topic["full_name"]), text(&topic["name"]));
                 line(format_args!("{name:<34} {short:<22} {partitions:>10} {records:>14}"));
@@ -111,7 +113,13 @@ fn print_record(record: &Value, json: bool) {
         return line(record);
     }
     let kind = record["headers"]["ce_type"].as_str().unwrap_or("");
-    line(format_args!("{}:{} {} {} {kind}", record["partition"], record["offset"], text(&record["timestamp"]), text(&record["key"])));
+    line(format_args!(
+        "{}:{} {} {} {kind}",
+        record["partition"],
+        record["offset"],
+        text(&record["timestamp"]),
+        text(&record["key"])
+    ));
     line(format_args!("    {}", record["value"]));
 }
 
@@ -210,8 +218,14 @@ pub async fn keys(command: KeysCommand) -> Result<(), ClientError> {
         KeysCommand::List { target } => {
             let answer = client(&target)?.get("/v1/keys").await?;
             for key in rows(&answer) {
-                let revoked = key["revoked_at"].as_str().map_or(String::new(), |it| format!("  revoked {it}"));
-                line(format_args!("{}  {}  {}{revoked}", text(&key["id"]), text(&key["created_at"]), text(&key["name"])));
+                let revoked =
+                    key["revoked_at"].as_str().map_or(String::new(), |it| format!("  revoked {it}"));
+                line(format_args!(
+                    "{}  {}  {}{revoked}",
+                    text(&key["id"]),
+                    text(&key["created_at"]),
+                    text(&key["name"])
+                ));
             }
             Ok(())
         }

@@ -79,8 +79,10 @@ fn with_defaults(command: Command, path: &Path) -> Result<Command, ConfigError> 
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::Unreadable { path: shown.clone(), error })?;
-    let table: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax { path: shown.clone(), error: error.to_string() })?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+        path: shown.clone(),
+        error: error.to_string(),
+    })?;
     let names: Vec<String> = command.get_subcommands().map(|it| it.get_name().to_owned()).collect();
     for (key, value) in &table {
         let known = match value {
@@ -88,7 +90,11 @@ fn with_defaults(command: Command, path: &Path) -> Result<Command, ConfigError> 
             _ => command.get_subcommands().any(|it| has_option(it, key)),
         };
         if !known {
-            return Err(ConfigError::UnknownKey { path: shown, key: key.clone(), command: "any command".into() });
+            return Err(ConfigError::UnknownKey {
+                path: shown,
+                key: key.clone(),
+                command: "any command".into(),
+            });
         }
     }
     let mut command = command;
@@ -188,6 +194,25 @@ mod tests {
             panic!("not keys list");
         };
         assert_eq!(target.api_key, "till_x");
+    }
+
+    #[test]
+    fn every_option_is_also_an_environment_variable_and_says_what_it_does() {
+        fn check(command: &Command, seen: &mut usize) {
+            for argument in command
+                .get_arguments()
+                .filter(|it| it.get_long().is_some_and(|it| it != "help" && it != "version"))
+            {
+                let name = argument.get_env().unwrap_or_else(|| panic!("--{} has none", argument.get_id()));
+                assert!(name.to_string_lossy().starts_with("TILLSTREAM_"), "{name:?}");
+                assert!(argument.get_help().is_some(), "--{} has no help", argument.get_id());
+                *seen += 1;
+            }
+            command.get_subcommands().for_each(|it| check(it, seen));
+        }
+        let mut seen = 0;
+        check(&Cli::command(), &mut seen);
+        assert!(seen > 30, "{seen}");
     }
 
     #[test]

@@ -28,7 +28,10 @@ fn sources() -> Vec<(PathBuf, String)> {
     files(root(), ".rs", &mut found);
     assert!(found.len() > 50, "the walk found only {} files", found.len());
     found.sort();
-    found.into_iter().map(|path| (path.strip_prefix(root()).unwrap().to_path_buf(), fs::read_to_string(&path).unwrap())).collect()
+    found
+        .into_iter()
+        .map(|path| (path.strip_prefix(root()).unwrap().to_path_buf(), fs::read_to_string(&path).unwrap()))
+        .collect()
 }
 
 /// `TS` and four digits.
@@ -79,7 +82,8 @@ fn no_file_outgrows_its_seams() {
 fn nothing_is_named_for_doing_things() {
     for (path, text) in sources() {
         for line in text.lines() {
-            let Some(rest) = ["pub struct ", "pub enum ", "pub trait "].iter().find_map(|it| line.trim().strip_prefix(it))
+            let Some(rest) =
+                ["pub struct ", "pub enum ", "pub trait "].iter().find_map(|it| line.trim().strip_prefix(it))
             else {
                 continue;
             };
@@ -93,10 +97,30 @@ fn nothing_is_named_for_doing_things() {
 
 #[test]
 fn pure_crates_list_nothing_that_touches_the_world_and_stages_do_not_know_each_other() {
-    const PURE: [&str; 9] =
-        ["stage", "pricing", "reservation", "payment", "fulfillment", "analytics", "stock", "order-view", "tasks"];
-    const WORLD: [&str; 11] =
-        ["tokio", "axum", "hyper", "reqwest", "fjall", "rdkafka", "scylla", "wasmtime", "rand", "getrandom", "time"];
+    const PURE: [&str; 9] = [
+        "stage",
+        "pricing",
+        "reservation",
+        "payment",
+        "fulfillment",
+        "analytics",
+        "stock",
+        "order-view",
+        "tasks",
+    ];
+    const WORLD: [&str; 11] = [
+        "tokio",
+        "axum",
+        "hyper",
+        "reqwest",
+        "fjall",
+        "rdkafka",
+        "scylla",
+        "wasmtime",
+        "rand",
+        "getrandom",
+        "time",
+    ];
     const STAGES: [&str; 7] =
         ["pricing", "reservation", "payment", "fulfillment", "analytics", "stock", "order-view"];
     for name in PURE {
@@ -142,7 +166,9 @@ fn the_make_targets_that_documents_name_exist() {
     let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let mut named = 0;
-    for target in readme.split("make ").skip(1).filter_map(|it| it.split(|c: char| !c.is_ascii_alphabetic()).next()) {
+    for target in
+        readme.split("make ").skip(1).filter_map(|it| it.split(|c: char| !c.is_ascii_alphabetic()).next())
+    {
         if ["run", "test", "bench", "chaos", "lint", "deny"].contains(&target) {
             named += 1;
             assert!(makefile.contains(&format!("\n{target}:")), "make {target}");

@@ -19,8 +19,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tillstream_log::headers::{self, REDRIVE_COUNT, header};
 use tillstream_log::{LogError, NewRecord, ReadLimit, Record, TopicPartition};
-use tillstream_schemas::dead_letter::DeadLetter;
 use tillstream_schemas::codec::{self, CodecError};
+use tillstream_schemas::dead_letter::DeadLetter;
 use tillstream_schemas::{Text, Topic};
 use tillstream_stage::partition::partition_of;
 
@@ -226,7 +226,8 @@ pub(crate) async fn list(
     params.finish()?;
     let topic = topic.map(|it| dlq_of(&it).ok_or_else(|| no_such_topic(&it))).transpose()?;
     let from = cursor.map(|it| Place::decode(&it)).transpose()?;
-    let (found, next) = find(&ingest, &Sight::of(&ingest, &caller), &Filter { topic, reason, limit, from }).await?;
+    let (found, next) =
+        find(&ingest, &Sight::of(&ingest, &caller), &Filter { topic, reason, limit, from }).await?;
     let data: Vec<Value> = found.iter().map(shown).collect();
     Ok(Json(json!({ "data": data, "next_cursor": next.map(Place::encode) })))
 }

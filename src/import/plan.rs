@@ -168,11 +168,11 @@ pub fn match_returns(returns: &[Invoice], sold: &mut [Sold]) -> Vec<ReturnPart> 
             });
             by_order.entry(order_id).or_default().push(row.clone());
         }
-        parts.extend(
-            by_order
-                .into_iter()
-                .map(|(order_id, rows)| ReturnPart { invoice: invoice.number.clone(), order_id, rows }),
-        );
+        parts.extend(by_order.into_iter().map(|(order_id, rows)| ReturnPart {
+            invoice: invoice.number.clone(),
+            order_id,
+            rows,
+        }));
     }
     parts
 }
@@ -203,7 +203,8 @@ mod tests {
 
     #[test]
     fn rows_become_orders_adjustments_and_returns() {
-        let rows = vec![row(2, "1", "a", 3), row(3, "1", "a", 1), row(4, "2", "b", -5), row(5, "C3", "a", -2)];
+        let rows =
+            vec![row(2, "1", "a", 3), row(3, "1", "a", 1), row(4, "2", "b", -5), row(5, "C3", "a", -2)];
         let plan = plan(File { rows, bad: vec![] });
         assert_eq!(plan.orders.len(), 1);
         assert_eq!(plan.orders[0].rows.len(), 2);

@@ -49,8 +49,16 @@ pub struct File {
     pub bad: Vec<BadRow>,
 }
 
-const COLUMNS: [&str; 8] =
-    ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"];
+const COLUMNS: [&str; 8] = [
+    "InvoiceNo",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "UnitPrice",
+    "CustomerID",
+    "Country",
+];
 
 /// Why a file cannot be imported at all.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +83,10 @@ pub enum FileError {
 
 /// Reads a file. `minor_digits` is the currency's.
 pub fn read(path: &Path, minor_digits: u8) -> Result<File, FileError> {
-    let unreadable =
-        |error: &dyn std::fmt::Display| FileError::Unreadable { path: path.display().to_string(), error: error.to_string() };
+    let unreadable = |error: &dyn std::fmt::Display| FileError::Unreadable {
+        path: path.display().to_string(),
+        error: error.to_string(),
+    };
     let file = std::fs::File::open(path).map_err(|error| unreadable(&error))?;
     parse(file, minor_digits).map_err(|error| match error {
         ParseError::Csv(error) => unreadable(&error),
@@ -124,7 +134,8 @@ fn row(
     columns: usize,
     minor_digits: u8,
 ) -> Result<Row, BadRow> {
-    let text = |column: usize| record.get(index[column]).and_then(|it| std::str::from_utf8(it).ok()).map(str::trim);
+    let text =
+        |column: usize| record.get(index[column]).and_then(|it| std::str::from_utf8(it).ok()).map(str::trim);
     let invoice = text(0).filter(|it| !it.is_empty());
     let bad = |problem: String| BadRow { line, invoice: invoice.map(str::to_owned), problem };
     if record.len() != columns {
@@ -138,7 +149,9 @@ fn row(
     let at = needed(4)?;
     let at_ms = OffsetDateTime::parse(at, &Rfc3339)
         .map(|it| (it.unix_timestamp_nanos() / 1_000_000) as i64)
-        .map_err(|_| bad(format!("InvoiceDate '{at}' is not an RFC 3339 time, such as 2010-12-01T08:26:00Z")))?;
+        .map_err(|_| {
+            bad(format!("InvoiceDate '{at}' is not an RFC 3339 time, such as 2010-12-01T08:26:00Z"))
+        })?;
     let quantity = needed(3)?;
     let price = needed(5)?;
     let country = needed(7)?;
@@ -152,8 +165,9 @@ fn row(
             .map_err(|_| bad(format!("Quantity '{quantity}' is not a whole number")))?,
         at: at.to_owned(),
         at_ms,
-        unit_price_minor: minor_units(price, minor_digits)
-            .ok_or_else(|| bad(format!("UnitPrice '{price}' is not an amount ≥ 0 with at most {minor_digits} decimals")))?,
+        unit_price_minor: minor_units(price, minor_digits).ok_or_else(|| {
+            bad(format!("UnitPrice '{price}' is not an amount ≥ 0 with at most {minor_digits} decimals"))
+        })?,
         customer: Some(field(6)?).filter(|it| !it.is_empty()).map(str::to_owned),
         country: country_code(country)
             .ok_or_else(|| bad(format!("Country '{country}' has no known ISO 3166 code")))?
@@ -230,7 +244,8 @@ fn country_code(name: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    const HEADER: &str = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
+    const HEADER: &str =
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
 
     fn check(lines: &str) -> File {
         match parse(format!("{HEADER}{lines}").as_bytes(), 2) {

@@ -73,8 +73,8 @@ struct Settled {
 
 /// Runs the import; the report is written even when rows failed.
 pub async fn run(settings: &Settings) -> Result<Report, ImportError> {
-    let digits =
-        currency_digits(&settings.currency).ok_or_else(|| ImportError::Currency(settings.currency.clone()))?;
+    let digits = currency_digits(&settings.currency)
+        .ok_or_else(|| ImportError::Currency(settings.currency.clone()))?;
     let mut plan = plan::plan(rows::read(&settings.file, digits)?);
     let mut report = Report::default();
     report_unposted(&mut report, &mut plan);
@@ -245,7 +245,9 @@ async fn adjustments(settings: &Settings, plan: &Plan, report: &mut Report) -> R
         let body = json!({"delta": row.quantity, "reason": reason, "location": "main"});
         report.entries.push(match settings.client.post(&path, Some(&key), &body).await {
             Ok(answer) => entry(row, Fate::Adjusted, answer["id"].as_str().map(str::to_owned), None),
-            Err(error @ ClientError::Refused { .. }) => entry(row, Fate::Refused, None, Some(error.to_string())),
+            Err(error @ ClientError::Refused { .. }) => {
+                entry(row, Fate::Refused, None, Some(error.to_string()))
+            }
             Err(error) => return Err(error.into()),
         });
         bar.inc(1);
@@ -340,7 +342,8 @@ async fn returns(settings: &Settings, parts: &[ReturnPart], report: &mut Report)
                        "amount": row.quantity * row.unit_price_minor, "restock": !plan::is_fee(&row.sku)})
             })
             .collect();
-        let mut body = json!({"lines": lines, "returned_at": first.at, "reason": format!("invoice {}", part.invoice)});
+        let mut body =
+            json!({"lines": lines, "returned_at": first.at, "reason": format!("invoice {}", part.invoice)});
         let (path, key, fate) = match &part.order_id {
             Some(id) => {
                 (format!("/v1/orders/{id}/returns"), format!("import-{}-{id}", part.invoice), Fate::Returned)
@@ -358,7 +361,8 @@ async fn returns(settings: &Settings, parts: &[ReturnPart], report: &mut Report)
             Ok(answer) => {
                 let id = answer["id"].as_str().map(str::to_owned);
                 report.entries.extend(part.rows.iter().map(|row| entry(row, fate, id.clone(), None)));
-                report.refunded_minor += part.rows.iter().map(|it| it.quantity * it.unit_price_minor).sum::<i64>();
+                report.refunded_minor +=
+                    part.rows.iter().map(|it| it.quantity * it.unit_price_minor).sum::<i64>();
             }
             Err(error @ ClientError::Refused { .. }) => {
                 let refused = |row| entry(row, Fate::Refused, None, Some(error.to_string()));

@@ -17,8 +17,8 @@ use tillstream_embedded::{EmbeddedSettings, EmbeddedStore, StoreError};
 use tillstream_ingest_api::{ApiKeys, Ingest, Parts, router};
 use tillstream_log::LogError;
 use tillstream_runtime::{
-    CATALOG_ENTRIES_MAX, CatalogCache, Clock, Metrics, Progress, RuntimeError, Subscriptions, SystemClock, TaskPorts,
-    TaskSettings, supervise,
+    CATALOG_ENTRIES_MAX, CatalogCache, Clock, Metrics, Progress, RuntimeError, Subscriptions, SystemClock,
+    TaskPorts, TaskSettings, supervise,
 };
 use tillstream_schemas::Text;
 use tillstream_stage::rule::NoRules;
@@ -185,7 +185,11 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
             metrics: house.metrics.clone(),
             halted: reasons.clone(),
         }),
-        sandbox: Some(Arc::new(Sandbox { provider: house.sandbox.clone(), store: house.store.clone(), clock: house.clock.clone() })),
+        sandbox: Some(Arc::new(Sandbox {
+            provider: house.sandbox.clone(),
+            store: house.store.clone(),
+            clock: house.clock.clone(),
+        })),
         registry: house.metrics.registry.clone(),
         clock: house.clock.clone(),
         order_lag_records_max: ORDER_LAG_RECORDS_MAX,
@@ -288,10 +292,19 @@ struct Crew<'a> {
 }
 
 impl Crew<'_> {
-    fn task<T: Task>(&self, task: T, kind: TaskKind, partition: u32, settings: TaskSettings) -> tokio::task::JoinHandle<()> {
+    fn task<T: Task>(
+        &self,
+        task: T,
+        kind: TaskKind,
+        partition: u32,
+        settings: TaskSettings,
+    ) -> tokio::task::JoinHandle<()> {
         let id = TaskId { kind, partition };
         self.ports.progress.register(id);
-        self.spawn(&id.to_string(), supervise(Arc::new(task), id, self.ports.clone(), settings, self.stopping.clone()))
+        self.spawn(
+            &id.to_string(),
+            supervise(Arc::new(task), id, self.ports.clone(), settings, self.stopping.clone()),
+        )
     }
 
     fn executor(&self, house: &House, partition: u32) -> tokio::task::JoinHandle<()> {
@@ -305,7 +318,13 @@ impl Crew<'_> {
             progress: house.progress.clone(),
         };
         self.ports.progress.register(TaskId { kind: TaskKind::Effects, partition });
-        let task = supervise_executor(partition, ports, house.provider.clone(), ExecutorSettings::default(), self.stopping.clone());
+        let task = supervise_executor(
+            partition,
+            ports,
+            house.provider.clone(),
+            ExecutorSettings::default(),
+            self.stopping.clone(),
+        );
         self.spawn(&format!("effects.{partition}"), task)
     }
 

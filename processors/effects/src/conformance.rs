@@ -40,7 +40,12 @@ const fn no(key: &'static str, operation: PaymentOperation, amount_minor: i64, c
 }
 
 /// Declined because `captured_minor` is taken: the answer names that, not what was asked for.
-const fn taken(key: &'static str, operation: PaymentOperation, amount_minor: i64, captured_minor: i64) -> Step {
+const fn taken(
+    key: &'static str,
+    operation: PaymentOperation,
+    amount_minor: i64,
+    captured_minor: i64,
+) -> Step {
     Step { answered_minor: Some(captured_minor), ..no(key, operation, amount_minor, "already_captured") }
 }
 

@@ -35,7 +35,8 @@ pub async fn audit(server: &Server, orders: &BTreeSet<String>, skus: &[String]) 
         let payment = &order["payment"];
         totals.captured += number(&payment["captured"]);
         totals.refunded += number(&payment["refunded"]);
-        let ledger: i64 = payment["ledger"].as_array().into_iter().flatten().map(|it| number(&it["amount"])).sum();
+        let ledger: i64 =
+            payment["ledger"].as_array().into_iter().flatten().map(|it| number(&it["amount"])).sum();
         assert_eq!(ledger, 0, "the ledger of {id} does not sum to zero: {payment}");
         check_provider(server, &order, &mut totals).await;
         *totals.by_status.entry(status).or_default() += 1;
@@ -46,7 +47,8 @@ pub async fn audit(server: &Server, orders: &BTreeSet<String>, skus: &[String]) 
         assert_eq!(number(&level["available"]), entry.0 - entry.1, "{level}");
         totals.stock.insert(sku.clone(), entry);
     }
-    let revenue = server.get("/v1/analytics/revenue?from=2010-01-01T00:00:00Z&to=2040-01-01T00:00:00Z&by=day").await;
+    let revenue =
+        server.get("/v1/analytics/revenue?from=2010-01-01T00:00:00Z&to=2040-01-01T00:00:00Z&by=day").await;
     for row in revenue["data"].as_array().into_iter().flatten() {
         totals.analytics.0 += number(&row["orders"]);
         totals.analytics.1 += number(&row["units"]);

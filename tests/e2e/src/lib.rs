@@ -22,14 +22,19 @@ pub const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The binary under test: `TILLSTREAM_BIN`, or the release build of this checkout.
 pub fn binary() -> PathBuf {
-    let path = std::env::var_os("TILLSTREAM_BIN").map_or_else(|| root().join("target/release/tillstream"), PathBuf::from);
+    let path = std::env::var_os("TILLSTREAM_BIN")
+        .map_or_else(|| root().join("target/release/tillstream"), PathBuf::from);
     assert!(path.exists(), "{} does not exist: run `make build`, or set TILLSTREAM_BIN", path.display());
     path
 }
 
 /// The root of this checkout.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/e2e lies two levels deep").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("tests/e2e lies two levels deep")
+        .to_path_buf()
 }
 
 /// A port nobody listens on right now.
@@ -221,7 +226,8 @@ impl Server {
 
     /// SIGTERM, and waits for the end.
     pub async fn terminate(mut self) -> ExitStatus {
-        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
+        let status =
+            Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
         assert!(status.success());
         self.wait().await
     }
@@ -271,7 +277,9 @@ fn collect(stream: impl std::io::Read + Send + 'static, into: Arc<Mutex<Vec<Stri
 pub fn metric_values(metrics: &str, name: &str) -> Vec<f64> {
     metrics
         .lines()
-        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' ')))
+        .filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+        })
         .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
         .collect()
 }

@@ -87,7 +87,11 @@ async fn what_is_wrong_with_an_order_is_named_with_its_fix() {
         ("lines", json!([]), "lines"),
         ("lines", json!([{"sku": "a", "quantity": 1, "unit_price": -1}]), "lines[0].unit_price"),
         ("lines", json!([{"sku": "a", "quantity": 0}]), "lines[0].quantity"),
-        ("lines", json!([{"sku": "a", "quantity": 1_000_000, "unit_price": 9_000_000_000_000_000i64}]), "lines[0]"),
+        (
+            "lines",
+            json!([{"sku": "a", "quantity": 1_000_000, "unit_price": 9_000_000_000_000_000i64}]),
+            "lines[0]",
+        ),
         ("lines", json!([{"sku": "a".repeat(65), "quantity": 1}]), "lines[0].sku"),
         ("currency", json!("XXQ"), "currency"),
         ("country", json!("England"), "country"),

@@ -167,10 +167,14 @@ async fn place_and_race(server: Arc<Mortal>, seed: u64, n: usize) -> String {
             2 => ("refunds", json!({})),
             3 => ("refunds", json!({"amount": 1 + random.below(200)})),
             4 => ("shipments", json!({})),
-            _ => ("returns", json!({"returned_at": "2026-03-03T10:00:00Z",
-                "lines": [{"sku": with_prices(order(seed, n))["lines"][0]["sku"], "quantity": 1}]})),
+            _ => (
+                "returns",
+                json!({"returned_at": "2026-03-03T10:00:00Z",
+                "lines": [{"sku": with_prices(order(seed, n))["lines"][0]["sku"], "quantity": 1}]}),
+            ),
         };
-        let (status, answer) = server.post(&format!("/v1/orders/{id}/{path}"), &format!("{path}-{step}"), &body).await;
+        let (status, answer) =
+            server.post(&format!("/v1/orders/{id}/{path}"), &format!("{path}-{step}"), &body).await;
         // Whether the order can take it is for the order to say; that it is answered at all is checked here.
         assert!(status.is_success() || status.as_u16() == 409, "{path}: {status} {answer}");
     }
@@ -183,7 +187,8 @@ async fn units_gone(server: &Server, ids: &BTreeSet<String>) -> BTreeMap<String,
     for id in ids {
         let order = server.get(&format!("/v1/orders/{id}")).await;
         let status = order["status"].as_str().unwrap();
-        let (captured, refunded) = (order["payment"]["captured"].as_i64(), order["payment"]["refunded"].as_i64());
+        let (captured, refunded) =
+            (order["payment"]["captured"].as_i64(), order["payment"]["refunded"].as_i64());
         if matches!(status, "cancelled" | "failed") {
             assert_eq!(captured, refunded, "a dead order keeps no money: {order}");
             continue;
@@ -209,7 +214,10 @@ async fn cancels_refunds_shipments_and_returns_that_race_kills_leave_books_and_s
     server.drained().await;
     let gone = units_gone(&server, &ids).await;
     let totals = audit(&server, &ids, &skus()).await;
-    println!("seed {seed}: {cuts} cuts, {orders} orders, {:?}, provider {:?}", totals.by_status, totals.provider);
+    println!(
+        "seed {seed}: {cuts} cuts, {orders} orders, {:?}, provider {:?}",
+        totals.by_status, totals.provider
+    );
     assert_eq!((totals.provider.1, totals.provider.2), (totals.captured, totals.refunded), "SEED={seed}");
     assert!(totals.by_status["cancelled"] > 0 && totals.by_status["shipped"] > 0, "{:?}", totals.by_status);
     for (sku, (on_hand, reserved)) in &totals.stock {

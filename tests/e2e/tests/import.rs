@@ -8,15 +8,25 @@ use std::process::{Command, Output};
 use tillstream_e2e::{KEY, Server, binary, root};
 
 fn data(name: &str) -> PathBuf {
-    let dir = std::env::var_os("TILLSTREAM_SHARED_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
+    let dir = std::env::var_os("TILLSTREAM_SHARED_DATA")
+        .map_or_else(|| root().join("../shared/data"), PathBuf::from);
     let path = dir.join(name);
-    assert!(path.exists(), "{} is missing; TILLSTREAM_SHARED_DATA names the folder it lies in", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing; TILLSTREAM_SHARED_DATA names the folder it lies in",
+        path.display()
+    );
     path
 }
 
 fn import(server: &Server, file: &Path, report: &Path) -> Command {
     let mut command = Command::new(binary());
-    command.arg("import").arg(file).args(["--url", server.url(), "--api-key", KEY]).arg("--report").arg(report);
+    command
+        .arg("import")
+        .arg(file)
+        .args(["--url", server.url(), "--api-key", KEY])
+        .arg("--report")
+        .arg(report);
     command
 }
 
@@ -25,7 +35,8 @@ fn shown(output: &Output) -> String {
 }
 
 async fn revenue(server: &Server, query: &str, group: &str, field: &str) -> BTreeMap<String, i64> {
-    let path = format!("/v1/analytics/revenue?from=2010-12-01T00:00:00Z&to=2010-12-31T00:00:00Z&by=day{query}");
+    let path =
+        format!("/v1/analytics/revenue?from=2010-12-01T00:00:00Z&to=2010-12-31T00:00:00Z&by=day{query}");
     let answer = server.get(&path).await;
     let mut sums = BTreeMap::new();
     for row in answer["data"].as_array().unwrap() {
@@ -38,7 +49,12 @@ async fn revenue(server: &Server, query: &str, group: &str, field: &str) -> BTre
 }
 
 fn truth_map(truth: &Value, name: &str) -> BTreeMap<String, i64> {
-    truth[name].as_object().unwrap().iter().map(|(key, value)| (key.clone(), value.as_i64().unwrap())).collect()
+    truth[name]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(key, value)| (key.clone(), value.as_i64().unwrap()))
+        .collect()
 }
 
 fn iso(name: &str) -> &'static str {
@@ -103,7 +119,11 @@ async fn check_stock(server: &Server, csv: &str) {
     assert!(expected.len() > 2_500);
     for (sku, units) in expected {
         let level = server.get(&format!("/v1/inventory/{sku}")).await;
-        assert_eq!((level["on_hand"].as_i64(), level["reserved"].as_i64()), (Some(units), Some(0)), "{sku}: {level}");
+        assert_eq!(
+            (level["on_hand"].as_i64(), level["reserved"].as_i64()),
+            (Some(units), Some(0)),
+            "{sku}: {level}"
+        );
     }
 }
 
@@ -162,12 +182,18 @@ async fn a_malformed_row_is_named_by_line_and_holds_back_its_invoice_alone() {
     let output = import(&server, &file, &report).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
     assert!(shown(&output).contains("line 3"), "{}", shown(&output));
-    let entries: Vec<Value> =
-        std::fs::read_to_string(&report).unwrap().lines().map(|it| serde_json::from_str(it).unwrap()).collect();
-    let fates: Vec<_> = entries.iter().map(|it| (it["line"].as_u64().unwrap(), it["fate"].as_str().unwrap())).collect();
+    let entries: Vec<Value> = std::fs::read_to_string(&report)
+        .unwrap()
+        .lines()
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect();
+    let fates: Vec<_> =
+        entries.iter().map(|it| (it["line"].as_u64().unwrap(), it["fate"].as_str().unwrap())).collect();
     assert_eq!(fates, [(2, "ordered"), (3, "malformed"), (4, "held_back"), (5, "returned")]);
-    let sums = server.get("/v1/analytics/revenue?from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z&by=day").await;
+    let sums =
+        server.get("/v1/analytics/revenue?from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z&by=day").await;
     let gross: i64 = sums["data"].as_array().unwrap().iter().map(|it| it["gross"].as_i64().unwrap()).sum();
-    let refunded: i64 = sums["data"].as_array().unwrap().iter().map(|it| it["refunded"].as_i64().unwrap()).sum();
+    let refunded: i64 =
+        sums["data"].as_array().unwrap().iter().map(|it| it["refunded"].as_i64().unwrap()).sum();
     assert_eq!((gross, refunded), (300, 150));
 }
