@@ -84,12 +84,12 @@ async fn close_drains_what_waits_and_stops_everything_after() {
     assert_eq!(all_events(&dir.open()).await.len(), acknowledged);
 }
 
-/// Not a test: [`sigkill_loses_nothing_that_was_acknowledged`] runs it in a process of its own, and kills that.
-#[test]
-#[ignore = "run by another test, in a process of its own"]
-fn child_commits_until_it_is_killed() {
-    let settings =
-        EmbeddedSettings { partitions: 2, ..EmbeddedSettings::new(std::env::var("CHILD_DIR").unwrap()) };
+/// Names the data dir to the process that [`sigkill_loses_nothing_that_was_acknowledged`] starts of itself.
+const CHILD_DIR: &str = "TILLSTREAM_DURABILITY_CHILD_DIR";
+
+/// Commits until somebody kills this process.
+fn commit_for_ever(dir: &std::ffi::OsStr) {
+    let settings = EmbeddedSettings { partitions: 2, ..EmbeddedSettings::new(dir) };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
         let store = EmbeddedStore::open(settings).unwrap();
@@ -110,8 +110,8 @@ fn child_commits_until_it_is_killed() {
 /// Kills the child once it has acknowledged so many offsets; answers all that it acknowledged.
 fn run_child_until(dir: &Dir, acknowledged: usize) -> Vec<u64> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["child_commits_until_it_is_killed", "--exact", "--ignored", "--nocapture"])
-        .env("CHILD_DIR", dir.path())
+        .args(["sigkill_loses_nothing_that_was_acknowledged", "--exact", "--nocapture"])
+        .env(CHILD_DIR, dir.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -125,8 +125,16 @@ fn run_child_until(dir: &Dir, acknowledged: usize) -> Vec<u64> {
     seen
 }
 
-#[tokio::test]
-async fn sigkill_loses_nothing_that_was_acknowledged() {
+#[test]
+fn sigkill_loses_nothing_that_was_acknowledged() {
+    if let Some(dir) = std::env::var_os(CHILD_DIR) {
+        return commit_for_ever(&dir);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(kill_and_look());
+}
+
+async fn kill_and_look() {
     let dir = Dir::new();
     let mut acknowledged = Vec::new();
     for until in [1, 37, 3, 160, 11] {
