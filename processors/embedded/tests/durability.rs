@@ -100,7 +100,7 @@ fn commit_for_ever(dir: &std::ffi::OsStr) {
             commit.rows = vec![row(Table::Order, &format!("demo/{offset:08}"), &"x".repeat(500))];
             store.commit(commit).await.unwrap();
             store.append(vec![record(events(1), &offset.to_string(), &"y".repeat(2000))]).await.unwrap();
-            println!("acknowledged {offset}");
+            writeln!(std::io::stdout(), "acknowledged {offset}").unwrap();
             std::io::stdout().flush().unwrap();
             offset += 1;
         }
