@@ -100,8 +100,9 @@ fn commit_for_ever(dir: &std::ffi::OsStr) {
             commit.rows = vec![row(Table::Order, &format!("demo/{offset:08}"), &"x".repeat(500))];
             store.commit(commit).await.unwrap();
             store.append(vec![record(events(1), &offset.to_string(), &"y".repeat(2000))]).await.unwrap();
-            writeln!(std::io::stdout(), "acknowledged {offset}").unwrap();
-            std::io::stdout().flush().unwrap();
+            let mut told = std::io::stdout();
+            writeln!(told, "acknowledged {offset}").unwrap();
+            told.flush().unwrap();
             offset += 1;
         }
     });
