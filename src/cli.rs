@@ -1,6 +1,6 @@
 //! The command line: every option is also `TILLSTREAM_…` in the environment and a key of the TOML file.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -77,7 +77,7 @@ pub struct Serve {
     #[arg(long, env = "TILLSTREAM_DISK_RESERVE_BYTES", default_value_t = 256 << 20)]
     pub disk_reserve_bytes: u64,
     /// Most records a task takes per batch.
-    #[arg(long, env = "TILLSTREAM_BATCH_RECORDS_MAX", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, env = "TILLSTREAM_BATCH_RECORDS_MAX", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub batch_records_max: u32,
     /// Worker threads for tasks; 0: one per core.
     #[arg(long, env = "TILLSTREAM_THREADS", default_value_t = 0)]
@@ -212,14 +212,17 @@ pub enum DlqCommand {
     /// One dead letter, whole.
     Show {
         /// Its place, `topic/partition/offset`, as `list` prints it.
+        #[arg(value_parser = dead_letter_place)]
         id: String,
         /// The pipeline.
         #[command(flatten)]
         target: Target,
     },
     /// Sends dead letters back to the topic they came from.
+    #[command(group = ArgGroup::new("which").required(true).multiple(true).args(["id", "topic", "reason", "all"]))]
     Redrive {
         /// One, by its place as `list` prints it; without it, all that the filters match.
+        #[arg(value_parser = dead_letter_place)]
         id: Option<String>,
         /// Only of this source topic.
         #[arg(long, env = "TILLSTREAM_DLQ_TOPIC")]
@@ -277,4 +280,17 @@ fn share(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|it| (0.0..=1.0).contains(it))
         .ok_or_else(|| format!("'{text}' is not a share from 0 to 1"))
+}
+
+/// A dead letter's place as it was given, when it has the three parts of one.
+fn dead_letter_place(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    match parts[..] {
+        [topic, partition, offset]
+            if !topic.is_empty() && partition.parse::<u32>().is_ok() && offset.parse::<u64>().is_ok() =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!("'{text}' is not topic/partition/offset, as `tillstream dlq list` prints it")),
+    }
 }

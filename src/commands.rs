@@ -157,13 +157,8 @@ pub async fn dlq(command: DlqCommand) -> Result<(), ClientError> {
             line(format_args!("redriven: {}", answer));
             Ok(())
         }
-        DlqCommand::Redrive { id: None, topic, reason, all, target } => {
-            if topic.is_none() && reason.is_none() && !all {
-                return Err(ClientError::Unreadable {
-                    path: "dlq redrive".to_owned(),
-                    detail: "name an id, a filter (--topic, --reason) or --all".to_owned(),
-                });
-            }
+        // The command line sees to it that a filter or --all is given.
+        DlqCommand::Redrive { id: None, topic, reason, all: _, target } => {
             let mut body = json!({});
             if let Some(topic) = topic {
                 body["topic"] = json!(topic);

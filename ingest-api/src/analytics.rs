@@ -40,6 +40,9 @@ struct Range {
 fn range(params: &mut Params) -> Range {
     let from_ms = params.time("from").unwrap_or(0);
     let to_ms = params.time("to").unwrap_or(TIME_MS_MAX);
+    if from_ms > to_ms {
+        params.refuse("to", "is before from", "send a to that is at or after from");
+    }
     Range { from_ms, to_ms, by: params.choice("by", &GRANULARITIES).unwrap_or(Granularity::Day) }
 }
 

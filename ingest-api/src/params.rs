@@ -36,7 +36,8 @@ impl Params {
         Ok(Self { pairs, errors })
     }
 
-    fn refuse(&mut self, name: &str, message: impl Into<String>, fix: impl Into<String>) {
+    /// Notes what is wrong with a parameter, and the fix.
+    pub(crate) fn refuse(&mut self, name: &str, message: impl Into<String>, fix: impl Into<String>) {
         self.errors.push(FieldError::new(name, message, fix));
     }
 

@@ -60,6 +60,8 @@ pub struct DrainSettings {
     pub partitions: u32,
     /// Records per batch, at most.
     pub batch_records_max: usize,
+    /// Approximate bytes of decoded rows one task keeps between batches.
+    pub cache_bytes_max: usize,
     /// Where the store is made; a fresh temporary directory when absent.
     pub dir: Option<PathBuf>,
 }
@@ -116,7 +118,11 @@ impl House {
             provider,
             effects,
             ports,
-            batch: TaskSettings { records_max: settings.batch_records_max, ..TaskSettings::default() },
+            batch: TaskSettings {
+                records_max: settings.batch_records_max,
+                cache_bytes_max: settings.cache_bytes_max,
+                ..TaskSettings::default()
+            },
             partitions: settings.partitions,
             stop: watch::Sender::new(false),
             failed,

@@ -50,8 +50,11 @@ struct Drain {
     #[arg(long, default_value_t = 0)]
     threads: usize,
     /// Records per batch, at most.
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 1_000)]
     batch_records_max: usize,
+    /// Decoded rows that one task keeps between batches, MiB.
+    #[arg(long, default_value_t = 12)]
+    cache_mib: usize,
     /// Where the store is made; a fresh temporary directory by default.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -133,8 +136,11 @@ async fn over_http(bench: Bench) -> Result<(), BenchError> {
             })
             .await
         }
-        Bench::Drain(Drain { orders, skus, seed, partitions, batch_records_max, dir, .. }) => {
-            drain::run(DrainSettings { orders, skus, seed, partitions, batch_records_max, dir }).await
+        Bench::Drain(Drain { orders, skus, seed, partitions, batch_records_max, cache_mib, dir, .. }) => {
+            let cache_bytes_max = cache_mib << 20;
+            let settings =
+                DrainSettings { orders, skus, seed, partitions, batch_records_max, cache_bytes_max, dir };
+            drain::run(settings).await
         }
     }
 }

@@ -8,7 +8,6 @@ use crate::Topic;
 pub use crate::json::to_json;
 use serde_avro_fast::de::{DeserializerConfig, DeserializerState, read::SliceRead};
 use serde_avro_fast::ser::SerializerConfig;
-use std::cell::RefCell;
 use std::io::BufRead;
 use std::sync::OnceLock;
 use thiserror::Error;
@@ -268,53 +267,35 @@ pub enum CodecError {
     },
 }
 
-thread_local! {
-    /// Where a value is written before its size is known.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A scratch that one huge value blew up is given back.
-const SCRATCH_BYTES_MAX: usize = 1 << 20;
-
-/// Encodes a value behind its header. The vector is as large as what it holds.
+/// Encodes a value behind its header.
 ///
 /// # Errors
 /// [`CodecError::Encode`] when the value does not fit its schema.
 pub fn encode<T: Wire>(value: &T) -> Result<Vec<u8>, CodecError> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.clear();
-        encode_into(value, scratch)?;
-        let exact = scratch.as_slice().to_vec();
-        scratch.shrink_to(SCRATCH_BYTES_MAX);
-        Ok(exact)
-    })
+    let mut out = Vec::with_capacity(256);
+    encode_into(value, &mut out)?;
+    Ok(out)
 }
 
 /// Appends a value behind its header to `out`. On an error `out` is as it was.
 ///
 /// # Errors
-/// [`CodecError::Encode`] when the value does not fit its schema: a debug build notices every misfit, a release
-/// build relies on the test that holds each type against its schema.
+/// [`CodecError::Encode`] when the value does not fit its schema.
 pub fn encode_into<T: Wire>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let start = out.len();
+    let version = T::SCHEMA.current();
+    let refuse = |detail: String| CodecError::Encode { schema: T::SCHEMA, detail };
+    let schema = version.parsed().map_err(|error| refuse(error.to_owned()))?;
     out.push(0);
-    out.extend_from_slice(&(T::SCHEMA as u32).to_be_bytes());
-    let written = crate::encode::write(value, out).map_err(|error| error.to_string());
-    let checked = written.and_then(|()| {
-        if cfg!(debug_assertions) { check(value, &out[start + HEADER_BYTES..]) } else { Ok(()) }
-    });
-    checked.map_err(|detail| {
-        out.truncate(start);
-        CodecError::Encode { schema: T::SCHEMA, detail }
-    })
-}
-
-/// Whether the schema gives the same bytes.
-fn check<T: Wire>(value: &T, datum: &[u8]) -> Result<(), String> {
-    let schema = T::SCHEMA.current().parsed().map_err(str::to_owned)?;
-    let by_schema = serde_avro_fast::to_datum_vec(value, &mut SerializerConfig::new(schema))
-        .map_err(|error| error.to_string())?;
-    if by_schema == datum { Ok(()) } else { Err("the type is not what its schema says".to_owned()) }
+    out.extend_from_slice(&version.id.to_be_bytes());
+    // A new config allocates nothing: its buffers are for fields out of schema order, and ours are in order.
+    match serde_avro_fast::to_datum(value, &mut *out, &mut SerializerConfig::new(schema)) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            out.truncate(start);
+            Err(refuse(error.to_string()))
+        }
+    }
 }
 
 /// Decodes a value that this build or an older one wrote.

@@ -8,7 +8,6 @@ pub mod analytics;
 pub mod codec;
 pub mod dead_letter;
 pub mod effects;
-mod encode;
 pub mod item;
 mod json;
 pub mod order_command;

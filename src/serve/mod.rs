@@ -167,10 +167,11 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let house = build(options)?;
     // The door's readiness is measured from here: tasks must get to where the log ends now.
     let keys = ApiKeys::load(house.store.clone(), house.clock.clone()).await?;
-    demo_key(options, &keys).await?;
     let listener = tokio::net::TcpListener::bind(options.http)
         .await
         .map_err(|error| ServeError::Listen { address: options.http, error })?;
+    // After the address is ours: a start that fails must not spend the one time that the key is shown.
+    demo_key(options, &keys).await?;
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let ingest = Arc::new(Ingest::new(Parts {
         log: house.store.clone(),

@@ -84,6 +84,19 @@ fn brief(json: &Value) -> Vec<(String, String, Value, i64)> {
 }
 
 #[tokio::test]
+async fn a_range_that_ends_before_it_begins_is_refused_and_an_empty_one_is_empty() {
+    let api = api().await;
+    for call in ["revenue", "products", "funnel"] {
+        let path = format!("/v1/analytics/{call}?from=2010-12-03&to=2010-12-01");
+        let refused = api.get(&path).await;
+        assert_eq!(refused.status, 400, "{call}");
+        assert_eq!(refused.json()["errors"][0]["field"], "to", "{call}");
+    }
+    let empty = api.get("/v1/analytics/revenue?from=2010-12-01&to=2010-12-01").await.json();
+    assert_eq!(empty["data"], serde_json::json!([]));
+}
+
+#[tokio::test]
 async fn revenue_is_per_day_and_currency_and_by_country_when_asked() {
     let api = api().await;
     let row = |day: &str, currency: &str, country: Value, gross| {

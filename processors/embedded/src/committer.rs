@@ -57,8 +57,9 @@ pub struct Purge {
     pub start: Option<u64>,
 }
 
-/// fjall's memtables may hold so much together before the next group waits for a flush.
-const WRITE_BUFFER_BYTES_MAX: u64 = 112 << 20;
+/// fjall's memtables may hold so much together before the next group waits for a flush. It counts keys and values:
+/// with the nodes around small rows they take about twice as much.
+const WRITE_BUFFER_BYTES_MAX: u64 = 64 << 20;
 const WRITE_BUFFER_WAITS_MAX: u32 = 2000;
 const ROW_KEY_BYTES_MAX: usize = 32 << 10;
 

@@ -2,7 +2,7 @@
 
 use crate::settings::EmbeddedSettings;
 use fjall::compaction::Leveled;
-use fjall::config::{BlockSizePolicy, CompressionPolicy};
+use fjall::config::{BlockSizePolicy, CompressionPolicy, PinningPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +32,9 @@ fn options(memtable: u64) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(memtable)
         .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(16 * MIB)))
+        // Most reads are of new keys: they end at the filters, which take about a byte per key.
+        .filter_block_pinning_policy(PinningPolicy::all(true))
+        .index_block_pinning_policy(PinningPolicy::all(true))
 }
 
 /// Log values are big, written once and removed in order: they lie in files of their own, which compaction
@@ -42,7 +45,7 @@ fn log_options() -> KeyspaceCreateOptions {
         .separation_threshold(512)
         .staleness_threshold(0.8)
         .age_cutoff(1.0);
-    options(24 * MIB)
+    options(16 * MIB)
         .with_kv_separation(Some(separation))
         .data_block_size_policy(BlockSizePolicy::all(16 * 1024))
         .data_block_compression_policy(CompressionPolicy::disabled())
@@ -50,9 +53,9 @@ fn log_options() -> KeyspaceCreateOptions {
 
 fn memtable_bytes(table: Table) -> u64 {
     match table {
-        Table::Order => 24 * MIB,
-        Table::Hold => 12 * MIB,
-        Table::OrderIndex | Table::Product | Table::Stock => 8 * MIB,
+        Table::Order => 16 * MIB,
+        Table::Hold => 8 * MIB,
+        Table::OrderIndex | Table::Product | Table::Stock => 4 * MIB,
         _ => 4 * MIB,
     }
 }
@@ -72,7 +75,7 @@ impl Tables {
         for table in Table::ALL {
             rows.push(db.keyspace(table.name(), || options(memtable_bytes(table)))?);
         }
-        let timers = db.keyspace("timers", || options(8 * MIB))?;
+        let timers = db.keyspace("timers", || options(4 * MIB))?;
         let offsets = db.keyspace("offsets", || options(MIB))?;
         let keys = db.keyspace("keys", || options(MIB))?;
         Ok(Self { db, log, rows, timers, offsets, keys })

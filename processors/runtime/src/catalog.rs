@@ -22,8 +22,8 @@ use tillstream_stage::{Key, RowKey, Table};
 use tillstream_state::State;
 use tokio::sync::{oneshot, watch};
 
-/// Products held when nothing else is asked for: about 100 MB of them.
-pub const CATALOG_ENTRIES_MAX: usize = 100_000;
+/// Products held when nothing else is asked for: about 60 MB of them.
+pub const CATALOG_ENTRIES_MAX: usize = 60_000;
 
 /// A product, or the certainty that there was none at the offset followed to: the follower overwrites it when
 /// one comes, so it holds for whoever has followed to the topic's end.

@@ -27,7 +27,7 @@ impl Default for TaskSettings {
             records_max: 1_000,
             bytes_max: 4 << 20,
             linger: Duration::ZERO,
-            cache_bytes_max: 16 << 20,
+            cache_bytes_max: 12 << 20,
             disk_full_wait: Duration::from_secs(1),
             restart_wait: Duration::from_millis(100),
             restart_wait_max: Duration::from_secs(10),

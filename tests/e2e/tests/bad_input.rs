@@ -26,6 +26,20 @@ async fn a_second_process_on_the_same_data_dir_is_told_so_and_the_first_goes_on(
 }
 
 #[tokio::test]
+async fn a_start_on_a_taken_port_says_so_and_does_not_spend_the_key_that_is_shown_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let start = || serve_command(dir.path(), port).env_remove("TILLSTREAM_DEMO_KEY").output().unwrap();
+    for _ in 0..2 {
+        let output = start();
+        assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
+        assert!(shown(&output).contains("TS0732"), "{}", shown(&output));
+        assert!(!shown(&output).contains("till_"), "{}", shown(&output));
+    }
+}
+
+#[tokio::test]
 async fn a_data_dir_of_another_version_is_refused_by_name_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     Server::start(dir.path(), &[]).await.terminate().await;
@@ -116,9 +130,11 @@ async fn what_is_wrong_with_an_order_is_named_with_its_fix() {
 #[tokio::test]
 async fn wrong_use_of_the_command_line_exits_2_and_a_failed_command_exits_1() {
     let run = |arguments: &[&str]| Command::new(binary()).args(arguments).output().unwrap();
-    let cases: [(&[&str], i32); 5] = [
+    let cases: [(&[&str], i32); 7] = [
         (&["serve", "--partitions", "zero"], 2),
         (&["frobnicate"], 2),
+        (&["dlq", "show", "no-place", "--api-key", "till_x"], 2),
+        (&["dlq", "redrive", "--api-key", "till_x"], 2),
         (&["keys", "list", "--config", "does-not-exist.toml"], 2),
         (&["keys", "list", "--url", "http://127.0.0.1:1", "--api-key", "till_x"], 1),
         (&["import", "does-not-exist.csv", "--url", "http://127.0.0.1:1", "--api-key", "till_x"], 1),

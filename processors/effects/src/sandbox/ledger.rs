@@ -175,7 +175,7 @@ impl Store {
     fn open(dir: &Path) -> Result<Self, fjall::Error> {
         // Small buffers: the ledger stands beside the pipeline's own store on one machine.
         let database = Database::builder(dir).worker_threads(1).cache_size(8 * 1_024 * 1_024).open()?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(16 * 1_024 * 1_024);
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(8 * 1_024 * 1_024);
         let payments = database.keyspace("payments", options)?;
         let requests = database.keyspace("requests", options)?;
         Ok(Self { database, payments, requests })
