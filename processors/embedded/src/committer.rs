@@ -8,6 +8,7 @@
 use crate::batch::{Batch, BatchWriter, stored_size_at_most};
 use crate::clock;
 use crate::disk::Work;
+use crate::high_water;
 use crate::layout;
 use crate::partition::TailCache;
 use crate::shared::Shared;
@@ -60,6 +61,8 @@ pub struct Purge {
 /// fjall's memtables may hold so much together before the next group waits for a flush. It counts keys and values:
 /// with the nodes around small rows they take about twice as much.
 const WRITE_BUFFER_BYTES_MAX: u64 = 64 << 20;
+/// While groups are committed, the log's ends are noted so often.
+const ENDS_NOTED_EVERY_MS: i64 = 1_000;
 const WRITE_BUFFER_WAITS_MAX: u32 = 2000;
 const ROW_KEY_BYTES_MAX: usize = 32 << 10;
 
@@ -68,6 +71,7 @@ pub struct Committer {
     shared: Arc<Shared>,
     tail: TailCache,
     last_append_ms: i64,
+    ends_noted_ms: i64,
     /// Offsets committed by the group that is being built.
     offsets: Vec<(TaskId, u64)>,
 }
@@ -108,7 +112,7 @@ impl Committer {
     /// A committer; [`Committer::run`] is its thread.
     pub fn new(shared: Arc<Shared>) -> Self {
         let tail = TailCache::new(shared.settings.tail_bytes);
-        Self { shared, tail, last_append_ms: 0, offsets: Vec::new() }
+        Self { shared, tail, last_append_ms: 0, ends_noted_ms: 0, offsets: Vec::new() }
     }
 
     /// Serves requests until it is told to close or nobody is left to ask.
@@ -132,6 +136,9 @@ impl Committer {
                 .persist(PersistMode::SyncAll)
                 .map_err(|error| LogError::Io(error.to_string()))
         });
+        if synced.is_ok() {
+            self.note_ends(true);
+        }
         self.shared.stop("it is closed".to_owned());
         for closer in closers {
             closer.send(synced.clone()).ok();
@@ -162,6 +169,20 @@ impl Committer {
         self.shared.set_busy(true);
         self.commit_group(group);
         self.shared.set_busy(false);
+        if self.shared.check_running().is_ok()
+            && self.last_append_ms - self.ends_noted_ms >= ENDS_NOTED_EVERY_MS
+        {
+            self.note_ends(false);
+        }
+    }
+
+    /// A note that cannot be written only makes the next start less watchful.
+    fn note_ends(&mut self, sync: bool) {
+        self.ends_noted_ms = self.last_append_ms;
+        let settings = &self.shared.settings;
+        if let Err(error) = high_water::note(&settings.data_dir, &self.shared.partitions, sync) {
+            tracing::warn!(%error, "the log's ends could not be noted");
+        }
     }
 
     /// Bounds the memory: fjall alone would let every keyspace queue up four full memtables.

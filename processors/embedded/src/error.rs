@@ -74,6 +74,24 @@ pub enum StoreError {
         /// What the database says.
         detail: String,
     },
+    /// The log ends before what was durable: acknowledged records are gone.
+    #[error(
+        "TS0317: {partition} was durable up to offset {durable}, but {path} holds it only up to {found}: the database's \
+         journal is damaged and acknowledged records are gone; restore the data dir from a backup, or remove the file \
+         {ends} in it to go on with what is left",
+        path = data_dir.display(),
+        ends = crate::high_water::ENDS
+    )]
+    Lost {
+        /// The data dir.
+        data_dir: PathBuf,
+        /// Where records are gone; others may have lost some, too.
+        partition: tillstream_log::TopicPartition,
+        /// One past the last offset that was durable.
+        durable: u64,
+        /// One past the last offset that is there.
+        found: u64,
+    },
     /// A setting that makes no sense.
     #[error("TS0316: {0}")]
     Settings(String),

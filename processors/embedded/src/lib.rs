@@ -13,6 +13,7 @@ pub mod damage;
 mod dir;
 mod disk;
 mod error;
+mod high_water;
 mod layout;
 mod partition;
 mod read;

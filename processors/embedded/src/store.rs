@@ -4,6 +4,7 @@ use crate::batch::Budget;
 use crate::committer::{Ask, Committer, Purge, Request};
 use crate::dir::{self, DirLock, Marker};
 use crate::error::StoreError;
+use crate::high_water;
 use crate::layout;
 use crate::read::{check_range, read_disk};
 use crate::retention::{Retention, RetentionReport};
@@ -82,6 +83,7 @@ impl EmbeddedStore {
         let database = |error: fjall::Error| StoreError::database(&data_dir, error);
         let tables = Tables::open(&data_dir.join(dir::DATABASE), &settings).map_err(database)?;
         let shared = Arc::new(Shared::recover(settings, tables).map_err(database)?);
+        high_water::check(&data_dir, &shared.partitions)?;
         Self::start(shared, marker.deployment, lock).map(Arc::new)
     }
 

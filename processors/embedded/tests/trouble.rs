@@ -249,3 +249,49 @@ async fn all_that_waits_is_one_group_and_a_fenced_commit_spoils_only_itself() {
     assert_eq!(values(&read).iter().filter(|it| **it == "by a task").count(), 5);
     assert_eq!(read.len() as u64 + store.end_offset(events(1)).unwrap(), 1 + 90 + 5);
 }
+
+/// Overwrites some bytes in the middle of the database's journal, which the database takes for a torn end.
+fn damage_journal(dir: &Dir) {
+    let journals = std::fs::read_dir(dir.path().join("db")).unwrap().map(|it| it.unwrap().path());
+    let journal = journals
+        .filter(|it| it.extension().is_some_and(|it| it == "jnl"))
+        .max_by_key(|it| it.metadata().unwrap().len())
+        .expect("the database has a journal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[1_000..1_400].fill(0x5a);
+    std::fs::write(&journal, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn acknowledged_records_that_are_gone_stop_the_start_by_name() {
+    for closed in [true, false] {
+        let dir = Dir::new();
+        let store = dir.open();
+        for n in 0..20 {
+            store.append(vec![record(events(0), &n.to_string(), &"x".repeat(200))]).await.unwrap();
+        }
+        if closed {
+            store.close().await.unwrap();
+        } else {
+            // The end of a store that was killed is what it noted last: its first append, at the latest.
+            std::fs::copy(dir.path().join("ENDS"), dir.path().join("ENDS.killed")).unwrap();
+        }
+        drop(store);
+        if !closed {
+            std::fs::rename(dir.path().join("ENDS.killed"), dir.path().join("ENDS")).unwrap();
+        }
+        damage_journal(&dir);
+        if closed {
+            let error = open_error(&dir);
+            assert!(matches!(&error, StoreError::Lost { durable: 20, found, .. } if *found < 20), "{error}");
+            assert!(error.to_string().starts_with("TS0317"), "{error}");
+            std::fs::remove_file(dir.path().join("ENDS")).unwrap();
+        }
+        // What stands before the damage is whole, and can be gone on with.
+        let left = dir.open();
+        let end = left.end_offset(events(0)).unwrap();
+        assert!((1..20).contains(&end), "{end}");
+        let read = left.read(events(0), 0, EVERYTHING).await.unwrap();
+        assert_eq!(read.len() as u64, end);
+    }
+}

@@ -5,6 +5,7 @@ use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use tillstream_stage::StageName;
 
 /// Seconds a batch, a commit or a rule takes.
 const SHORT_SECONDS: [f64; 13] =
@@ -17,6 +18,9 @@ const LONG_SECONDS: [f64; 15] =
 const RULE_SECONDS: [f64; 9] = [5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 5e-4, 2e-3, 1e-2, 1e-1];
 const RULE_FUEL: [f64; 8] = [1e3, 1e4, 5e4, 1e5, 5e5, 1e6, 5e6, 1.1e7];
 const BATCH_RECORDS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
+
+/// Every reason a dead letter may have.
+const DEAD_LETTER_REASONS: [&str; 6] = ["decode", "stage", "panic", "partition", "overflow", "corrupt"];
 
 /// The metrics, and the registry they stand in.
 #[derive(Debug)]
@@ -64,7 +68,7 @@ impl Metrics {
     pub fn new() -> Result<Self, RuntimeError> {
         let on = Maker { registry: Registry::new() };
         let stage = &["stage"];
-        Ok(Self {
+        let metrics = Self {
             stage_records: on.counter(
                 "stage_records_total",
                 "Inputs a stage decided, by what became of them",
@@ -131,7 +135,23 @@ impl Metrics {
                 &LONG_SECONDS,
             )?,
             registry: on.registry,
-        })
+        };
+        metrics.begin_at_zero();
+        Ok(metrics)
+    }
+
+    /// A counter that has not counted yet is shown as 0, so that an alert on it works from the start.
+    fn begin_at_zero(&self) {
+        for stage in StageName::ALL.map(StageName::as_str) {
+            for reason in DEAD_LETTER_REASONS {
+                self.dead_letters.with_label_values(&[stage, reason]);
+            }
+            for outcome in ["answered", "none"] {
+                self.rule_calls.with_label_values(&[stage, outcome]);
+            }
+            self.rule_call_seconds.with_label_values(&[stage]);
+            self.rule_fuel_units.with_label_values(&[stage]);
+        }
     }
 
     /// The text format of Prometheus.
