@@ -8,13 +8,16 @@ HTTP ?= 127.0.0.1:8080
 CUTS ?= 500
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test setup fmt fmt-check lint deny unit e2e chaos bench clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny unit e2e chaos bench clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: ## Checks the toolchain, adds rustfmt, clippy and cargo-deny where they are missing
+setup: jars ## Checks the toolchain, adds rustfmt, clippy, cargo-deny and the real servers where they are missing
 	@ops/dev/setup.sh
+
+jars:
+	@ops/dev/jars.sh
 
 build: ## Builds the binary in release
 	$(CARGO) build --release --locked
@@ -34,13 +37,16 @@ lint: fmt-check ## rustfmt and clippy, warnings denied
 deny: ## Licences, bans, sources; advisories where their database can be reached
 	@ops/dev/deny.sh
 
-unit: ## Every test but the end-to-end ones
-	$(CARGO) test --workspace --exclude tillstream-e2e --locked
+unit: ## Every test but the end-to-end ones and those that start real servers
+	$(CARGO) test --workspace --exclude tillstream-e2e --exclude tillstream-servers --locked
+
+servers: jars ## Kafka, Cassandra and a schema registry start, survive kills and keep strangers out
+	$(CARGO) test -p tillstream-servers --locked -- --test-threads=2
 
 e2e: build ## The real binary: first run, import, crashes, bad input
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
 
-test: setup lint deny unit e2e ## Everything that gates a change
+test: setup lint deny unit servers e2e ## Everything that gates a change
 
 chaos: build ## Kills the real binary CUTS times (default 500)
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture

@@ -29,7 +29,7 @@ use tillstream_stage::ids::key;
 use tillstream_stage::partition::partition_of;
 use tillstream_stage::rule::NoRules;
 use tillstream_stage::task::{Task, TaskKind};
-use tillstream_state::TaskId;
+use tillstream_state::{Shared, TaskId};
 use tillstream_tasks::{AnalyticsTask, ItemTask, OrderTask};
 use tokio::sync::{mpsc, watch};
 
@@ -102,9 +102,7 @@ impl House {
             &effects,
         ));
         let ports = TaskPorts {
-            log: store.clone(),
-            state: store.clone(),
-            commit: store.clone(),
+            sessions: Arc::new(Shared(store.clone())),
             catalog: Some(catalog.map_err(BenchError::pipeline)?),
             rules: Arc::new(NoRules),
             metrics,
@@ -161,9 +159,7 @@ impl House {
         for partition in 0..self.partitions {
             self.ports.progress.register(TaskId { kind: TaskKind::Effects, partition });
             let ports = ExecutorPorts {
-                log: self.store.clone(),
-                state: self.store.clone(),
-                commit: self.store.clone(),
+                sessions: Arc::clone(&self.ports.sessions),
                 clock: Arc::clone(&self.ports.clock),
                 metrics: Arc::clone(&self.ports.metrics),
                 effects: self.effects.clone(),

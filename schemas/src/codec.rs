@@ -6,6 +6,7 @@
 
 use crate::Topic;
 pub use crate::json::to_json;
+use crate::wire_ids::foreign_id;
 use serde_avro_fast::de::{DeserializerConfig, DeserializerState, read::SliceRead};
 use serde_avro_fast::ser::SerializerConfig;
 use std::io::BufRead;
@@ -162,9 +163,9 @@ impl Schema {
         self.subjects().first().copied().unwrap_or_default()
     }
 
-    /// The schema of a topic's values.
-    pub fn for_topic(topic: Topic) -> Self {
-        match topic {
+    /// The schema of a topic's values; a changelog holds rows of several.
+    pub fn for_topic(topic: Topic) -> Option<Self> {
+        Some(match topic {
             Topic::OrderCommands => Self::OrderCommand,
             Topic::OrderEvents => Self::OrderEvent,
             Topic::ItemCommands => Self::ItemCommand,
@@ -177,7 +178,8 @@ impl Schema {
             | Topic::ItemCommandsDlq
             | Topic::EffectRequestsDlq
             | Topic::AnalyticsDeltasDlq => Self::DeadLetter,
-        }
+            Topic::OrderChangelog | Topic::ItemChangelog | Topic::AnalyticsChangelog => return None,
+        })
     }
 }
 
@@ -205,6 +207,11 @@ impl Version {
             Some(schema) => Some(schema.current()),
             None => HISTORY.iter().find(|version| version.id == id),
         }
+    }
+
+    /// Every version this build can read: the current ones by id, then the old ones.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        Schema::ALL.iter().map(|it| it.current()).chain(HISTORY.iter())
     }
 
     fn parsed(&self) -> Result<&serde_avro_fast::Schema, &str> {
@@ -324,5 +331,5 @@ pub fn open(value: &[u8]) -> Result<(&'static Version, &[u8]), CodecError> {
         return Err(CodecError::Header("the first byte is not 0"));
     }
     let id = u32::from_be_bytes([a, b, c, d]);
-    Ok((Version::by_id(id).ok_or(CodecError::UnknownSchema(id))?, datum))
+    Ok((Version::by_id(id).ok_or_else(|| CodecError::UnknownSchema(foreign_id(id)))?, datum))
 }

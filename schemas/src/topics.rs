@@ -30,10 +30,19 @@ pub enum Topic {
     EffectRequestsDlq = 11,
     /// What the analytics task could not take.
     AnalyticsDeltasDlq = 12,
+    /// Rows and timers of the order task, latest value per key. Only a cluster has changelogs.
+    OrderChangelog = 13,
+    /// Rows and timers of the item task.
+    ItemChangelog = 14,
+    /// Rows and timers of the analytics task.
+    AnalyticsChangelog = 15,
 }
 
 impl Topic {
-    /// Every topic.
+    /// The changelogs: topics of a cluster, besides [`Topic::ALL`].
+    pub const CHANGELOGS: [Self; 3] = [Self::OrderChangelog, Self::ItemChangelog, Self::AnalyticsChangelog];
+
+    /// Every topic of the pipeline itself, in embedded mode as on a cluster.
     pub const ALL: [Self; 12] = [
         Self::OrderCommands,
         Self::OrderEvents,
@@ -48,6 +57,11 @@ impl Topic {
         Self::EffectRequestsDlq,
         Self::AnalyticsDeltasDlq,
     ];
+
+    /// The pipeline's topics and the changelogs.
+    pub fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::CHANGELOGS)
+    }
 
     /// The full name.
     pub fn name(self) -> &'static str {
@@ -64,6 +78,9 @@ impl Topic {
             Self::ItemCommandsDlq => "items.item.commands.v1.dlq",
             Self::EffectRequestsDlq => "effects.payment.requests.v1.dlq",
             Self::AnalyticsDeltasDlq => "analytics.order.deltas.v1.dlq",
+            Self::OrderChangelog => "orders.order.changelog.v1",
+            Self::ItemChangelog => "items.item.changelog.v1",
+            Self::AnalyticsChangelog => "analytics.tenant.changelog.v1",
         }
     }
 
@@ -82,17 +99,20 @@ impl Topic {
             Self::ItemCommandsDlq => "items.commands.dlq",
             Self::EffectRequestsDlq => "effects.requests.dlq",
             Self::AnalyticsDeltasDlq => "analytics.deltas.dlq",
+            Self::OrderChangelog => "orders.changelog",
+            Self::ItemChangelog => "items.changelog",
+            Self::AnalyticsChangelog => "analytics.changelog",
         }
     }
 
     /// Finds a topic by its full or short name.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|topic| topic.name() == name || topic.short_name() == name)
+        Self::every().find(|topic| topic.name() == name || topic.short_name() == name)
     }
 
     /// Finds a topic by its id.
     pub fn from_id(id: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|topic| *topic as u8 == id)
+        Self::every().find(|topic| *topic as u8 == id)
     }
 
     /// Where this topic's dead letters go, if a task or executor reads it.
@@ -119,7 +139,12 @@ impl Topic {
 
     /// Whether the latest value per key is kept for ever.
     pub fn compacted(self) -> bool {
-        matches!(self, Self::Products | Self::AnalyticsWindows)
+        matches!(self, Self::Products | Self::AnalyticsWindows) || self.is_changelog()
+    }
+
+    /// Whether it holds the rows and timers of a task.
+    pub fn is_changelog(self) -> bool {
+        Self::CHANGELOGS.contains(&self)
     }
 }
 

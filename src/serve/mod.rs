@@ -23,7 +23,7 @@ use tillstream_runtime::{
 use tillstream_schemas::Text;
 use tillstream_stage::rule::NoRules;
 use tillstream_stage::task::{Task, TaskKind};
-use tillstream_state::TaskId;
+use tillstream_state::{Shared, TaskId};
 use tillstream_tasks::{AnalyticsTask, ItemTask, OrderTask};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -258,9 +258,7 @@ fn start(
     halted: &Halt,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let ports = TaskPorts {
-        log: house.store.clone(),
-        state: house.store.clone(),
-        commit: house.store.clone(),
+        sessions: Arc::new(Shared(house.store.clone())),
         catalog: Some(house.catalog.clone()),
         rules: Arc::new(NoRules),
         metrics: house.metrics.clone(),
@@ -310,9 +308,7 @@ impl Crew<'_> {
 
     fn executor(&self, house: &House, partition: u32) -> tokio::task::JoinHandle<()> {
         let ports = ExecutorPorts {
-            log: house.store.clone(),
-            state: house.store.clone(),
-            commit: house.store.clone(),
+            sessions: self.ports.sessions.clone(),
             clock: house.clock.clone(),
             metrics: house.metrics.clone(),
             effects: house.effects.clone(),

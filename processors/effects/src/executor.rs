@@ -10,14 +10,14 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tillstream_log::{Log, LogError, NewRecord, ReadLimit, Record, TopicPartition};
+use tillstream_log::{LogError, NewRecord, ReadLimit, Record, TopicPartition};
 use tillstream_runtime::{Clock, Metrics, Progress, TaskProgress};
 use tillstream_schemas::Topic;
 use tillstream_schemas::codec::{self, CodecError};
 use tillstream_schemas::effects::{EffectPayload, EffectRequest};
 use tillstream_schemas::order_command::PaymentResult;
 use tillstream_stage::task::TaskKind;
-use tillstream_state::{Commit, State, TaskCommit, TaskId};
+use tillstream_state::{Session, Sessions, TaskCommit, TaskId};
 use tokio::sync::watch;
 
 mod answer;
@@ -28,12 +28,8 @@ pub use supervise::supervise_executor;
 /// What the executor works with.
 #[derive(Clone)]
 pub struct ExecutorPorts {
-    /// The log.
-    pub log: Arc<dyn Log>,
-    /// Committed offsets.
-    pub state: Arc<dyn State>,
-    /// The commit.
-    pub commit: Arc<dyn Commit>,
+    /// Where each life of the executor begins.
+    pub sessions: Arc<dyn Sessions>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The metrics every stage has; the label is `effects`.
@@ -106,13 +102,7 @@ impl ExecutorError {
         match self {
             Self::OffsetsLost { .. } | Self::Panicked { .. } => true,
             Self::Codec(_) => false,
-            Self::Log(error) => match error {
-                LogError::Fenced { .. }
-                | LogError::Stopped(_)
-                | LogError::NoSuchPartition(_)
-                | LogError::OutOfRange { .. } => true,
-                LogError::Corrupt { .. } | LogError::DiskFull { .. } | LogError::Io(_) => false,
-            },
+            Self::Log(error) => error.is_fatal(),
         }
     }
 }
@@ -133,8 +123,10 @@ pub async fn run_executor(
 ) -> Result<(), ExecutorError> {
     let task = TaskId { kind: TaskKind::Effects, partition };
     let input = TopicPartition::new(TaskKind::Effects.input(), partition);
-    let committed = ports.state.committed(task).await?;
-    let (start, end) = (ports.log.start_offset(input)?, ports.log.end_offset(input)?);
+    let session = ports.sessions.open(task).await?;
+    let committed = session.state.committed(task).await?;
+    session.log.refresh(&[input]).await?;
+    let (start, end) = (session.log.start_offset(input)?, session.log.end_offset(input)?);
     if committed < start || committed > end {
         return Err(ExecutorError::OffsetsLost { task, committed, start, end });
     }
@@ -146,10 +138,11 @@ pub async fn run_executor(
         task,
         input,
         progress: &progress,
+        session: &session,
         ports: &ports,
         provider: &*provider,
         settings: &settings,
-        command_partitions: ports.log.partitions(Topic::OrderCommands),
+        command_partitions: session.log.partitions(Topic::OrderCommands),
         committed,
         window: Window::new(committed),
         outputs: Vec::new(),
@@ -177,6 +170,7 @@ struct Executor<'a> {
     task: TaskId,
     input: TopicPartition,
     progress: &'a TaskProgress,
+    session: &'a Session,
     ports: &'a ExecutorPorts,
     provider: &'a dyn PaymentProvider,
     settings: &'a ExecutorSettings,
@@ -271,7 +265,7 @@ impl Executor<'_> {
         };
         self.commit_ns = self.ports.clock.monotonic_ns();
         self.ports.metrics.batch_records.with_label_values(&[STAGE]).observe(commit.outputs.len() as f64);
-        self.committing = Some((next_offset, self.ports.commit.commit(commit)));
+        self.committing = Some((next_offset, self.session.commit.commit(commit)));
     }
 
     /// The commit under way is durable.
@@ -299,7 +293,7 @@ impl Executor<'_> {
             return;
         }
         let limit = ReadLimit { records_max: room, bytes_max: self.settings.read_bytes_max };
-        let (log, input, offset) = (&self.ports.log, self.input, self.window.high());
+        let (log, input, offset) = (&self.session.log, self.input, self.window.high());
         self.reading = Some(Box::pin(async move {
             log.wait_past(input, offset).await?;
             log.read(input, offset, limit).await
@@ -352,7 +346,7 @@ impl Executor<'_> {
         answer::Facts {
             now_ms: self.ports.clock.now_ms(),
             command_partitions: self.command_partitions,
-            dlq_partitions: self.ports.log.partitions(Topic::EffectRequestsDlq),
+            dlq_partitions: self.session.log.partitions(Topic::EffectRequestsDlq),
         }
     }
 

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use thiserror::Error;
 use tillstream_schemas::Topic;
 
+pub mod broker;
 pub mod headers;
 
 /// One partition of one topic.
@@ -133,6 +134,45 @@ pub enum LogError {
     /// A read or write failed.
     #[error("TS0307: {0}")]
     Io(String),
+    /// Something ended this life of a task (an abort, a timeout, an unknown outcome, a lost partition): what was
+    /// not committed is not there, and a new life goes on from what is.
+    #[error("TS0308: this life of {task} is over: {reason}")]
+    LifeOver {
+        /// Task and partition.
+        task: String,
+        /// What ended it.
+        reason: String,
+    },
+    /// The broker or the database cannot be reached or does not answer in time: trying again may help.
+    #[error("TS0309: {0}")]
+    Unavailable(String),
+    /// The log and the state do not belong together, or not to this deployment: going on would guess. The message
+    /// names the repair.
+    #[error("{code}: {message}")]
+    Halted {
+        /// The stable code, with a page of its own.
+        code: &'static str,
+        /// What was found, and the command that repairs it.
+        message: String,
+    },
+}
+
+impl LogError {
+    /// Whether starting again cannot help: somebody has to look.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::Fenced { .. }
+            | Self::Stopped(_)
+            | Self::NoSuchPartition(_)
+            | Self::OutOfRange { .. }
+            | Self::Halted { .. } => true,
+            Self::Corrupt { .. }
+            | Self::DiskFull { .. }
+            | Self::Io(_)
+            | Self::LifeOver { .. }
+            | Self::Unavailable(_) => false,
+        }
+    }
 }
 
 /// A log: append-only partitions of records.
@@ -151,12 +191,35 @@ pub trait Log: Send + Sync {
         limit: ReadLimit,
     ) -> BoxFuture<'_, Result<Vec<Record>, LogError>>;
 
+    /// As [`Log::read`], with the offset to go on from: past the last record, and past offsets that hold none (a
+    /// broker's commit markers). It is `offset` again when nothing is there.
+    fn read_on(
+        &self,
+        from: TopicPartition,
+        offset: u64,
+        limit: ReadLimit,
+    ) -> BoxFuture<'_, Result<(Vec<Record>, u64), LogError>> {
+        Box::pin(async move {
+            let records = self.read(from, offset, limit).await?;
+            let next_offset = records.last().map_or(offset, |it| it.offset + 1);
+            Ok((records, next_offset))
+        })
+    }
+
+    /// Asks where the partitions begin and end now: afterwards [`Log::end_offset`] tells at least what was durable
+    /// when this was called. A log in this process always knows.
+    fn refresh<'a>(&'a self, partitions: &'a [TopicPartition]) -> BoxFuture<'a, Result<(), LogError>> {
+        let _ = partitions;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Resolves when the partition's durable end is past `offset` (at once if it is), or the store has stopped.
     fn wait_past(&self, partition: TopicPartition, offset: u64) -> BoxFuture<'_, Result<(), LogError>>;
 
-    /// The first offset kept.
+    /// The first offset kept, as far as this process knows.
     fn start_offset(&self, partition: TopicPartition) -> Result<u64, LogError>;
 
-    /// One past the last durable record.
+    /// One past the last durable record this process knows of: never ahead of the log, perhaps behind it; see
+    /// [`Log::refresh`].
     fn end_offset(&self, partition: TopicPartition) -> Result<u64, LogError>;
 }

@@ -189,7 +189,7 @@ impl<T: Task> Batch<T> {
         if missing.is_empty() {
             return Ok(());
         }
-        let values = shell.ports.state.get_many(&missing).await?;
+        let values = shell.session.state.get_many(&missing).await?;
         for (key, value) in missing.into_iter().zip(values) {
             let Some(bytes) = value else { continue };
             match guarded(shell, || shell.task.decode_row(key.table, &bytes)) {

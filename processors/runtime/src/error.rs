@@ -79,13 +79,7 @@ impl RuntimeError {
             | Self::NoDeadLetterTopic(_)
             | Self::Metrics(_) => true,
             Self::FollowerStopped(_) | Self::Codec { .. } => false,
-            Self::Log(error) => match error {
-                LogError::Fenced { .. }
-                | LogError::Stopped(_)
-                | LogError::NoSuchPartition(_)
-                | LogError::OutOfRange { .. } => true,
-                LogError::Corrupt { .. } | LogError::DiskFull { .. } | LogError::Io(_) => false,
-            },
+            Self::Log(error) => error.is_fatal(),
         }
     }
 }

@@ -12,10 +12,10 @@ use crate::timers::TimerQueue;
 use crate::{CatalogCache, Clock, Metrics, Progress, RuntimeError, TaskSettings};
 use std::sync::Arc;
 use std::time::Duration;
-use tillstream_log::{Log, LogError, ReadLimit, Record, TopicPartition};
+use tillstream_log::{LogError, ReadLimit, Record, TopicPartition};
 use tillstream_stage::rule::RuleHost;
 use tillstream_stage::task::Task;
-use tillstream_state::{Commit, State, TaskCommit, TaskId, Timer};
+use tillstream_state::{Session, Sessions, TaskCommit, TaskId, Timer};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -25,12 +25,8 @@ const SLEEP_MAX_MS: i64 = 1_000;
 /// What a task runs on.
 #[derive(Clone)]
 pub struct TaskPorts {
-    /// The log.
-    pub log: Arc<dyn Log>,
-    /// Committed state.
-    pub state: Arc<dyn State>,
-    /// The one call that changes the world.
-    pub commit: Arc<dyn Commit>,
+    /// Where each life of the task begins.
+    pub sessions: Arc<dyn Sessions>,
     /// Products, for tasks that ask for them.
     pub catalog: Option<Arc<CatalogCache>>,
     /// Rules.
@@ -89,6 +85,7 @@ pub(crate) struct Shell<T: Task> {
     pub task: Arc<T>,
     pub id: TaskId,
     pub input: TopicPartition,
+    pub session: Session,
     pub ports: TaskPorts,
     pub cache: RowCache<T::Row>,
     pub meter: TaskMeter,
@@ -112,7 +109,8 @@ impl<T: Task> Shell<T> {
         settings: TaskSettings,
     ) -> Result<Self, RuntimeError> {
         let input = TopicPartition::new(id.kind.input(), id.partition);
-        let log = &*ports.log;
+        let session = ports.sessions.open(id).await?;
+        let log = &*session.log;
         let mut shell = Self {
             cache: RowCache::new(settings.cache_bytes_max),
             meter: TaskMeter::new(id.kind, Arc::clone(&ports.clock), Arc::clone(&ports.metrics)),
@@ -127,6 +125,7 @@ impl<T: Task> Shell<T> {
             task,
             id,
             input,
+            session,
             ports,
             settings,
         };
@@ -136,9 +135,9 @@ impl<T: Task> Shell<T> {
 
     /// Starts from what is committed, with nothing remembered.
     async fn reload(&mut self) -> Result<(), RuntimeError> {
-        let committed = self.ports.state.committed(self.id).await?;
-        let end = self.ports.log.end_offset(self.input)?;
-        let start = self.ports.log.start_offset(self.input)?;
+        let committed = self.session.state.committed(self.id).await?;
+        let end = self.session.log.end_offset(self.input)?;
+        let start = self.session.log.start_offset(self.input)?;
         if committed > end {
             return Err(RuntimeError::OffsetsLost { task: self.id, input: self.input, committed, end });
         }
@@ -155,9 +154,9 @@ impl<T: Task> Shell<T> {
     /// One batch, or one wait for something to do.
     async fn turn(&mut self, shutdown: &mut watch::Receiver<bool>) -> Result<(), BatchError> {
         let now_ms = self.ports.clock.now_ms();
-        self.timers.load(&*self.ports.state, self.id, now_ms).await?;
+        self.timers.load(&*self.session.state, self.id, now_ms).await?;
         let mut timers = self.timers.due(now_ms, self.settings.records_max);
-        if self.ports.log.end_offset(self.input)? <= self.next_offset {
+        if self.session.log.end_offset(self.input)? <= self.next_offset {
             if timers.is_empty() {
                 return Ok(self.idle(now_ms, shutdown).await?);
             }
@@ -168,7 +167,7 @@ impl<T: Task> Shell<T> {
             return Ok(());
         }
         let limit = ReadLimit { records_max: self.settings.records_max, bytes_max: self.settings.bytes_max };
-        let mut records = match self.ports.log.read(self.input, self.next_offset, limit).await {
+        let mut records = match self.session.log.read(self.input, self.next_offset, limit).await {
             Ok(records) => records,
             Err(LogError::Corrupt { partition, offset, next_offset, detail }) => {
                 let error = LogError::Corrupt { partition, offset, next_offset, detail };
@@ -190,7 +189,7 @@ impl<T: Task> Shell<T> {
         tokio::select! {
             biased;
             () = stopped(shutdown) => Ok(()),
-            waited = self.ports.log.wait_past(self.input, self.next_offset) => waited,
+            waited = self.session.log.wait_past(self.input, self.next_offset) => waited,
             () = self.ports.clock.sleep(sleep) => Ok(()),
         }
     }
@@ -201,7 +200,7 @@ impl<T: Task> Shell<T> {
         tokio::select! {
             biased;
             () = stopped(shutdown) => Ok(false),
-            waited = self.ports.log.wait_past(self.input, full) => waited.map(|()| true),
+            waited = self.session.log.wait_past(self.input, full) => waited.map(|()| true),
             () = self.ports.clock.sleep(self.settings.linger) => Ok(true),
         }
     }
@@ -212,7 +211,7 @@ impl<T: Task> Shell<T> {
         let next_offset = commit.next_offset;
         let removed = commit.timers_removed.clone();
         let set = commit.timers_set.clone();
-        self.ports.commit.commit(commit).await?;
+        self.session.commit.commit(commit).await?;
         let Committed { overlay, fired, letters, figures } = batch.committed();
         overlay.give_back(&mut self.cache);
         self.timers.committed(&removed, &set);
@@ -264,7 +263,7 @@ impl<T: Task> Shell<T> {
             timers_removed: Vec::new(),
             timers_set: Vec::new(),
         };
-        self.ports.commit.commit(commit).await?;
+        self.session.commit.commit(commit).await?;
         let figures = BatchFigures { begun_ns, commit_ns: begun_ns, ..BatchFigures::default() };
         self.committed(next_offset, &[], &[(failure.stage, failure.reason)], &figures);
         Ok(())

@@ -13,7 +13,7 @@ use tillstream_runtime::{SystemClock, TaskPorts, supervise};
 use tillstream_schemas::dead_letter::DeadLetter;
 use tillstream_schemas::{Topic, codec};
 use tillstream_stage::{RowKey, Table};
-use tillstream_state::State;
+use tillstream_state::{Shared, State};
 
 fn settings(dir: &Path) -> EmbeddedSettings {
     EmbeddedSettings { partitions: 1, ..EmbeddedSettings::new(dir) }
@@ -33,9 +33,7 @@ async fn all(store: &EmbeddedStore, topic: Topic) -> Vec<Record> {
 async fn run(store: &Arc<EmbeddedStore>, commands: &[&str]) {
     let rig = Rig::new();
     let ports = TaskPorts {
-        log: store.clone(),
-        state: store.clone(),
-        commit: store.clone(),
+        sessions: Arc::new(Shared(store.clone())),
         clock: Arc::new(SystemClock::new()),
         ..rig.ports()
     };

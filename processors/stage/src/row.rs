@@ -1,6 +1,7 @@
 //! Rows: what a task keeps, keyed by table and text key.
 
 use crate::Key;
+use crate::task::TaskKind;
 
 /// The tables. The discriminant is part of the embedded store's format: never reuse or reorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +44,20 @@ impl Table {
         Self::Correction,
         Self::Watermark,
     ];
+
+    /// The task kind whose rows it holds: the only writer.
+    pub fn kind(self) -> TaskKind {
+        match self {
+            Self::Order | Self::OrderIndex => TaskKind::Order,
+            Self::Product | Self::Stock | Self::Hold | Self::Adjustment => TaskKind::Item,
+            Self::Window | Self::TopProducts | Self::Correction | Self::Watermark => TaskKind::Analytics,
+        }
+    }
+
+    /// Finds a table by its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.name() == name)
+    }
 
     /// Its name, for metrics and errors.
     pub fn name(self) -> &'static str {

@@ -87,6 +87,23 @@ pub enum TimerName {
 }
 
 impl TimerName {
+    /// Every timer.
+    pub const ALL: [Self; 3] = [Self::HoldExpiry, Self::PaymentRetry, Self::ForgetAdjustment];
+
+    /// Its name, part of a changelog's keys.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HoldExpiry => "hold_expiry",
+            Self::PaymentRetry => "payment_retry",
+            Self::ForgetAdjustment => "forget_adjustment",
+        }
+    }
+
+    /// Finds a timer by its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.as_str() == name)
+    }
+
     /// From its number in a timer row.
     pub fn from_number(number: u8) -> Option<Self> {
         match number {

@@ -45,6 +45,16 @@ impl TaskKind {
             Self::Effects => Topic::EffectRequests,
         }
     }
+
+    /// Where its rows and timers are written on a cluster; `None` when it keeps none.
+    pub fn changelog(self) -> Option<Topic> {
+        match self {
+            Self::Order => Some(Topic::OrderChangelog),
+            Self::Item => Some(Topic::ItemChangelog),
+            Self::Analytics => Some(Topic::AnalyticsChangelog),
+            Self::Effects => None,
+        }
+    }
 }
 
 /// What a task handles: a decoded command, or a fired timer of a key.

@@ -1,8 +1,12 @@
 //! Keyed state, timers, and the one call that changes the world: the atomic commit.
 
+pub mod layout;
+pub mod row_store;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use tillstream_log::{LogError, NewRecord};
+use std::sync::Arc;
+use tillstream_log::{Log, LogError, NewRecord};
 use tillstream_schemas::Text;
 use tillstream_stage::task::TaskKind;
 use tillstream_stage::{Key, RowKey, Table, TimerName};
@@ -93,6 +97,40 @@ pub struct TaskCommit {
 pub trait Commit: Send + Sync {
     /// Durable once it returns. Any error ends the task's life: drop the cache and start again from `committed`.
     fn commit(&self, commit: TaskCommit) -> BoxFuture<'_, Result<(), LogError>>;
+}
+
+/// One life of a task: what it reads from and commits to. When a call fails for good, open another.
+#[derive(Clone)]
+pub struct Session {
+    /// Its input, as far as it may be read; and how many partitions every topic has.
+    pub log: Arc<dyn Log>,
+    /// Its committed state.
+    pub state: Arc<dyn State>,
+    /// Its commit.
+    pub commit: Arc<dyn Commit>,
+}
+
+/// Where tasks begin their lives.
+pub trait Sessions: Send + Sync {
+    /// Begins a new life of the task: every earlier one, wherever it runs, can commit nothing more.
+    fn open(&self, task: TaskId) -> BoxFuture<'_, Result<Session, LogError>>;
+}
+
+/// A session that is opened again is the same one: for parts that are put together by hand.
+impl Sessions for Session {
+    fn open(&self, _task: TaskId) -> BoxFuture<'_, Result<Session, LogError>> {
+        Box::pin(std::future::ready(Ok(self.clone())))
+    }
+}
+
+/// The sessions of a store that only this process uses: all share it.
+pub struct Shared<S>(pub Arc<S>);
+
+impl<S: Log + State + Commit + 'static> Sessions for Shared<S> {
+    fn open(&self, _task: TaskId) -> BoxFuture<'_, Result<Session, LogError>> {
+        let (log, state, commit) = (self.0.clone(), self.0.clone(), self.0.clone());
+        Box::pin(std::future::ready(Ok(Session { log, state, commit })))
+    }
 }
 
 /// An API key, as it is stored: never the key itself.

@@ -15,9 +15,7 @@ const INPUT: TopicPartition = TopicPartition { topic: Topic::EffectRequests, par
 fn ports(store: &Arc<MemoryStore>) -> ExecutorPorts {
     let metrics = Metrics::new().unwrap();
     ExecutorPorts {
-        log: store.clone(),
-        state: store.clone(),
-        commit: store.clone(),
+        sessions: Arc::new(Shared(store.clone())),
         clock: Arc::new(ManualClock::default()),
         effects: EffectsMetrics::register(&metrics.registry).unwrap(),
         metrics: Arc::new(metrics),
@@ -205,7 +203,8 @@ async fn a_log_shorter_than_the_committed_offset_halts() {
     let provider: Arc<dyn PaymentProvider> = Arc::new(ScriptedProvider::default());
     run_until(&store, provider.clone(), |it| committed(it) == 1).await.unwrap();
     let cut = Arc::new(MemoryStore::default());
-    let ports = ExecutorPorts { log: cut, ..ports(&store) };
+    let sessions = Session { log: cut, state: store.clone(), commit: store.clone() };
+    let ports = ExecutorPorts { sessions: Arc::new(sessions), ..ports(&store) };
     let (_stop, shutdown) = watch::channel(false);
     let halted = run_executor(0, ports, provider, ExecutorSettings::default(), shutdown).await;
     assert!(matches!(halted, Err(ExecutorError::OffsetsLost { committed: 1, end: 0, .. })));
@@ -260,9 +259,7 @@ async fn works_on_the_embedded_store_across_a_restart() {
         store.append(records.collect()).await.unwrap();
         let memory = Arc::new(MemoryStore::default());
         let ports = ExecutorPorts {
-            log: store.clone(),
-            state: store.clone(),
-            commit: store.clone(),
+            sessions: Arc::new(Shared(store.clone())),
             ..ports(&memory)
         };
         let progress = Arc::clone(&ports.progress);

@@ -13,7 +13,7 @@ use tillstream_schemas::{Topic, codec, dead_letter::DeadLetter};
 use tillstream_stage::partition::partition_of;
 use tillstream_stage::rule::NoRules;
 use tillstream_stage::task::TaskKind;
-use tillstream_state::TaskId;
+use tillstream_state::{Shared, TaskId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -62,9 +62,7 @@ impl Rig {
 
     pub fn ports(&self) -> TaskPorts {
         TaskPorts {
-            log: self.store.clone(),
-            state: self.store.clone(),
-            commit: self.store.clone(),
+            sessions: Arc::new(Shared(self.store.clone())),
             catalog: self.catalog.clone(),
             rules: Arc::new(NoRules),
             metrics: Arc::clone(&self.metrics),

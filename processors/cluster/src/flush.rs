@@ -1,0 +1,214 @@
+//! Rows go to the database behind the log: once per row and interval, and the checkpoint after them.
+
+use crate::changelog;
+use crate::checkpoint::{Durability, NodesRestarted};
+use crate::session::ClusterSession;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tillstream_log::LogError;
+use tillstream_runtime::timeout;
+use tillstream_stage::{RowKey, Table};
+use tillstream_state::row_store::{Checkpoint, RowWrite, ShardPlace};
+
+/// How long the last flush of a life may take; what is left is replayed by the next.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+/// The checkpoint moves at most so often.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// Rows of one page of the walk that fills the filter.
+const WALK_ROWS: usize = 2_000;
+
+/// Starts the flusher of a life, and the walk that fills its filter.
+pub(crate) fn start(session: &Arc<ClusterSession>, checkpoint: Option<Checkpoint>) {
+    let spawner = &session.ports.spawner;
+    let flusher = Flusher::new(session, checkpoint);
+    spawner.spawn(Box::pin(flusher.run()));
+    if session.inner.lock().known.is_on() {
+        spawner.spawn(Box::pin(fill_filter(Arc::downgrade(session))));
+    }
+}
+
+struct Flusher {
+    session: Arc<ClusterSession>,
+    /// Acknowledged changelog offsets on their way to the disks.
+    rows: Durability,
+    /// Written checkpoints on their way to the disks.
+    checkpoints: Durability,
+    durable: Option<u64>,
+    written: Option<Checkpoint>,
+    checkpoint_at_ns: u64,
+    shown_unflushed: i64,
+}
+
+impl Flusher {
+    fn new(session: &Arc<ClusterSession>, checkpoint: Option<Checkpoint>) -> Self {
+        let durable_after_ns =
+            u64::try_from(session.ports.settings.durable_after.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            session: Arc::clone(session),
+            rows: Durability::new(durable_after_ns),
+            checkpoints: Durability::new(durable_after_ns),
+            durable: None,
+            written: checkpoint,
+            checkpoint_at_ns: 0,
+            shown_unflushed: 0,
+        }
+    }
+
+    async fn run(mut self) {
+        let session = Arc::clone(&self.session);
+        let (clock, settings) = (&session.ports.clock, &session.ports.settings);
+        let mut wait = settings.flush_interval;
+        loop {
+            let over = session.is_over.load(Ordering::Acquire);
+            if over {
+                let deadline_ns = clock.deadline(LAST_FLUSH);
+                if timeout(&**clock, deadline_ns, self.flush()).await.is_none() {
+                    tracing::debug!(task = %session.task, "the last flush is left to the next life");
+                }
+                break;
+            }
+            match self.turn().await {
+                Ok(()) => wait = settings.flush_interval,
+                Err(error) => {
+                    session.ports.metrics.flush_failures.with_label_values(&[session.task.kind.as_str()]).inc();
+                    tracing::debug!(task = %session.task, %error, "a flush is tried again");
+                    wait = (wait * 2).clamp(settings.retry_wait, Duration::from_secs(2));
+                }
+            }
+            self.sleep(wait).await;
+        }
+        self.show(0);
+    }
+
+    /// Sleeps, but not over the life's end.
+    async fn sleep(&self, wait: Duration) {
+        let session = &self.session;
+        let sleep = session.ports.clock.sleep(wait);
+        tokio::pin!(sleep);
+        loop {
+            let changed = session.changed.notified();
+            if session.is_over.load(Ordering::Acquire) {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = &mut sleep => return,
+                () = changed => {}
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(), LogError> {
+        self.flush().await?;
+        self.checkpoint().await
+    }
+
+    /// Writes everything that waits.
+    async fn flush(&mut self) -> Result<(), LogError> {
+        let session = Arc::clone(&self.session);
+        let (mut writes, flushed_to) = {
+            let inner = session.inner.lock();
+            (inner.overlay.writes(), inner.changelog_end)
+        };
+        if !writes.is_empty() {
+            let epoch = session.ports.nodes.epoch();
+            let kind = session.task.kind.as_str();
+            self.show(i64::try_from(writes.len()).unwrap_or(i64::MAX));
+            while !writes.is_empty() {
+                let rest = writes.split_off(writes.len().min(session.ports.settings.flush_rows_max));
+                let part: Vec<RowWrite> = std::mem::replace(&mut writes, rest);
+                session.ports.rows.write(session.task, &part).await?;
+                session.ports.metrics.flushed_rows.with_label_values(&[kind]).inc_by(part.len() as u64);
+                session.inner.lock().overlay.acknowledged(part, flushed_to);
+                session.changed.notify_waiters();
+            }
+            self.rows.acknowledged(flushed_to, session.ports.clock.monotonic_ns(), epoch);
+        }
+        let left = session.inner.lock().overlay.len();
+        self.show(i64::try_from(left).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// Moves the checkpoint to what is surely on the database's disks.
+    async fn checkpoint(&mut self) -> Result<(), LogError> {
+        let session = Arc::clone(&self.session);
+        let epoch = session.ports.nodes.epoch();
+        let advanced = self.rows.advance(epoch).and_then(|rows| Ok((rows, self.checkpoints.advance(epoch)?)));
+        let (rows, told) = match advanced {
+            Ok(advanced) => advanced,
+            Err(NodesRestarted) => {
+                return Err(session.life_over("a node of the database has restarted: its last writes are replayed"));
+            }
+        };
+        let (generation, timers_from_ms, end) = {
+            let mut inner = session.inner.lock();
+            if let Some(offset) = rows {
+                inner.overlay.durable(offset);
+                self.durable = Some(offset);
+            }
+            if let Some(offset) = told {
+                inner.tag.checkpoint = inner.tag.checkpoint.max(offset);
+            }
+            (inner.tag.generation, inner.timers_from_ms, inner.changelog_end)
+        };
+        let now_ns = session.ports.clock.monotonic_ns();
+        let behind = self.written.map_or(0, |it| it.offset);
+        let labels = [session.task.kind.as_str(), &session.task.partition.to_string()];
+        let lag = i64::try_from(end.saturating_sub(behind)).unwrap_or(i64::MAX);
+        session.ports.metrics.checkpoint_lag.with_label_values(&labels).set(lag);
+        let Some(offset) = self.durable.filter(|it| *it > behind) else { return Ok(()) };
+        if now_ns < self.checkpoint_at_ns {
+            return Ok(());
+        }
+        let checkpoint = Checkpoint { generation, offset, timers_from_ms };
+        let timestamp = changelog::timestamp(generation, offset);
+        session.ports.rows.put_checkpoint(session.task, checkpoint, timestamp).await?;
+        self.written = Some(checkpoint);
+        self.checkpoint_at_ns = session.ports.clock.deadline(CHECKPOINT_INTERVAL);
+        self.checkpoints.acknowledged(offset, session.ports.clock.monotonic_ns(), epoch);
+        Ok(())
+    }
+
+    /// Several tasks of a kind share one gauge.
+    fn show(&mut self, unflushed: i64) {
+        let kind = self.session.task.kind.as_str();
+        let gauge = self.session.ports.metrics.unflushed_rows.with_label_values(&[kind]);
+        gauge.add(unflushed - self.shown_unflushed);
+        self.shown_unflushed = unflushed;
+    }
+}
+
+/// Walks over every stored key of the task once. What is written meanwhile is inserted by its commit.
+async fn fill_filter(session: Weak<ClusterSession>) {
+    let Some(kind) = session.upgrade().map(|it| it.task.kind) else { return };
+    for table in Table::ALL.into_iter().filter(|it| it.kind() == kind) {
+        let mut from: Option<ShardPlace> = None;
+        loop {
+            let Some(life) = session.upgrade() else { return };
+            let partition = life.task.partition;
+            let page = life.until_available(|| {
+                life.ports.rows.shard_page(table, partition, from.as_ref(), WALK_ROWS)
+            });
+            let Ok(page) = page.await else { return };
+            let mut inner = life.inner.lock();
+            for (key, _) in page.rows {
+                inner.known.insert(&RowKey::new(table, key));
+            }
+            if !inner.known.is_on() {
+                return;
+            }
+            drop(inner);
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+        }
+    }
+    if let Some(life) = session.upgrade() {
+        let mut inner = life.inner.lock();
+        inner.known.completed();
+        tracing::debug!(task = %life.task, "every stored key is known");
+    }
+}

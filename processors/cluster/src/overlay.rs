@@ -1,0 +1,233 @@
+//! Committed state that the database may not have yet: it answers first.
+
+use bytes::Bytes;
+use rustc_hash::{FxHashMap, FxHasher};
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{Hash, Hasher};
+use tillstream_state::Timer;
+use tillstream_state::row_store::{RowWrite, StateKey};
+
+/// What an entry takes besides key and value, roughly.
+const ENTRY_BYTES: usize = 120;
+
+/// A change that waits for the database.
+#[derive(Clone, Debug)]
+struct Entry {
+    value: Option<Bytes>,
+    timestamp: i64,
+}
+
+impl Entry {
+    fn bytes(&self, key: &StateKey) -> usize {
+        let key_bytes = match key {
+            StateKey::Row(row) => row.key.len(),
+            StateKey::Timer(timer) => timer.key.len() + 16,
+        };
+        key_bytes + self.value.as_ref().map_or(0, Bytes::len) + ENTRY_BYTES
+    }
+}
+
+/// What the overlay knows of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Its committed value.
+    Value(Option<Bytes>),
+    /// The database has it, at least as new as this.
+    AtLeast(Proof),
+    /// Nothing: the database knows.
+    Nothing,
+}
+
+/// What a read of an acknowledged write must see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Proof {
+    timestamp: i64,
+    deleted: bool,
+}
+
+impl Proof {
+    /// Whether the database still has the write (or a later one): `found` is the row's timestamp.
+    pub fn holds(self, found: Option<i64>) -> bool {
+        found.map_or(self.deleted, |it| it >= self.timestamp)
+    }
+}
+
+/// The changes of one task behind its log.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay {
+    unflushed: FxHashMap<StateKey, Entry>,
+    /// The timers among them, `true` where set.
+    timers: BTreeMap<Timer, bool>,
+    bytes: usize,
+    /// What the database acknowledged and may not have synced: a hash of the key, and the timestamp a read must see.
+    acknowledged: FxHashMap<u64, Proof>,
+    /// The same in the order of their acknowledgement, by the changelog end they were flushed up to.
+    expiries: VecDeque<(u64, Vec<(u64, Proof)>)>,
+}
+
+fn hash_of(key: &StateKey) -> u64 {
+    let mut hasher = FxHasher::default();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Overlay {
+    /// Takes a committed change in.
+    pub fn put(&mut self, key: StateKey, value: Option<Bytes>, timestamp: i64) {
+        if let StateKey::Timer(timer) = &key {
+            self.timers.insert(timer.clone(), value.is_some());
+        }
+        let entry = Entry { value, timestamp };
+        self.bytes += entry.bytes(&key);
+        if let Some(old) = self.unflushed.get(&key) {
+            self.bytes -= old.bytes(&key);
+        }
+        self.unflushed.insert(key, entry);
+    }
+
+    /// What is known of a row without asking the database.
+    pub fn get(&self, key: &StateKey) -> Known {
+        match self.unflushed.get(key) {
+            Some(entry) => Known::Value(entry.value.clone()),
+            None if self.acknowledged.is_empty() => Known::Nothing,
+            None => match self.acknowledged.get(&hash_of(key)) {
+                Some(proof) => Known::AtLeast(*proof),
+                None => Known::Nothing,
+            },
+        }
+    }
+
+    /// Approximate bytes that wait for the database.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Changes that wait for the database.
+    pub fn len(&self) -> usize {
+        self.unflushed.len()
+    }
+
+    /// Everything that waits, as writes.
+    pub fn writes(&self) -> Vec<RowWrite> {
+        let write = |(key, entry): (&StateKey, &Entry)| RowWrite {
+            key: key.clone(),
+            value: entry.value.clone(),
+            timestamp: entry.timestamp,
+        };
+        self.unflushed.iter().map(write).collect()
+    }
+
+    /// The database has acknowledged these, which are all that waited when the changelog ended at `flushed_to`.
+    pub fn acknowledged(&mut self, writes: Vec<RowWrite>, flushed_to: u64) {
+        let mut expiring = Vec::with_capacity(writes.len());
+        for write in writes {
+            let hash = hash_of(&write.key);
+            if let StateKey::Row(_) = write.key {
+                let proof = Proof { timestamp: write.timestamp, deleted: write.value.is_none() };
+                self.acknowledged.insert(hash, proof);
+                expiring.push((hash, proof));
+            }
+            let unchanged = self.unflushed.get(&write.key).is_some_and(|it| it.timestamp == write.timestamp);
+            if !unchanged {
+                continue;
+            }
+            if let Some(entry) = self.unflushed.remove(&write.key) {
+                self.bytes -= entry.bytes(&write.key);
+            }
+            if let StateKey::Timer(timer) = &write.key {
+                self.timers.remove(timer);
+            }
+        }
+        self.expiries.push_back((flushed_to, expiring));
+    }
+
+    /// Everything flushed up to this changelog offset is on the database's disks.
+    pub fn durable(&mut self, offset: u64) {
+        while self.expiries.front().is_some_and(|(flushed_to, _)| *flushed_to <= offset) {
+            let Some((_, expired)) = self.expiries.pop_front() else { break };
+            for (hash, proof) in expired {
+                if self.acknowledged.get(&hash) == Some(&proof) {
+                    self.acknowledged.remove(&hash);
+                }
+            }
+        }
+    }
+
+    /// The database's timers from `from_ms` to `until_ms`, as the log has left them. `found` is complete up to
+    /// `complete_to_ms`.
+    pub fn merge_timers(&self, found: Vec<Timer>, from_ms: i64, complete_to_ms: i64) -> Vec<Timer> {
+        let mut all: std::collections::BTreeSet<Timer> =
+            found.into_iter().filter(|it| self.timers.get(it) != Some(&false)).collect();
+        for (timer, set) in &self.timers {
+            if *set && (from_ms..=complete_to_ms).contains(&timer.due_ms) {
+                all.insert(timer.clone());
+            }
+        }
+        all.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tillstream_stage::{Key, RowKey, Table, TimerName};
+
+    fn key(name: &str) -> StateKey {
+        StateKey::Row(RowKey::new(Table::Order, Key::from(name)))
+    }
+
+    fn value(text: &'static str) -> Option<Bytes> {
+        Some(Bytes::from_static(text.as_bytes()))
+    }
+
+    fn at_least(timestamp: i64) -> Known {
+        Known::AtLeast(Proof { timestamp, deleted: false })
+    }
+
+    #[test]
+    fn a_lost_write_is_seen_and_a_deletion_is_none() {
+        let (written, deleted) = (Proof { timestamp: 5, deleted: false }, Proof { timestamp: 5, deleted: true });
+        assert!(written.holds(Some(5)) && written.holds(Some(6)) && deleted.holds(None) && deleted.holds(Some(6)));
+        assert!(!written.holds(None) && !written.holds(Some(4)) && !deleted.holds(Some(4)));
+    }
+
+    #[test]
+    fn a_row_changed_while_it_is_flushed_is_flushed_again() {
+        let mut overlay = Overlay::default();
+        overlay.put(key("a"), value("1"), 1);
+        let writes = overlay.writes();
+        overlay.put(key("a"), value("2"), 2);
+        overlay.acknowledged(writes, 2);
+        assert_eq!(overlay.get(&key("a")), Known::Value(value("2")));
+        assert_eq!(overlay.writes().len(), 1);
+        let writes = overlay.writes();
+        overlay.acknowledged(writes, 3);
+        assert_eq!((overlay.len(), overlay.bytes()), (0, 0));
+        assert_eq!(overlay.get(&key("a")), at_least(2));
+    }
+
+    #[test]
+    fn what_is_durable_needs_no_proof_any_more() {
+        let mut overlay = Overlay::default();
+        overlay.put(key("a"), value("1"), 1);
+        overlay.put(key("b"), value("1"), 2);
+        overlay.acknowledged(overlay.writes(), 3);
+        overlay.put(key("a"), value("2"), 4);
+        overlay.acknowledged(overlay.writes(), 5);
+        overlay.durable(3);
+        assert_eq!(overlay.get(&key("b")), Known::Nothing);
+        assert_eq!(overlay.get(&key("a")), at_least(4));
+        overlay.durable(5);
+        assert_eq!(overlay.get(&key("a")), Known::Nothing);
+    }
+
+    #[test]
+    fn timers_are_as_the_log_left_them() {
+        let timer = |due_ms| Timer { due_ms, key: Key::from("k"), name: TimerName::HoldExpiry };
+        let mut overlay = Overlay::default();
+        overlay.put(StateKey::Timer(timer(1)), None, 1);
+        overlay.put(StateKey::Timer(timer(3)), Some(Bytes::new()), 2);
+        overlay.put(StateKey::Timer(timer(9)), Some(Bytes::new()), 3);
+        assert_eq!(overlay.merge_timers(vec![timer(1), timer(2)], 0, 5), [timer(2), timer(3)]);
+    }
+}

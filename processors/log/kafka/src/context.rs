@@ -1,0 +1,69 @@
+//! What the client library tells besides its answers: log lines and errors of its connections.
+
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use std::sync::Arc;
+
+/// The last reason why the broker did not let a client in. Connections are tried again for ever, so a call only sees
+/// a timeout; this says why.
+#[derive(Debug, Default)]
+pub(crate) struct Connection {
+    refused: Mutex<Option<String>>,
+}
+
+impl Connection {
+    /// Why the broker refused, if it did.
+    pub(crate) fn refused(&self) -> Option<String> {
+        self.refused.lock().clone()
+    }
+
+    /// Notes an error of a client.
+    pub(crate) fn note(&self, error: &KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        if matches!(
+            code,
+            Some(
+                RDKafkaErrorCode::Authentication
+                    | RDKafkaErrorCode::Ssl
+                    | RDKafkaErrorCode::SaslAuthenticationFailed
+                    | RDKafkaErrorCode::UnsupportedSASLMechanism
+            )
+        ) {
+            *self.refused.lock() = Some(reason.to_owned());
+        }
+        tracing::debug!(code = ?code, reason, "Kafka client");
+    }
+}
+
+/// Forwards a log line of the library.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Warning => tracing::warn!(facility, line, "Kafka client"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            tracing::debug!(facility, line, "Kafka client");
+        }
+    }
+}
+
+/// The context of clients that are only asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plain(pub(crate) Arc<Connection>);
+
+impl ClientContext for Plain {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.note(&error, reason);
+    }
+}
+
+impl ConsumerContext for Plain {}

@@ -1,0 +1,84 @@
+//! `serve`.
+
+use clap::{Args, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Where the pipeline runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Everything in one process, on the embedded store.
+    Embedded,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where the pipeline runs.
+    #[arg(long, env = "TILLSTREAM_MODE", value_enum, default_value = "embedded")]
+    pub mode: Mode,
+    /// Where everything is kept. One process at a time may use it.
+    #[arg(long, env = "TILLSTREAM_DATA_DIR", default_value = "tillstream-data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Address and port of the HTTP API.
+    #[arg(long, env = "TILLSTREAM_HTTP", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub http: SocketAddr,
+    /// API key of tenant `demo`; without it, a first start makes one and prints it once.
+    #[arg(long, env = "TILLSTREAM_DEMO_KEY", hide_env_values = true, value_name = "KEY")]
+    pub demo_key: Option<String>,
+    /// Partitions per topic; fixed when the data dir is made.
+    #[arg(long, env = "TILLSTREAM_PARTITIONS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub partitions: u32,
+    /// How long the log keeps what every task has read; commands not yet read are never removed.
+    #[arg(long, env = "TILLSTREAM_RETENTION_HOURS", default_value_t = 168, value_parser = clap::value_parser!(u32).range(1..))]
+    pub retention_hours: u32,
+    /// Bytes the log may keep per partition before the oldest read records go.
+    #[arg(long, env = "TILLSTREAM_LOG_BYTES_MAX", default_value_t = 4 << 30)]
+    pub log_bytes_max: u64,
+    /// New work is refused when the disk has less than this left.
+    #[arg(long, env = "TILLSTREAM_DISK_RESERVE_BYTES", default_value_t = 256 << 20)]
+    pub disk_reserve_bytes: u64,
+    /// Most records a task takes per batch.
+    #[arg(long, env = "TILLSTREAM_BATCH_RECORDS_MAX", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub batch_records_max: u32,
+    /// Worker threads for tasks; 0: one per core.
+    #[arg(long, env = "TILLSTREAM_THREADS", default_value_t = 0)]
+    pub threads: usize,
+    /// Sandbox provider: shortest latency of an answer.
+    #[arg(long, env = "TILLSTREAM_SANDBOX_LATENCY_MIN_MS", default_value_t = 0)]
+    pub sandbox_latency_min_ms: u64,
+    /// Sandbox provider: longest latency of an answer.
+    #[arg(long, env = "TILLSTREAM_SANDBOX_LATENCY_MAX_MS", default_value_t = 0)]
+    pub sandbox_latency_max_ms: u64,
+    /// Sandbox provider: share of authorizations it declines, 0 to 1.
+    #[arg(long, env = "TILLSTREAM_SANDBOX_DECLINE_RATE", default_value_t = 0.0, value_parser = share)]
+    pub sandbox_decline_rate: f64,
+    /// Sandbox provider: share of calls whose reply is lost although it did what was asked, 0 to 1.
+    #[arg(long, env = "TILLSTREAM_SANDBOX_LOST_REPLY_RATE", default_value_t = 0.0, value_parser = share)]
+    pub sandbox_lost_reply_rate: f64,
+    /// Sandbox provider: share of calls that it does not take, 0 to 1.
+    #[arg(long, env = "TILLSTREAM_SANDBOX_UNAVAILABLE_RATE", default_value_t = 0.0, value_parser = share)]
+    pub sandbox_unavailable_rate: f64,
+    /// How log lines look.
+    #[arg(long, env = "TILLSTREAM_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    /// Which log lines are written, such as `info` or `tillstream_runtime=debug`.
+    #[arg(long, env = "TILLSTREAM_LOG", default_value = "info")]
+    pub log: String,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|it| (0.0..=1.0).contains(it))
+        .ok_or_else(|| format!("'{text}' is not a share from 0 to 1"))
+}

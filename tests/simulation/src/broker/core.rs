@@ -1,0 +1,178 @@
+//! How a call goes: some waiting, the broker's answer, some waiting.
+
+use super::call::{Call, Effect};
+use super::world::{FaultEffect, World, nanos};
+use parking_lot::{Mutex, MutexGuard};
+use std::future::{Future, pending};
+use std::sync::Arc;
+use std::time::Duration;
+use tillstream_log::broker::BrokerError;
+use tillstream_runtime::Clock;
+use tokio::sync::Notify;
+
+pub(crate) struct Core {
+    world: Mutex<World>,
+    clock: Arc<dyn Clock>,
+    control: Arc<Notify>,
+}
+
+/// Who calls what.
+pub(crate) struct Site<'a> {
+    pub(crate) call: Call,
+    /// The transactional id, group or partition.
+    pub(crate) scope: &'a str,
+    pub(crate) process: &'a Arc<str>,
+    /// What the client says when the broker does not answer in time; `None` for a call that needs no broker.
+    pub(crate) timed_out: Option<fn(String) -> BrokerError>,
+}
+
+/// What came of a try.
+pub(crate) enum Attempt<T> {
+    Done(Result<T, BrokerError>),
+    /// Something else has to happen first.
+    Wait,
+}
+
+impl<T> From<Result<T, BrokerError>> for Attempt<T> {
+    fn from(result: Result<T, BrokerError>) -> Self {
+        Self::Done(result)
+    }
+}
+
+enum Turn<T> {
+    Over(Result<T, BrokerError>),
+    WaitUntil(Option<u64>),
+}
+
+impl Core {
+    pub(crate) fn new(world: World, clock: Arc<dyn Clock>) -> Self {
+        let control = world.control.clone();
+        Self { world: Mutex::new(world), clock, control }
+    }
+
+    /// The world as it is now.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        let mut world = self.world.lock();
+        world.go_on_to(self.clock.monotonic_ns(), self.clock.now_ms());
+        world
+    }
+
+    /// Makes a call.
+    pub(crate) async fn call<T>(
+        &self,
+        site: Site<'_>,
+        mut attempt: impl FnMut(&mut World) -> Attempt<T>,
+    ) -> Result<T, BrokerError> {
+        self.jitter().await;
+        let deadline_ns = {
+            let mut world = self.lock();
+            *world.counts.entry(site.call).or_default() += 1;
+            world.now_ns.saturating_add(nanos(world.settings.call_timeout))
+        };
+        let mut strike = None;
+        let control = self.control.clone();
+        let result = loop {
+            let notified = control.notified();
+            let mut notified = std::pin::pin!(notified);
+            notified.as_mut().enable();
+            let turn = self.turn(&site, deadline_ns, &mut strike, &mut attempt);
+            match turn {
+                Turn::Over(result) => break result,
+                Turn::WaitUntil(due_ns) => self.either(notified, due_ns).await,
+            }
+        };
+        self.jitter().await;
+        self.while_paused(site.process).await;
+        result
+    }
+
+    fn turn<T>(
+        &self,
+        site: &Site<'_>,
+        deadline_ns: u64,
+        strike: &mut Option<(FaultEffect, BrokerError)>,
+        attempt: &mut impl FnMut(&mut World) -> Attempt<T>,
+    ) -> Turn<T> {
+        let mut world = self.lock();
+        let process = world.process(site.process);
+        if process.killed || process.paused {
+            return Turn::WaitUntil(None);
+        }
+        if site.timed_out.is_none() || world.reaches(site.process) {
+            if strike.is_none() {
+                *strike = world.strike(site.call, site.scope);
+            }
+            match strike {
+                Some((FaultEffect::Now(Effect::None), error)) => return Turn::Over(Err(error.clone())),
+                Some((FaultEffect::Later, error)) => {
+                    world.commit_later(site.scope);
+                    return Turn::Over(Err(error.clone()));
+                }
+                _ => {}
+            }
+            if let Attempt::Done(result) = attempt(&mut world) {
+                let told = match strike.take() {
+                    Some((_, error)) if result.is_ok() => Err(error),
+                    _ => result,
+                };
+                world.note(&[site.call as u8, u8::from(told.is_ok())]);
+                world.note(site.scope.as_bytes());
+                return Turn::Over(told);
+            }
+        }
+        if let Some(timed_out) = site.timed_out.filter(|_| world.now_ns >= deadline_ns) {
+            return Turn::Over(Err(timed_out(format!("{:?} of {} was not answered in time", site.call, site.scope))));
+        }
+        let deadline_ns = site.timed_out.map(|_| deadline_ns);
+        Turn::WaitUntil(world.due_ns().into_iter().chain(deadline_ns).min())
+    }
+
+    /// Waits until told, or until something happens by itself.
+    pub(crate) async fn either(&self, notified: impl Future<Output = ()>, due_ns: Option<u64>) {
+        let due = async {
+            match due_ns {
+                Some(due_ns) => self.clock.sleep_until(due_ns).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = notified => {}
+            () = due => {}
+        }
+    }
+
+    /// Calls of others may come first.
+    async fn jitter(&self) {
+        let (yields, latency) = {
+            let mut world = self.lock();
+            let (yields_max, latency_max) = (world.settings.yields_max, world.settings.latency_max);
+            let yields = if yields_max > 0 { world.random.below(yields_max + 1) } else { 0 };
+            let latency_ns = match nanos(latency_max) {
+                0 => 0,
+                max => world.random.next_u64() % max,
+            };
+            (yields, Duration::from_nanos(latency_ns))
+        };
+        for _ in 0..yields {
+            tokio::task::yield_now().await;
+        }
+        if !latency.is_zero() {
+            self.clock.sleep(latency).await;
+        }
+    }
+
+    /// A process that is stopped hears nothing, one that is killed never again.
+    pub(crate) async fn while_paused(&self, process: &Arc<str>) {
+        loop {
+            let notified = self.control.notified();
+            let mut notified = std::pin::pin!(notified);
+            notified.as_mut().enable();
+            let state = self.lock().process(process);
+            if !state.paused && !state.killed {
+                return;
+            }
+            notified.await;
+        }
+    }
+}

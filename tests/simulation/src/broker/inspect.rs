@@ -1,0 +1,131 @@
+//! What a test may look at.
+
+use super::SimBroker;
+use super::call::Call;
+use super::group::Owner;
+use super::partition::{Fate, StoredRecord};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use tillstream_log::broker::GroupOffset;
+use tillstream_log::{Headers, ReadLimit, TopicPartition};
+use tillstream_schemas::Topic;
+
+/// Which records are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// As `read_committed` does: up to the last stable offset, without aborted ones.
+    Committed,
+    /// As `read_uncommitted` does: all of them.
+    Uncommitted,
+}
+
+/// A member of a group, as the broker sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberView {
+    /// Its number, for [`super::Faults::expel`].
+    pub member: u64,
+    /// Its process.
+    pub process: String,
+    /// What it owns, partitions included that it was asked back.
+    pub partitions: Vec<u32>,
+    /// The generation its client knows.
+    pub generation: u32,
+}
+
+impl SimBroker {
+    /// The records of a partition.
+    pub fn records(&self, partition: TopicPartition, seen: Seen) -> Vec<StoredRecord> {
+        let world = self.core.lock();
+        let Some(log) = world.partitions.get(&partition) else { return Vec::new() };
+        match seen {
+            Seen::Committed => {
+                let limit = ReadLimit { records_max: usize::MAX, bytes_max: usize::MAX };
+                log.committed(0, u64::MAX, limit).0
+            }
+            Seen::Uncommitted => log.uncommitted().into_iter().map(|(_, record)| record).collect(),
+        }
+    }
+
+    /// The records of all partitions of a topic.
+    pub fn topic_records(&self, topic: Topic, seen: Seen) -> Vec<(u32, StoredRecord)> {
+        let count = self.core.lock().counts_of.get(&topic).copied().unwrap_or(0);
+        let all = (0..count).flat_map(|partition| {
+            let records = self.records(TopicPartition::new(topic, partition), seen);
+            records.into_iter().map(move |it| (partition, it))
+        });
+        all.collect()
+    }
+
+    /// Offsets of records that no reader of committed records will ever see.
+    pub fn aborted_offsets(&self, partition: TopicPartition) -> Vec<u64> {
+        let world = self.core.lock();
+        let records = world.partitions.get(&partition).map(|it| it.uncommitted()).unwrap_or_default();
+        records.into_iter().filter(|(fate, _)| *fate == Fate::Aborted).map(|(_, it)| it.offset).collect()
+    }
+
+    /// First offset, last stable offset and end of a partition.
+    pub fn ends(&self, partition: TopicPartition) -> Option<(u64, u64, u64)> {
+        let world = self.core.lock();
+        world.partitions.get(&partition).map(|it| (it.start(), it.stable_end(), it.end()))
+    }
+
+    /// Appends a record of no transaction.
+    pub fn append(&self, to: TopicPartition, key: &str, value: Option<&[u8]>) {
+        let value = value.map(Bytes::copy_from_slice);
+        self.core.lock().append_plain(to, Bytes::copy_from_slice(key.as_bytes()), value, Headers::new());
+    }
+
+    /// The group's place as committed so far, whatever is open.
+    pub fn group_offset(&self, group: &str, partition: TopicPartition) -> Option<GroupOffset> {
+        self.core.lock().groups.get(group)?.offsets.get(&partition).cloned()
+    }
+
+    /// The group's members, in the order they joined.
+    pub fn members(&self, group: &str) -> Vec<MemberView> {
+        let world = self.core.lock();
+        let Some(found) = world.groups.get(group) else { return Vec::new() };
+        let members = found.members.iter().filter_map(|(id, client)| {
+            let member = world.members.get(client)?;
+            let owned = found.owners.iter().filter(|(_, owner)| match owner {
+                Owner::Of(owner) | Owner::Releasing { member: owner, .. } => owner == id,
+            });
+            Some(MemberView {
+                member: *client,
+                process: member.process.to_string(),
+                partitions: owned.map(|(partition, _)| *partition).collect(),
+                generation: member.generation,
+            })
+        });
+        members.collect()
+    }
+
+    /// The group's generation; 0 before its first.
+    pub fn generation(&self, group: &str) -> u32 {
+        self.core.lock().groups.get(group).map_or(0, |it| it.generation)
+    }
+
+    /// Transactional ids whose transaction is open, or decided without its markers.
+    pub fn open_transactions(&self) -> BTreeSet<String> {
+        self.core.lock().open_transactions()
+    }
+
+    /// Calls so far, by kind.
+    pub fn calls(&self) -> BTreeMap<Call, u64> {
+        self.core.lock().counts.clone()
+    }
+
+    /// Calls of a kind so far.
+    pub fn count(&self, call: Call) -> u64 {
+        self.core.lock().counts.get(&call).copied().unwrap_or(0)
+    }
+
+    /// Faults that have struck.
+    pub fn faults_struck(&self) -> u64 {
+        self.core.lock().injected
+    }
+
+    /// A hash of everything that has happened: equal for equal histories.
+    pub fn trace_hash(&self) -> u64 {
+        self.core.lock().trace
+    }
+}
