@@ -1,15 +1,23 @@
 //! The command line: every option is also `TILLSTREAM_…` in the environment and a key of the TOML file.
 
+mod cluster;
 mod dlq;
 mod import;
 mod keys;
+mod schemas;
+mod secret;
 mod serve;
+mod state;
 mod topics;
 
+pub use cluster::{Broker, Database, Role, SaslMechanism};
 pub use dlq::{Dlq, DlqCommand};
 pub use import::Import;
 pub use keys::{Keys, KeysCommand};
+pub use schemas::{SchemaRegistry, SchemaRegistryAccess, Schemas, SchemasCommand};
+pub use secret::Secret;
 pub use serve::{LogFormat, Mode, Serve};
+pub use state::{Deployment, State, StateCommand};
 pub use topics::{Topics, TopicsCommand};
 
 use clap::{Args, Parser, Subcommand};
@@ -32,16 +40,20 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Runs the whole pipeline in this process, on the embedded store.
+    /// Runs the pipeline: whole on the embedded store, or its roles on a cluster.
     Serve(Serve),
     /// Brings real order history in from a CSV file, with a report of what became of every row.
     Import(Import),
-    /// Looks at topics.
+    /// Makes topics, and looks at them.
     Topics(Topics),
+    /// Verifies, rebuilds and repairs a cluster's state.
+    State(State),
     /// Looks at dead letters and sends them back.
     Dlq(Dlq),
     /// Makes, lists and revokes API keys.
     Keys(Keys),
+    /// Checks and registers schemas with a schema registry.
+    Schemas(Schemas),
 }
 
 /// The running pipeline that a command speaks to.

@@ -29,6 +29,8 @@ fn text(value: &Value) -> String {
 /// `topics`.
 pub async fn topics(command: TopicsCommand) -> Result<(), ClientError> {
     match command {
+        // It speaks to a broker, not to a pipeline.
+        TopicsCommand::Create { .. } => Ok(()),
         TopicsCommand::List { target } => {
             let answer = client(&target)?.get("/v1/topics").await?;
             line(format_args!("{:<34} {:<22} {:>10} {:>14}", "TOPIC", "SHORT", "PARTITIONS", "RECORDS"));

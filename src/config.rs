@@ -139,7 +139,11 @@ fn set_default(command: Command, key: &str, text: &str) -> Command {
     let mut command = command;
     if let Some(id) = id {
         let text = text.to_owned();
-        command = command.mut_arg(id, |it| it.default_value(text).required(false));
+        // What is secret in the environment is secret in the file: `--help` shows defaults.
+        command = command.mut_arg(id, |it| {
+            let secret = it.is_hide_env_values_set();
+            it.default_value(text).required(false).hide_default_value(secret)
+        });
     }
     for name in nested {
         command = command.mut_subcommand(name, |sub| set_default(sub, key, text));
@@ -194,6 +198,13 @@ mod tests {
             panic!("not keys list");
         };
         assert_eq!(target.api_key, "till_x");
+    }
+
+    #[test]
+    fn help_shows_no_secret_of_the_file() {
+        let toml = "schema-registry-user = \"ursula\"\nschema-registry-password = \"hunter2\"\n";
+        let help = parse_with(toml, &["schemas", "check", "--help"]).unwrap_err().to_string();
+        assert!(help.contains("ursula") && !help.contains("hunter2"), "{help}");
     }
 
     #[test]

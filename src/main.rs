@@ -2,11 +2,14 @@
 
 mod cli;
 mod client;
+mod cluster;
 mod commands;
 mod config;
 mod import;
 mod output;
+mod schemas;
 mod serve;
+mod state;
 
 use cli::{Cli, Command, LogFormat};
 use config::ConfigError;
@@ -51,9 +54,16 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
     runtime.block_on(async move {
         match cli.command {
             Command::Serve(_) => {}
+            Command::Topics(cli::Topics {
+                command: cli::TopicsCommand::Create { partitions, replication_factor, retention_hours, broker },
+            }) => {
+                return Ok(state::create_topics(&broker, partitions, replication_factor, retention_hours).await?);
+            }
             Command::Topics(it) => commands::topics(it.command).await?,
+            Command::State(it) => return Ok(state::run(it.command).await?),
             Command::Dlq(it) => commands::dlq(it.command).await?,
             Command::Keys(it) => commands::keys(it.command).await?,
+            Command::Schemas(it) => return Ok(schemas::run(it.command).await?),
             Command::Import(it) => return import(it).await,
         }
         Ok(ExitCode::SUCCESS)

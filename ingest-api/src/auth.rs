@@ -41,6 +41,19 @@ impl ApiKeys {
         Ok(Self { store, clock, by_hash })
     }
 
+    /// Reads the keys again: what another process changed holds here from now on.
+    ///
+    /// # Errors
+    /// The store's; then what was known before still holds.
+    pub async fn reload(&self) -> Result<(), LogError> {
+        let keys = self.store.list_keys().await?;
+        let mut by_hash = self.by_hash.write();
+        for key in keys {
+            by_hash.insert(key.hash, key);
+        }
+        Ok(())
+    }
+
     /// Makes a key for a tenant; the second value is the key itself, which is kept nowhere.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ use tillstream_state::TaskId;
 pub(crate) const MISS_WAIT: Duration = Duration::from_secs(1);
 /// How often a row is looked at while somebody waits for it and nothing tells.
 const POLL: Duration = Duration::from_millis(20);
+/// A row that follows its events is looked for so often after each, [`POLL`] apart.
+const LOOKS_MAX: u32 = 50;
 
 /// A record to append, with the claim on its id (commands without an Idempotency-Key have none).
 pub(crate) struct Append {
@@ -159,6 +161,21 @@ impl Ingest {
         rows.pop().flatten().map(|it| codec::decode(&it)).transpose().map_err(Problem::from)
     }
 
+    /// Rows to judge a repeat by, as far as they can be read: a database that does not answer has no say, since the task
+    /// is the judge in the end.
+    ///
+    /// # Errors
+    /// The store's, but for [`LogError::Unavailable`].
+    pub(crate) async fn readable(&self, keys: &[RowKey]) -> Result<Vec<Option<Bytes>>, Problem> {
+        match self.state.get_many(keys).await {
+            Err(LogError::Unavailable(detail)) => {
+                tracing::debug!(detail, "repeats are left to the task");
+                Ok(vec![None; keys.len()])
+            }
+            other => Ok(other?),
+        }
+    }
+
     /// An order's (or credit's) row, as soon as `enough` says so; the row as it is (or `None`) when the time is over.
     /// Whoever waits for the outcome of a command passes the feed it subscribed to before it wrote the command.
     ///
@@ -175,6 +192,8 @@ impl Ingest {
         let key = ids::key(tenant, order_id);
         let mut feed = Some(feed.unwrap_or_else(|| self.order_events.subscribe(&key)));
         let deadline = self.clock.deadline(wait);
+        // On a cluster a row follows its events by a flush interval: after an event it is looked for a while.
+        let mut looks = 0;
         loop {
             let row = self.row::<OrderState>(Table::Order, key.clone()).await?;
             if row.as_ref().is_some_and(&enough) {
@@ -182,7 +201,10 @@ impl Ingest {
             }
             let told = async {
                 match &mut feed {
-                    Some(events) => events.next().await.is_some(),
+                    Some(events) if looks == 0 => events.next().await.is_some(),
+                    Some(events) => timeout(&*self.clock, self.clock.deadline(POLL), events.next())
+                        .await
+                        .is_none_or(|event| event.is_some()),
                     None => {
                         self.clock.sleep(POLL).await;
                         true
@@ -190,6 +212,7 @@ impl Ingest {
                 }
             };
             match timeout(&*self.clock, deadline, told).await {
+                Some(true) if self.rows_follow_the_log => looks = (looks + 1) % LOOKS_MAX,
                 Some(true) => {}
                 Some(false) => feed = None,
                 None => return self.row(Table::Order, key).await,

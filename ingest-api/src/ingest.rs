@@ -44,6 +44,8 @@ pub struct Parts {
     pub order_lag_records_max: u64,
     /// The tenant of whoever runs this deployment: it also sees dead letters that are no tenant's.
     pub operator_tenant: Option<Text>,
+    /// Whether a row may be older than an event of its order that was already read, as on a cluster.
+    pub rows_follow_the_log: bool,
 }
 
 /// The state of the HTTP door.
@@ -62,6 +64,7 @@ pub struct Ingest {
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) metrics: HttpMetrics,
     pub(crate) operator_tenant: Option<Text>,
+    pub(crate) rows_follow_the_log: bool,
     inputs: Vec<Input>,
     caught_up: AtomicBool,
     lag_records_max: u64,
@@ -107,6 +110,7 @@ impl Ingest {
             in_flight: InFlight::new(),
             metrics,
             operator_tenant: parts.operator_tenant,
+            rows_follow_the_log: parts.rows_follow_the_log,
             inputs,
             caught_up: AtomicBool::new(false),
             lag_records_max: parts.order_lag_records_max,

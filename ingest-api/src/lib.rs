@@ -33,4 +33,4 @@ mod topics;
 
 pub use auth::ApiKeys;
 pub use ingest::{Ingest, Parts};
-pub use routes::router;
+pub use routes::{operations_router, router};

@@ -230,7 +230,15 @@ impl From<LogError> for Problem {
     fn from(error: LogError) -> Self {
         match &error {
             LogError::DiskFull { .. } => Self::new(Code::DiskFull, error.to_string()).retry_after(30),
-            LogError::Stopped(_) | LogError::Io(_) | LogError::Fenced { .. } => {
+            LogError::Unavailable(_) => {
+                tracing::warn!(%error, "the log or the database does not answer");
+                Self::new(Code::Stopped, error.to_string()).retry_after(2)
+            }
+            LogError::Stopped(_)
+            | LogError::Io(_)
+            | LogError::Fenced { .. }
+            | LogError::LifeOver { .. }
+            | LogError::Halted { .. } => {
                 tracing::error!(%error, "the store refuses");
                 Self::new(Code::Stopped, error.to_string()).retry_after(10)
             }

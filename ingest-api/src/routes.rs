@@ -82,6 +82,17 @@ pub(crate) fn table() -> Vec<Route> {
     ]
 }
 
+/// The router of a process without the ingest role: only what needs no key.
+pub fn operations_router(ingest: Arc<Ingest>) -> Router {
+    let open = table().into_iter().filter(|it| !it.keyed);
+    open.fold(Router::new(), |router, it| router.route(it.path, it.handler))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(map_response(harden))
+        .layer(from_fn_with_state(ingest.clone(), observe))
+        .with_state(ingest)
+}
+
 /// The router of every call. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: else all callers
 /// without a valid key share one limit.
 pub fn router(ingest: Arc<Ingest>) -> Router {

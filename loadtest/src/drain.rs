@@ -93,7 +93,7 @@ impl House {
         let metrics = Arc::new(Metrics::new().map_err(BenchError::pipeline)?);
         let effects = EffectsMetrics::register(&metrics.registry).map_err(BenchError::pipeline)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let catalog = CatalogCache::new(store.clone(), store.clone(), CATALOG_ENTRIES_MAX);
+        let catalog = CatalogCache::new(store.clone(), store.clone(), CATALOG_ENTRIES_MAX, 0);
         let provider = Arc::new(GuardedProvider::new(
             sandbox.clone(),
             BreakerSettings::default(),

@@ -1,5 +1,6 @@
 //! `serve`.
 
+use super::{Broker, Database, Role, SchemaRegistryAccess};
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ pub enum LogFormat {
 pub enum Mode {
     /// Everything in one process, on the embedded store.
     Embedded,
+    /// On a Kafka-API broker, a CQL database and a schema registry, in as many processes as there are.
+    Cluster,
 }
 
 /// Options of `serve`.
@@ -68,12 +71,37 @@ pub struct Serve {
     /// Sandbox provider: share of calls that it does not take, 0 to 1.
     #[arg(long, env = "TILLSTREAM_SANDBOX_UNAVAILABLE_RATE", default_value_t = 0.0, value_parser = share)]
     pub sandbox_unavailable_rate: f64,
+    /// What this process does on a cluster; all by default.
+    #[arg(long, env = "TILLSTREAM_ROLES", value_enum, value_delimiter = ',', value_name = "ROLES")]
+    pub roles: Vec<Role>,
+    /// The broker.
+    #[command(flatten)]
+    pub broker: Broker,
+    /// The database.
+    #[command(flatten)]
+    pub database: Database,
+    /// URL of the schema registry's Confluent API.
+    #[arg(long, env = "TILLSTREAM_SCHEMA_REGISTRY", value_name = "URL")]
+    pub schema_registry: Option<String>,
+    /// How to get into it.
+    #[command(flatten)]
+    pub registry_access: SchemaRegistryAccess,
     /// How log lines look.
     #[arg(long, env = "TILLSTREAM_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
     /// Which log lines are written, such as `info` or `tillstream_runtime=debug`.
     #[arg(long, env = "TILLSTREAM_LOG", default_value = "info")]
     pub log: String,
+}
+
+impl Serve {
+    /// What this process does.
+    pub fn roles(&self) -> Vec<Role> {
+        match (self.mode, self.roles.is_empty()) {
+            (Mode::Embedded, _) | (_, true) => Role::ALL.to_vec(),
+            (Mode::Cluster, false) => self.roles.clone(),
+        }
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {

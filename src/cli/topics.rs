@@ -1,6 +1,6 @@
 //! `topics`.
 
-use super::Target;
+use super::{Broker, Target};
 use clap::{Args, Subcommand};
 
 /// `topics`.
@@ -14,6 +14,21 @@ pub struct Topics {
 /// What to do with topics.
 #[derive(Debug, Subcommand)]
 pub enum TopicsCommand {
+    /// Makes every topic of a cluster with its settings; says how existing ones differ, and changes none.
+    Create {
+        /// Partitions per topic; they cannot be changed later.
+        #[arg(long, env = "TILLSTREAM_PARTITIONS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+        partitions: u32,
+        /// Copies of each partition.
+        #[arg(long, env = "TILLSTREAM_REPLICATION_FACTOR", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
+        replication_factor: u32,
+        /// How long topics that are not compacted keep their records.
+        #[arg(long, env = "TILLSTREAM_RETENTION_HOURS", default_value_t = 168, value_parser = clap::value_parser!(u32).range(1..))]
+        retention_hours: u32,
+        /// The broker.
+        #[command(flatten)]
+        broker: Box<Broker>,
+    },
     /// Every topic with its partitions and offsets.
     List {
         /// The pipeline.

@@ -51,7 +51,7 @@ impl ports::ProductsInForce for Products {
 }
 
 /// How far the tasks of this process are.
-pub struct TaskProgress {
+pub struct LocalProgress {
     /// What the tasks tell.
     pub progress: Arc<Progress>,
     /// Where their inputs end.
@@ -62,7 +62,7 @@ pub struct TaskProgress {
     pub halted: Arc<Mutex<Vec<String>>>,
 }
 
-impl ports::Progress for TaskProgress {
+impl ports::Progress for LocalProgress {
     fn has_committed(&self, task: TaskId, end: u64) -> bool {
         self.progress.caught_up_with(&[(task, end)])
     }
@@ -87,7 +87,7 @@ pub struct Sandbox {
     /// The provider.
     pub provider: Arc<SandboxProvider>,
     /// Where its answers go.
-    pub store: Arc<EmbeddedStore>,
+    pub log: Arc<dyn Log>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -114,11 +114,11 @@ impl Sandbox {
             payload: OrderCommandPayload::PaymentResult(result),
         };
         let value = codec::encode(&command).map_err(|error| LogError::Io(error.to_string()))?;
-        let partition = partition_of(key.as_bytes(), self.store.partitions(Topic::OrderCommands));
+        let partition = partition_of(key.as_bytes(), self.log.partitions(Topic::OrderCommands));
         let to = TopicPartition::new(Topic::OrderCommands, partition);
         let record =
             NewRecord { to, key: key.into_string().into(), value: value.into(), headers: Headers::new() };
-        Ok(self.store.append(vec![record]).await?)
+        Ok(self.log.append(vec![record]).await?)
     }
 }
 

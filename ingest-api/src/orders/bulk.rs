@@ -262,7 +262,7 @@ async fn second_judgement(ingest: &Ingest, fates: &mut [(u64, Fate)]) -> Result<
             Fate::Accepted(_) | Fate::Refused(_) => None,
         })
         .collect();
-    let mut rows = ingest.state.get_many(&keys).await?.into_iter();
+    let mut rows = ingest.readable(&keys).await?.into_iter();
     for (_, fate) in fates.iter_mut() {
         let Fate::Open(placement, _) = fate else { continue };
         if let Some(bytes) = rows.next().flatten() {

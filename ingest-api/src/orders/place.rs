@@ -23,7 +23,7 @@ use tillstream_schemas::order_command::{OrderCommand, OrderCommandPayload};
 use tillstream_schemas::order_state::OrderState;
 use tillstream_schemas::{Text, Topic};
 use tillstream_stage::ids::{self, client_id};
-use tillstream_stage::{Key, Table};
+use tillstream_stage::{Key, RowKey, Table};
 
 /// The route in the hash of an order's id; a bulk line with the same key is the same order.
 const ROUTE: &str = "POST /v1/orders";
@@ -101,7 +101,8 @@ pub(crate) async fn place(
 
     let mut known: Option<OrderState> = None;
     let judge = async || {
-        known = ingest.row(Table::Order, key).await?;
+        let row = ingest.readable(&[RowKey::new(Table::Order, key)]).await?.pop().flatten();
+        known = row.map(|it| codec::decode(&it)).transpose()?;
         Ok(known.as_ref().map(|it| it.fingerprint.clone()))
     };
     let accepted = ingest.append_claimed(&caller.tenant, &order_id, &fingerprint, record, judge).await?;

@@ -221,6 +221,7 @@ impl Api {
             clock: clock.clone(),
             order_lag_records_max: 40,
             operator_tenant: Some("demo".into()),
+            rows_follow_the_log: false,
         };
         let ingest = Arc::new(Ingest::new(parts).unwrap());
         Self { store, hub, tasks, clock, router: router(ingest), key: "till_demo".into() }

@@ -95,6 +95,8 @@ impl State for ClusterState {
 /// What was heard of a task.
 #[derive(Clone, Copy, Debug, Default)]
 struct Heard {
+    /// Rows of inputs before this can be read.
+    readable: u64,
     /// Its committed offset.
     committed: u64,
     /// Past it, and past commit markers behind which nothing waits.
@@ -151,11 +153,21 @@ impl ClusterProgress {
         let places = self.ports.broker.group_offsets(&group, &inputs).await;
         let places = places.map_err(|error| LogError::Unavailable(error.to_string()))?;
         self.log.refresh(&inputs).await?;
+        // A database that does not answer leaves rows unreadable, but not the lag unknown.
+        let flushed = match kind.changelog() {
+            Some(_) => self.ports.rows.flushed(kind).await.unwrap_or_default(),
+            None => BTreeMap::new(),
+        };
         for (input, place) in inputs.iter().zip(places) {
             let task = TaskId { kind, partition: input.partition };
             let committed = place.map_or(0, |it| it.offset);
             let end = self.log.end_offset(*input)?;
             let before = self.heard.lock().get(&task).copied();
+            let mut readable = before.map_or(0, |it| it.readable);
+            match kind.changelog() {
+                Some(_) => readable = readable.max(flushed.get(&input.partition).copied().unwrap_or(0)),
+                None => readable = committed,
+            }
             let mut reached = before.map_or(0, |it| it.reached).max(committed);
             // It stands still before the end: perhaps only commit markers are left.
             if reached < end && before.is_some_and(|it| it.committed == committed) {
@@ -165,14 +177,22 @@ impl ClusterProgress {
                     reached = reached.max(next_offset);
                 }
             }
-            self.heard.lock().insert(task, Heard { committed, reached, end });
+            if readable >= committed {
+                readable = readable.max(reached);
+            }
+            self.heard.lock().insert(task, Heard { readable, committed, reached, end });
         }
         Ok(())
     }
 
-    /// Whether the task has committed its input before `end`.
+    /// Whether the task has committed its input before `end`, and its rows can be read.
     pub fn has_committed(&self, task: TaskId, end: u64) -> bool {
-        self.heard.lock().get(&task).is_some_and(|it| it.reached >= end)
+        self.heard.lock().get(&task).is_some_and(|it| it.readable >= end)
+    }
+
+    /// Whether the task lags fewer than `records` behind its input.
+    pub fn keeps_up(&self, task: TaskId, records: u64) -> bool {
+        self.heard.lock().get(&task).is_none_or(|it| it.end.saturating_sub(it.reached) <= records)
     }
 
     /// Every task's records that are not committed yet; `None` before the first answer.

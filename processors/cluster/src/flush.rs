@@ -10,6 +10,7 @@ use std::time::Duration;
 use tillstream_log::LogError;
 use tillstream_runtime::timeout;
 use tillstream_stage::{RowKey, Table};
+use tokio::sync::watch;
 use tillstream_state::row_store::{Checkpoint, RowWrite, ShardPlace};
 
 /// How long the last flush of a life may take; what is left is replayed by the next.
@@ -20,10 +21,18 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 const WALK_ROWS: usize = 2_000;
 
 /// Starts the flusher of a life, and the walk that fills its filter.
-pub(crate) fn start(session: &Arc<ClusterSession>, checkpoint: Option<Checkpoint>) {
+pub(crate) fn start(
+    session: &Arc<ClusterSession>,
+    checkpoint: Option<Checkpoint>,
+    flushing: watch::Sender<usize>,
+) {
     let spawner = &session.ports.spawner;
     let flusher = Flusher::new(session, checkpoint);
-    spawner.spawn(Box::pin(flusher.run()));
+    flushing.send_modify(|it| *it += 1);
+    spawner.spawn(Box::pin(async move {
+        flusher.run().await;
+        flushing.send_modify(|it| *it -= 1);
+    }));
     if session.inner.lock().known.is_on() {
         spawner.spawn(Box::pin(fill_filter(Arc::downgrade(session))));
     }
@@ -38,6 +47,8 @@ struct Flusher {
     durable: Option<u64>,
     written: Option<Checkpoint>,
     checkpoint_at_ns: u64,
+    /// The input offset up to which readers were told that rows can be read.
+    told_input: Option<u64>,
     shown_unflushed: i64,
 }
 
@@ -52,6 +63,7 @@ impl Flusher {
             durable: None,
             written: checkpoint,
             checkpoint_at_ns: 0,
+            told_input: None,
             shown_unflushed: 0,
         }
     }
@@ -108,9 +120,9 @@ impl Flusher {
     /// Writes everything that waits.
     async fn flush(&mut self) -> Result<(), LogError> {
         let session = Arc::clone(&self.session);
-        let (mut writes, flushed_to) = {
+        let (mut writes, flushed_to, input_offset, generation) = {
             let inner = session.inner.lock();
-            (inner.overlay.writes(), inner.changelog_end)
+            (inner.overlay.writes(), inner.changelog_end, inner.next_offset, inner.tag.generation)
         };
         if !writes.is_empty() {
             let epoch = session.ports.nodes.epoch();
@@ -125,6 +137,11 @@ impl Flusher {
                 session.changed.notify_waiters();
             }
             self.rows.acknowledged(flushed_to, session.ports.clock.monotonic_ns(), epoch);
+        }
+        if self.told_input != Some(input_offset) {
+            let timestamp = changelog::timestamp(generation, input_offset);
+            session.ports.rows.put_flushed(session.task, input_offset, timestamp).await?;
+            self.told_input = Some(input_offset);
         }
         let left = session.inner.lock().overlay.len();
         self.show(i64::try_from(left).unwrap_or(i64::MAX));

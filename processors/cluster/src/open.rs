@@ -19,7 +19,7 @@ use tillstream_stage::Table;
 use tillstream_stage::task::TaskKind;
 use tillstream_state::row_store::{Checkpoint, StateKey};
 use tillstream_state::{Session, Sessions, TaskId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Where the tasks of this process begin their lives.
 pub struct ClusterSessions {
@@ -27,12 +27,14 @@ pub struct ClusterSessions {
     groups: Mutex<BTreeMap<TaskKind, Arc<dyn GroupMember>>>,
     /// The newest life of each task, for reads of this process.
     lives: Mutex<BTreeMap<TaskId, std::sync::Weak<ClusterSession>>>,
+    /// Flushers that have not ended.
+    flushing: watch::Sender<usize>,
 }
 
 impl ClusterSessions {
     /// No group joined yet.
     pub fn new(ports: ClusterPorts) -> Arc<Self> {
-        Arc::new(Self { ports, groups: Mutex::default(), lives: Mutex::default() })
+        Arc::new(Self { ports, groups: Mutex::default(), lives: Mutex::default(), flushing: watch::channel(0).0 })
     }
 
     /// Tasks of this kind read what this member is given.
@@ -44,6 +46,13 @@ impl ClusterSessions {
     pub(crate) fn life(&self, task: TaskId) -> Option<Arc<ClusterSession>> {
         let life = self.lives.lock().get(&task)?.upgrade()?;
         life.check_alive().is_ok().then_some(life)
+    }
+
+    /// Resolves once the last flush of every life of this process has ended.
+    pub async fn flushed(&self) {
+        let mut flushing = self.flushing.subscribe();
+        // The sender lives in `self`.
+        let _ = flushing.wait_for(|it| *it == 0).await;
     }
 
     async fn begin(&self, task: TaskId) -> Result<Session, LogError> {
@@ -83,7 +92,7 @@ impl ClusterSessions {
         let life_over = |error: BrokerError| LogError::LifeOver { task: task.to_string(), reason: error.to_string() };
         session.group.fetch_from(task.partition, opened.next_offset).await.map_err(life_over)?;
         if changelog_of(task).is_some() {
-            flush::start(&session, opened.checkpoint);
+            flush::start(&session, opened.checkpoint, self.flushing.clone());
         }
         self.lives.lock().insert(task, Arc::downgrade(&session));
         let metrics = &self.ports.metrics;

@@ -17,8 +17,10 @@ pub use executor::{ExecutorError, ExecutorPorts, ExecutorSettings, run_executor,
 pub use guard::GuardedProvider;
 pub use metrics::EffectsMetrics;
 pub use provider::{Lookup, PaymentProvider, ProviderReply};
+pub use sandbox::remote::{RemoteSandbox, RemoteSettings, serve_sandbox};
 pub use sandbox::{
-    LedgerError, SandboxPayment, SandboxProvider, SandboxSettings, SandboxStatus, SandboxTotals,
+    ActedPayment, LedgerError, SandboxLedger, SandboxMove, SandboxPayment, SandboxProvider, SandboxSettings,
+    SandboxStatus, SandboxTotals,
 };
 
 #[cfg(test)]

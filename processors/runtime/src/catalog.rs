@@ -88,8 +88,8 @@ pub struct CatalogCache {
 }
 
 impl CatalogCache {
-    /// An empty cache of at most `entries_max` products, which follows from the topic's present end: everything
-    /// before it is in the store.
+    /// An empty cache of at most `entries_max` products, which follows from `replay_records` before the topic's present
+    /// end: everything before that is in the store.
     ///
     /// # Errors
     /// When the log does not know its own partitions.
@@ -97,10 +97,12 @@ impl CatalogCache {
         log: Arc<dyn Log>,
         state: Arc<dyn State>,
         entries_max: usize,
+        replay_records: u64,
     ) -> Result<Arc<Self>, RuntimeError> {
         let mut positions = Vec::new();
         for partition in partitions(&*log, Topic::Products) {
-            let offset = log.end_offset(partition)?;
+            let end = log.end_offset(partition)?;
+            let offset = end.saturating_sub(replay_records).max(log.start_offset(partition)?);
             positions.push(watch::channel(Position { offset, ended: false }).0);
         }
         let entries = Generations::new(entries_max);

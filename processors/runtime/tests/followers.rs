@@ -28,7 +28,7 @@ async fn publish(rig: &Rig, sku: &str, version: i64) {
 }
 
 fn catalog(rig: &Rig, entries_max: usize) -> Arc<CatalogCache> {
-    CatalogCache::new(rig.store.clone(), rig.store.clone(), entries_max).unwrap()
+    CatalogCache::new(rig.store.clone(), rig.store.clone(), entries_max, 0).unwrap()
 }
 
 fn follow(rig: &Rig, catalog: &Arc<CatalogCache>) -> JoinHandle<Result<(), RuntimeError>> {

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use tillstream_log::LogError;
 use tillstream_schemas::Text;
+use tillstream_stage::task::TaskKind;
 use tillstream_stage::{Key, RowKey, Table};
 
 /// A row and the timestamp it was written with.
@@ -135,6 +136,17 @@ pub trait RowStore: Send + Sync {
         checkpoint: Checkpoint,
         timestamp: i64,
     ) -> BoxFuture<'_, Result<(), LogError>>;
+
+    /// Notes that the rows of all inputs before `input_offset` can be read. `timestamp`: an older note loses.
+    fn put_flushed(
+        &self,
+        task: TaskId,
+        input_offset: u64,
+        timestamp: i64,
+    ) -> BoxFuture<'_, Result<(), LogError>>;
+
+    /// The last note of every task of a kind, by partition.
+    fn flushed(&self, kind: TaskKind) -> BoxFuture<'_, Result<BTreeMap<u32, u64>, LogError>>;
 
     /// The tables of the task that still carry its mark: [`RowStore::put_checkpoint`] marks each; a truncated table
     /// has lost it.

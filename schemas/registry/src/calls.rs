@@ -58,7 +58,8 @@ impl Registry {
     pub(crate) async fn versions(&self, subject: &str) -> Result<Vec<Registered>, RegistryError> {
         let mut found = Vec::new();
         for number in self.version_numbers(subject).await? {
-            let answer = perform_sr_call(&self.library, SrCall::GetBySubjectAndVersion(subject, number)).await;
+            let answer =
+                perform_sr_call(&self.library, SrCall::GetBySubjectAndVersion(subject, number)).await;
             let raw = match answer {
                 Ok(raw @ RawRegisteredSchema { id: Some(_), schema: Some(_), .. }) => raw,
                 // Again by hand, for the registry's own words.
@@ -131,16 +132,18 @@ impl Registry {
             .iter()
             .map(|it| it.as_str().map_or_else(|| it.to_string(), str::to_owned))
             .collect();
-        Ok(Some(if words.is_empty() { "the registry calls it incompatible".into() } else { words.join("; ") }))
+        Ok(Some(if words.is_empty() {
+            "the registry calls it incompatible".into()
+        } else {
+            words.join("; ")
+        }))
     }
 
     /// The level a subject is held to, its own or the registry's.
     pub(crate) async fn level(&self, subject: &str) -> Result<String, RegistryError> {
         let path = format!("/config/{subject}?defaultToGlobal=true");
         let level: Level = match self.ask(Method::GET, &path, None).await {
-            Err(RegistryError::Refused { status: 404, .. }) => {
-                self.ask(Method::GET, "/config", None).await?
-            }
+            Err(RegistryError::Refused { status: 404, .. }) => self.ask(Method::GET, "/config", None).await?,
             other => other?,
         };
         Ok(level.level)
@@ -177,7 +180,11 @@ impl Registry {
         let response = request.send().await.map_err(|error| unreachable(&error))?;
         let status = response.status();
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(RegistryError::Denied { url: self.url.clone(), call: call(), status: status.as_u16() });
+            return Err(RegistryError::Denied {
+                url: self.url.clone(),
+                call: call(),
+                status: status.as_u16(),
+            });
         }
         let refused = |words: String| RegistryError::Refused { call: call(), status: status.as_u16(), words };
         if response.content_length().is_some_and(|it| it > ANSWER_BYTES_MAX) {

@@ -77,7 +77,11 @@ impl Registry {
             return Ok(Standing::Addable);
         }
         let level = self.level(subject).await?;
-        Ok(if level == schema.compatibility().as_str() { Standing::Same } else { Standing::OtherLevel(level) })
+        Ok(if level == schema.compatibility().as_str() {
+            Standing::Same
+        } else {
+            Standing::OtherLevel(level)
+        })
     }
 
     /// The versions of a schema that a subject does not have, oldest first.

@@ -56,7 +56,10 @@ fn drop_docs(schema: &mut Value) {
             if parts.get("doc").is_some_and(Value::is_string) {
                 parts.remove("doc");
             }
-            parts.iter_mut().filter(|(key, _)| key.as_str() != "default").for_each(|(_, part)| drop_docs(part));
+            parts
+                .iter_mut()
+                .filter(|(key, _)| key.as_str() != "default")
+                .for_each(|(_, part)| drop_docs(part));
         }
         _ => {}
     }

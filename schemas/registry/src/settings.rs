@@ -45,7 +45,8 @@ impl Registry {
     /// [`RegistryError::Settings`] when the URL is none or the certificates cannot be used.
     pub fn new(settings: RegistrySettings) -> Result<Self, RegistryError> {
         // The library's words are left out: they repeat the URL, which may hold a password.
-        let wrong_url = || RegistryError::Settings("the registry's URL is not http:// or https:// and a host".into());
+        let wrong_url =
+            || RegistryError::Settings("the registry's URL is not http:// or https:// and a host".into());
         let mut url = Url::parse(settings.url.trim()).map_err(|_| wrong_url())?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(wrong_url());
@@ -54,6 +55,9 @@ impl Registry {
             return Err(RegistryError::Settings(
                 "the registry's user and password belong in their own options, not in its URL".into(),
             ));
+        }
+        if settings.password.is_some() && settings.user.is_none() {
+            return Err(RegistryError::Settings("the registry's password needs a user".into()));
         }
         url.set_query(None);
         url.set_fragment(None);
@@ -110,17 +114,29 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_work_are_refused_without_their_secrets() {
-        for url in ["", "registry:8081", "ftp://registry", "http://ursula:hunter2@registry:8081", "http://ursula:hunter2@:x"] {
+        for url in [
+            "",
+            "registry:8081",
+            "ftp://registry",
+            "http://ursula:hunter2@registry:8081",
+            "http://ursula:hunter2@:x",
+        ] {
             let error = Registry::new(RegistrySettings::new(url)).unwrap_err().to_string();
             assert!(error.starts_with("TS0115") && !error.contains("hunter2"), "{url}: {error}");
         }
+        let alone =
+            RegistrySettings { password: Some("hunter2".into()), ..RegistrySettings::new("http://registry") };
+        assert!(Registry::new(alone).unwrap_err().to_string().contains("needs a user"));
         let folder = tempfile::tempdir().unwrap();
-        for (name, text) in [("none.pem", None), ("empty.pem", Some("")), ("text.pem", Some("no certificate"))] {
+        for (name, text) in
+            [("none.pem", None), ("empty.pem", Some("")), ("text.pem", Some("no certificate"))]
+        {
             let path = folder.path().join(name);
             if let Some(text) = text {
                 std::fs::write(&path, text).unwrap();
             }
-            let settings = RegistrySettings { ca_file: Some(path), ..RegistrySettings::new("https://registry") };
+            let settings =
+                RegistrySettings { ca_file: Some(path), ..RegistrySettings::new("https://registry") };
             let error = Registry::new(settings).unwrap_err().to_string();
             assert!(error.starts_with("TS0115") && error.contains(name), "{error}");
         }

@@ -4,13 +4,16 @@
 use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_schema_by_id};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tillstream_registry::{Registry, RegistryError, RegistrySettings, Standing, Step};
 use tillstream_schemas::codec::{self, Compatibility, Schema};
 use tillstream_schemas::order_command::OrderCommand;
 use tillstream_schemas::wire_ids::WireIds;
+use tillstream_servers::Certificates;
 use tokio::runtime::Runtime;
 
 /// A registry with nothing in it, and a runtime to speak to it.
@@ -114,6 +117,7 @@ fn what_is_registered_is_the_same_has_an_id_and_is_held_to_its_level() {
     assert_eq!(bench.standings()[Schema::OrderEvent.subject()], Standing::Same);
 
     decodes_with_another_library(&bench, &ids);
+    a_password_lets_in(&bench, &ids);
     a_start_without_the_registry(bench, &ids);
 }
 
@@ -142,6 +146,44 @@ fn decodes_with_another_library(bench: &Bench, ids: &WireIds) {
     }
 }
 
+/// Every connection's first request must carry the password; then bytes go to and fro.
+fn gate(registry: &str, wanted: &'static str) -> String {
+    let (host, path) = registry.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let (host, listener) = (host.to_owned(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let url = format!("http://{}/{path}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut client, mut head, mut byte) = (stream.unwrap(), Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap() == 1 {
+                head.push(byte[0]);
+            }
+            if !String::from_utf8(head.clone()).unwrap().contains(wanted) {
+                let _ = client.write_all(DENIED.as_bytes());
+                continue;
+            }
+            let mut server = TcpStream::connect(&host).unwrap();
+            server.write_all(&head).unwrap();
+            let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || std::io::copy(&mut client, &mut server));
+        }
+    });
+    url
+}
+
+fn a_password_lets_in(bench: &Bench, ids: &WireIds) {
+    // ursula:hunter2
+    let url = gate(bench.server.address(), "authorization: Basic dXJzdWxhOmh1bnRlcjI=\r\n");
+    let resolve = |password: &str| {
+        let mut settings = RegistrySettings::new(&url);
+        settings.user = Some("ursula".into());
+        settings.password = Some(password.into());
+        bench.runtime.block_on(Registry::new(settings).unwrap().resolve())
+    };
+    assert_eq!(resolve("hunter2").unwrap(), *ids);
+    assert!(matches!(resolve("hunter3"), Err(RegistryError::Denied { status: 401, .. })));
+}
+
 fn a_start_without_the_registry(bench: Bench, ids: &WireIds) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("schema-ids.json");
@@ -153,7 +195,9 @@ fn a_start_without_the_registry(bench: Bench, ids: &WireIds) {
     assert_eq!(start().unwrap(), *ids);
     std::fs::remove_file(&path).unwrap();
     match start() {
-        Err(RegistryError::NoCache { down, .. }) => assert!(matches!(*down, RegistryError::Unreachable { .. })),
+        Err(RegistryError::NoCache { down, .. }) => {
+            assert!(matches!(*down, RegistryError::Unreachable { .. }))
+        }
         other => panic!("{other:?}"),
     }
     std::fs::write(&path, kept).unwrap();
@@ -180,7 +224,10 @@ fn a_schema_that_may_not_follow_is_refused_by_name_and_one_that_may_is_added() {
     let error = bench.register().unwrap_err();
     assert!(matches!(&error, RegistryError::Incompatible { subject, .. } if subject == event), "{error}");
     assert!(error.to_string().starts_with("TS0114") && error.to_string().contains(event), "{error}");
-    assert_eq!(bench.standings().values().filter(|it| **it == Standing::Missing).count(), subjects().count() - 1);
+    assert_eq!(
+        bench.standings().values().filter(|it| **it == Standing::Missing).count(),
+        subjects().count() - 1
+    );
     // Held to no level before, it is refused at the registration itself.
     bench.set_level(event, "NONE");
     assert_eq!(bench.standings()[event], Standing::Addable);
@@ -215,6 +262,8 @@ fn a_schema_that_may_not_follow_is_refused_by_name_and_one_that_may_is_added() {
     assert!(statuses.values().all(|it| *it == Standing::Same), "{statuses:?}");
 }
 
+const DENIED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+
 /// Answers every call alike, as a proxy before a registry does.
 fn stub(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -233,13 +282,12 @@ fn stub(answer: &'static str) -> String {
 #[test]
 fn what_the_registry_says_has_its_own_error_and_tells_no_secret() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let denied = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
     let broken = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy";
     let page = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>";
     let missing = "HTTP/1.1 404 Not Found\r\nContent-Length: 39\r\nConnection: close\r\n\r\n{\"error_code\":404,\"message\":\"no path\"}  ";
     let folder = tempfile::tempdir().unwrap();
     for (answer, code, down) in [
-        (denied, "TS0111", false),
+        (DENIED, "TS0111", false),
         (broken, "TS0112", true),
         (page, "TS0112", false),
         (missing, "TS0112", false),
@@ -254,7 +302,58 @@ fn what_the_registry_says_has_its_own_error_and_tells_no_secret() {
         let shown = format!("{error} {error:?}");
         assert!(shown.starts_with(code) && error.is_down() == down, "{shown}");
         assert!(!shown.contains("hunter2") && !shown.contains("ursula"), "{shown}");
-        let error = runtime.block_on(registry.resolve_or_cached(&folder.path().join("none.json"))).unwrap_err();
+        let error =
+            runtime.block_on(registry.resolve_or_cached(&folder.path().join("none.json"))).unwrap_err();
         assert!(error.to_string().starts_with(if down { "TS0117" } else { code }), "{error}");
+    }
+}
+
+/// Ends with the test.
+struct OpenSsl(Child);
+
+impl Drop for OpenSsl {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server over TLS whose registry is empty.
+fn tls(folder: &Path, certificates: &Certificates) -> (OpenSsl, String) {
+    std::fs::write(folder.join("subjects"), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]").unwrap();
+    let mut child = Command::new("openssl")
+        .args(["s_server", "-accept", "127.0.0.1:0", "-HTTP", "-cert"])
+        .arg(&certificates.server)
+        .arg("-key")
+        .arg(&certificates.server)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let server = OpenSsl(child);
+    let address = lines.find_map(|it| it.unwrap().strip_prefix("ACCEPT ").map(str::to_owned)).unwrap();
+    std::thread::spawn(move || lines.for_each(drop));
+    (server, format!("https://{address}"))
+}
+
+#[test]
+fn only_the_certificates_that_were_given_are_trusted() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ours = Certificates::create(&folder.path().join("ours")).unwrap();
+    let theirs = Certificates::create(&folder.path().join("theirs")).unwrap();
+    let (_server, url) = tls(folder.path(), &ours);
+    let check = |ca_file: Option<&Path>| {
+        let settings =
+            RegistrySettings { ca_file: ca_file.map(Path::to_owned), ..RegistrySettings::new(&url) };
+        runtime.block_on(Registry::new(settings).unwrap().check())
+    };
+    assert!(check(Some(&ours.authority)).unwrap().iter().all(|it| it.standing == Standing::Missing));
+    for refused in [Some(theirs.authority.as_path()), None] {
+        let error = check(refused).unwrap_err().to_string();
+        assert!(error.starts_with("TS0110") && error.contains("certificate"), "{error}");
     }
 }

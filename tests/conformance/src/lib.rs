@@ -1,7 +1,7 @@
 //! One suite for every implementation of log and state.
 //!
 //! Each suite takes a factory of empty stores and panics at the first promise that is broken:
-//! [`log_suite`], [`state_suite`], [`commit_suite`], [`keys_suite`]. A store under test must have at least two
+//! [`log_suite`], [`state_suite`], [`commit_suite`], [`keys_suite`], [`broker_suite`]. A store under test must have at least two
 //! partitions per topic.
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
     reason = "a suite of tests: it fails by panicking"
 )]
 
+mod broker;
 mod commit;
 mod keys;
 mod log;
@@ -23,6 +24,7 @@ use tillstream_stage::task::TaskKind;
 use tillstream_stage::{Key, RowKey, Table};
 use tillstream_state::{TaskCommit, TaskId};
 
+pub use broker::{BrokerCase, broker_suite};
 pub use commit::commit_suite;
 pub use keys::keys_suite;
 pub use log::log_suite;

@@ -4,11 +4,13 @@ use super::*;
 use crate::sandbox::{SandboxProvider, SandboxSettings};
 use crate::testing::{ManualClock, MemoryStore, NOW_MS, ScriptedProvider, request};
 use std::collections::BTreeSet;
+use tillstream_log::Log;
 use tillstream_schemas::dead_letter::DeadLetter;
 use tillstream_schemas::effects::PaymentRequest;
 use tillstream_schemas::order_command::{
     OrderCommand, OrderCommandPayload, PaymentOperation, PaymentOutcome,
 };
+use tillstream_state::Shared;
 
 const INPUT: TopicPartition = TopicPartition { topic: Topic::EffectRequests, partition: 0 };
 

@@ -1,6 +1,6 @@
 //! What the sandbox decides about one request: pure, over the payment's row.
 
-use super::row::{SandboxPayment, SandboxStatus};
+use super::row::{SandboxMove, SandboxPayment, SandboxStatus};
 use tillstream_schemas::Text;
 use tillstream_schemas::effects::PaymentRequest;
 use tillstream_schemas::order_command::{CaptureMode, PaymentOperation, PaymentOutcome};
@@ -107,6 +107,8 @@ fn authorize(
         authorized_minor: 0,
         captured_minor: 0,
         refunded_minor: 0,
+        charges: Vec::new(),
+        refunds: Vec::new(),
     };
     if let Some(code) = declined {
         return Verdict { payment: Some(payment), ..Verdict::declined(code, request.amount_minor) };
@@ -124,8 +126,7 @@ fn authorize(
 fn charge(payment: &mut SandboxPayment) -> PaymentOutcome {
     match payment.capture {
         CaptureMode::Automatic => {
-            payment.status = SandboxStatus::Captured;
-            payment.captured_minor = payment.amount_minor;
+            take(payment, payment.request_key.clone(), payment.amount_minor);
             PaymentOutcome::Captured
         }
         CaptureMode::Manual => {
@@ -136,14 +137,20 @@ fn charge(payment: &mut SandboxPayment) -> PaymentOutcome {
     }
 }
 
+/// Money moves from the customer.
+fn take(payment: &mut SandboxPayment, request_key: Text, amount_minor: i64) {
+    payment.status = SandboxStatus::Captured;
+    payment.captured_minor = amount_minor;
+    payment.charges.push(SandboxMove { request_key, amount_minor });
+}
+
 fn capture(request: &PaymentRequest, mut payment: SandboxPayment) -> Verdict {
     match payment.status {
         SandboxStatus::Authorized if request.amount_minor > payment.authorized_minor => {
             Verdict::declined("amount_too_large", request.amount_minor)
         }
         SandboxStatus::Authorized => {
-            payment.status = SandboxStatus::Captured;
-            payment.captured_minor = request.amount_minor;
+            take(&mut payment, request.request_key.clone(), request.amount_minor);
             // As with Stripe, a capture of less gives the rest of the authorization up.
             payment.authorized_minor = 0;
             Verdict::done(PaymentOutcome::Captured, request.amount_minor, payment)
@@ -179,6 +186,10 @@ fn refund(request: &PaymentRequest, mut payment: SandboxPayment) -> Verdict {
         return Verdict::declined("amount_exceeds_captured", request.amount_minor);
     }
     payment.refunded_minor += request.amount_minor;
+    payment.refunds.push(SandboxMove {
+        request_key: request.request_key.clone(),
+        amount_minor: request.amount_minor,
+    });
     Verdict::done(PaymentOutcome::Refunded, request.amount_minor, payment)
 }
 
@@ -256,7 +267,7 @@ mod tests {
 
     proptest! {
         /// Whatever is asked in whatever order: never more captured than asked for, never more refunded than captured,
-        /// and an authorization is never left beside its capture.
+        /// an authorization is never left beside its capture, and the sums are those of the charges and refunds.
         #[test]
         fn money_never_exceeds_its_bounds(steps in prop::collection::vec((any_request(), prop::option::of(any::<bool>())), 1..40)) {
             let mut payment: Option<SandboxPayment> = None;
@@ -270,6 +281,9 @@ mod tests {
                     prop_assert!(row.refunded_minor >= 0 && row.refunded_minor <= row.captured_minor);
                     prop_assert!(row.authorized_minor == 0 || row.status == SandboxStatus::Authorized);
                     prop_assert_eq!(row.captured_minor > 0, row.status == SandboxStatus::Captured);
+                    let sum = |moves: &[SandboxMove]| moves.iter().map(|it| it.amount_minor).sum::<i64>();
+                    prop_assert_eq!((sum(&row.charges), sum(&row.refunds)), (row.captured_minor, row.refunded_minor));
+                    prop_assert!(row.charges.len() <= 1, "charged once at most");
                     payment = Some(row);
                 }
             }

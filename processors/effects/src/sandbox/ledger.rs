@@ -8,6 +8,7 @@ use super::row::{RequestRow, SandboxPayment};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use futures::channel::oneshot;
 use rustc_hash::FxHashMap;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,22 @@ pub enum LedgerError {
     /// A row cannot be read.
     #[error("TS0503: the sandbox ledger cannot be read: {0}")]
     Corrupt(String),
+    /// The sandbox that another process serves was not heard, or answered what it should not.
+    #[error("TS0507: the sandbox at {url} cannot be asked: {detail}")]
+    Remote {
+        /// Where.
+        url: String,
+        /// Why.
+        detail: String,
+    },
+    /// The address of a served sandbox cannot be used.
+    #[error("TS0508: '{url}' is no sandbox's URL: {detail}")]
+    Url {
+        /// What was given.
+        url: String,
+        /// Why.
+        detail: String,
+    },
 }
 
 fn storage(error: fjall::Error) -> LedgerError {
@@ -139,9 +156,18 @@ impl Ledger {
         Ok(self.store.request(request_key)?.map(|row| result_of(request_key, row)))
     }
 
-    /// Every payment, in id order.
-    pub fn payments(&self) -> impl Iterator<Item = Result<(Text, SandboxPayment), LedgerError>> + use<> {
-        self.store.payments.iter().map(|entry| {
+    /// Whether it takes requests.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|it| !it.is_finished())
+    }
+
+    /// Every payment behind an id, in id order.
+    pub fn payments(
+        &self,
+        after: &str,
+    ) -> impl Iterator<Item = Result<(Text, SandboxPayment), LedgerError>> + use<> {
+        let range = (Bound::Excluded(after.as_bytes().to_vec()), Bound::<Vec<u8>>::Unbounded);
+        self.store.payments.range(range).map(|entry| {
             let (key, value) = entry.into_inner().map_err(storage)?;
             let payment_id =
                 Text::from_utf8(&key).map_err(|error| LedgerError::Corrupt(error.to_string()))?;

@@ -5,11 +5,12 @@
 
 mod decide;
 mod ledger;
+pub mod remote;
 mod row;
 
 pub use decide::{METHOD_ACTION, METHOD_DECLINED, METHOD_TIMEOUT};
 pub use ledger::LedgerError;
-pub use row::{SandboxPayment, SandboxStatus};
+pub use row::{SandboxMove, SandboxPayment, SandboxStatus};
 
 use crate::provider::{Lookup, PaymentProvider, ProviderReply};
 use futures::channel::oneshot;
@@ -67,6 +68,26 @@ pub struct SandboxTotals {
     pub refunded_minor: i64,
 }
 
+/// A payment that the customer acted on: its tenant, its order, and the result for the order task.
+pub type ActedPayment = (Text, Text, PaymentResult);
+
+/// The sandbox beside what every provider has: its payments, and what a customer would do at the bank's page.
+pub trait SandboxLedger: Send + Sync {
+    /// A payment, as last committed.
+    fn payment<'a>(
+        &'a self,
+        payment_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<SandboxPayment>, LedgerError>>;
+
+    /// The customer acts on a payment that asked for it. `None`: no such payment, it never asked, or it was
+    /// cancelled. Asking again answers the same.
+    fn authenticate<'a>(
+        &'a self,
+        payment_id: &'a str,
+        succeed: bool,
+    ) -> BoxFuture<'a, Result<Option<ActedPayment>, LedgerError>>;
+}
+
 /// The sandbox provider.
 pub struct SandboxProvider {
     settings: SandboxSettings,
@@ -106,7 +127,7 @@ impl SandboxProvider {
         &self,
         payment_id: &str,
         succeed: bool,
-    ) -> Result<Option<(Text, Text, PaymentResult)>, LedgerError> {
+    ) -> Result<Option<ActedPayment>, LedgerError> {
         let (to, acted) = oneshot::channel();
         self.ledger.send(Job::Authenticate { payment_id: Text::new(payment_id), succeed, to })?;
         acted.await.unwrap_or_else(|_| Err(stopped()))
@@ -119,13 +140,26 @@ impl SandboxProvider {
 
     /// Every payment with its id, in id order: for audits.
     pub fn payments(&self) -> impl Iterator<Item = Result<(Text, SandboxPayment), LedgerError>> + use<> {
-        self.ledger.payments()
+        self.payments_after("")
+    }
+
+    /// The payments whose ids come after `after`, in id order.
+    pub fn payments_after(
+        &self,
+        after: &str,
+    ) -> impl Iterator<Item = Result<(Text, SandboxPayment), LedgerError>> + use<> {
+        self.ledger.payments(after)
+    }
+
+    /// Whether the ledger takes requests; it stops for good when a write or fsync fails.
+    pub fn is_running(&self) -> bool {
+        self.ledger.is_running()
     }
 
     /// Sums per currency, counted now over all payments.
     pub fn totals(&self) -> Result<BTreeMap<Text, SandboxTotals>, LedgerError> {
         let mut totals: BTreeMap<Text, SandboxTotals> = BTreeMap::new();
-        for entry in self.ledger.payments() {
+        for entry in self.payments() {
             let (_, payment) = entry?;
             let sums = totals.entry(payment.currency).or_default();
             sums.payments += 1;
@@ -225,6 +259,23 @@ impl PaymentProvider for SandboxProvider {
             Err(_) => Lookup::Unavailable,
         };
         Box::pin(std::future::ready(found))
+    }
+}
+
+impl SandboxLedger for SandboxProvider {
+    fn payment<'a>(
+        &'a self,
+        payment_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<SandboxPayment>, LedgerError>> {
+        Box::pin(std::future::ready(self.payment(payment_id)))
+    }
+
+    fn authenticate<'a>(
+        &'a self,
+        payment_id: &'a str,
+        succeed: bool,
+    ) -> BoxFuture<'a, Result<Option<ActedPayment>, LedgerError>> {
+        Box::pin(self.authenticate(payment_id, succeed))
     }
 }
 

@@ -2,13 +2,18 @@
 //!
 //! The ledger is the other side of the wall, as Stripe's database would be, so it shares no schema with the pipeline.
 
+use serde::{Deserialize, Serialize};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_command::{CaptureMode, PaymentOperation, PaymentOutcome};
 
+/// Of both rows, as first written. A payment's had no charges and refunds then.
 const VERSION: u8 = 1;
+/// Of a payment's row, with its charges and refunds.
+const PAYMENT_VERSION: u8 = 2;
 
 /// Where a payment stands, as the provider sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SandboxStatus {
     /// The customer must act.
     RequiresAction,
@@ -35,8 +40,17 @@ impl SandboxStatus {
     }
 }
 
+/// Money that moved once: a charge or a refund.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxMove {
+    /// The idempotency key of the request that moved it.
+    pub request_key: Text,
+    /// How much, minor units.
+    pub amount_minor: i64,
+}
+
 /// A payment in the sandbox's ledger. Amounts are minor units.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxPayment {
     /// The tenant it was asked for.
     pub tenant: Text,
@@ -62,6 +76,10 @@ pub struct SandboxPayment {
     pub captured_minor: i64,
     /// Refunded.
     pub refunded_minor: i64,
+    /// Every time money was taken, oldest first; a sound ledger has one at most.
+    pub charges: Vec<SandboxMove>,
+    /// Every time money was given back, oldest first.
+    pub refunds: Vec<SandboxMove>,
 }
 
 /// A request key's memory: what was asked, and what was answered.
@@ -82,9 +100,9 @@ struct Writer {
 }
 
 impl Writer {
-    fn new() -> Self {
-        let mut bytes = Vec::with_capacity(160);
-        bytes.push(VERSION);
+    fn new(version: u8) -> Self {
+        let mut bytes = Vec::with_capacity(200);
+        bytes.push(version);
         Self { bytes }
     }
 
@@ -109,6 +127,14 @@ impl Writer {
         self.number(text.len() as u64);
         self.bytes.extend_from_slice(text.as_bytes());
     }
+
+    fn moves(&mut self, moves: &[SandboxMove]) {
+        self.number(moves.len() as u64);
+        for it in moves {
+            self.text(&it.request_key);
+            self.amount(it.amount_minor);
+        }
+    }
 }
 
 /// Reads the parts of a row; `None` when they are not there.
@@ -117,9 +143,10 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8]) -> Option<Self> {
+    /// A reader behind the row's version.
+    fn new(bytes: &'a [u8]) -> Option<(u8, Self)> {
         let mut reader = Self { rest: bytes };
-        (reader.byte()? == VERSION).then_some(reader)
+        Some((reader.byte()?, reader))
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -153,6 +180,16 @@ impl<'a> Reader<'a> {
     fn text(&mut self) -> Option<Text> {
         let len = usize::try_from(self.number()?).ok()?;
         std::str::from_utf8(self.take(len)?).ok().map(Text::new)
+    }
+
+    fn moves(&mut self) -> Option<Vec<SandboxMove>> {
+        let count = self.number()?;
+        // Not reserved ahead: the count may be any number.
+        let mut moves = Vec::new();
+        for _ in 0..count {
+            moves.push(SandboxMove { request_key: self.text()?, amount_minor: self.amount()? });
+        }
+        Some(moves)
     }
 }
 
@@ -188,7 +225,7 @@ fn place<T: PartialEq>(table: &[T], value: &T) -> u8 {
 
 impl SandboxPayment {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::new();
+        let mut writer = Writer::new(PAYMENT_VERSION);
         writer.byte(place(&STATUSES, &self.status));
         writer.byte(u8::from(self.capture == CaptureMode::Manual) | u8::from(self.asked_action) << 1);
         for amount in [self.amount_minor, self.authorized_minor, self.captured_minor, self.refunded_minor] {
@@ -197,17 +234,22 @@ impl SandboxPayment {
         for text in [&self.tenant, &self.order_id, &self.currency, &self.method, &self.request_key] {
             writer.text(text);
         }
+        writer.moves(&self.charges);
+        writer.moves(&self.refunds);
         writer.bytes
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(bytes)?;
+        let (version, mut reader) = Reader::new(bytes)?;
+        if !(VERSION..=PAYMENT_VERSION).contains(&version) {
+            return None;
+        }
         let status = *STATUSES.get(usize::from(reader.byte()?))?;
         let flags = reader.byte()?;
         let mut amount = || reader.amount();
         let (amount_minor, authorized_minor) = (amount()?, amount()?);
         let (captured_minor, refunded_minor) = (amount()?, amount()?);
-        Some(Self {
+        let mut payment = Self {
             tenant: reader.text()?,
             order_id: reader.text()?,
             currency: reader.text()?,
@@ -220,13 +262,28 @@ impl SandboxPayment {
             authorized_minor,
             captured_minor,
             refunded_minor,
-        })
+            charges: Vec::new(),
+            refunds: Vec::new(),
+        };
+        if version == PAYMENT_VERSION {
+            (payment.charges, payment.refunds) = (reader.moves()?, reader.moves()?);
+        } else {
+            payment.imply_moves();
+        }
+        Some(payment)
+    }
+
+    /// A row of the first version held sums only: what they imply. The requests' keys are not known from it.
+    fn imply_moves(&mut self) {
+        let implied = |amount_minor| SandboxMove { request_key: Text::default(), amount_minor };
+        self.charges.extend((self.captured_minor > 0).then(|| implied(self.captured_minor)));
+        self.refunds.extend((self.refunded_minor > 0).then(|| implied(self.refunded_minor)));
     }
 }
 
 impl RequestRow {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::new();
+        let mut writer = Writer::new(VERSION);
         writer.byte(place(&OPERATIONS, &self.operation));
         writer.byte(place(&OUTCOMES, &self.outcome));
         writer.bytes.extend_from_slice(&self.fingerprint.to_le_bytes());
@@ -237,7 +294,10 @@ impl RequestRow {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(bytes)?;
+        let (version, mut reader) = Reader::new(bytes)?;
+        if version != VERSION {
+            return None;
+        }
         let operation = *OPERATIONS.get(usize::from(reader.byte()?))?;
         let outcome = *OUTCOMES.get(usize::from(reader.byte()?))?;
         let fingerprint = u128::from_le_bytes(reader.take(16)?.try_into().ok()?);
@@ -268,15 +328,24 @@ mod tests {
             authorized_minor: numbers[1],
             captured_minor: numbers[2],
             refunded_minor: numbers[3],
+            charges: Vec::new(),
+            refunds: Vec::new(),
         }
+    }
+
+    fn moved(amounts: &[i64]) -> Vec<SandboxMove> {
+        let one = |it: &i64| SandboxMove { request_key: format!("req_{it}").into(), amount_minor: *it };
+        amounts.iter().map(one).collect()
     }
 
     proptest! {
         #[test]
         fn payments_come_back_as_they_were(
             numbers: [i64; 4], texts in prop::array::uniform5(".{0,40}"), status in 0usize..5, flags: (bool, bool),
+            charges in prop::collection::vec(any::<i64>(), 0..3), refunds in prop::collection::vec(any::<i64>(), 0..9),
         ) {
-            let row = payment(numbers, texts, status, flags);
+            let mut row = payment(numbers, texts, status, flags);
+            (row.charges, row.refunds) = (moved(&charges), moved(&refunds));
             prop_assert_eq!(SandboxPayment::decode(&row.encode()), Some(row));
         }
 
@@ -303,10 +372,24 @@ mod tests {
         }
     }
 
+    /// A row as the first version wrote it: the same, without charges and refunds.
+    #[test]
+    fn a_row_of_the_first_version_is_read_with_what_its_sums_imply() {
+        let row = payment([9, 0, 7, 3], ["a", "b", "c", "d", "e"].map(String::from), 2, (false, false));
+        let mut bytes = row.encode();
+        assert_eq!(bytes.split_off(bytes.len() - 2), [0, 0], "no charges, no refunds");
+        bytes[0] = VERSION;
+        let read = SandboxPayment::decode(&bytes).unwrap();
+        let amounts = |it: &[SandboxMove]| it.iter().map(|it| it.amount_minor).collect::<Vec<_>>();
+        assert_eq!((amounts(&read.charges), amounts(&read.refunds)), (vec![7], vec![3]));
+        assert_eq!(SandboxPayment { charges: Vec::new(), refunds: Vec::new(), ..read }, row);
+    }
+
     #[test]
     fn a_cut_row_is_refused() {
-        let row =
-            payment([1, 2, 3, 4], ["a", "b", "c", "d", "e"].map(String::from), 2, (true, false)).encode();
+        let mut row = payment([1, 2, 3, 4], ["a", "b", "c", "d", "e"].map(String::from), 2, (true, false));
+        (row.charges, row.refunds) = (moved(&[3]), moved(&[1, 3]));
+        let row = row.encode();
         for len in 0..row.len() {
             assert_eq!(SandboxPayment::decode(&row[..len]), None, "cut at {len}");
         }

@@ -27,7 +27,7 @@ impl Connection {
             code,
             Some(
                 RDKafkaErrorCode::Authentication
-                    | RDKafkaErrorCode::Ssl
+                    | RDKafkaErrorCode::SSL
                     | RDKafkaErrorCode::SaslAuthenticationFailed
                     | RDKafkaErrorCode::UnsupportedSASLMechanism
             )

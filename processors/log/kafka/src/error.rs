@@ -55,7 +55,7 @@ fn is_refusal(code: Code) -> bool {
     matches!(
         code,
         Code::Authentication
-            | Code::Ssl
+            | Code::SSL
             | Code::SaslAuthenticationFailed
             | Code::UnsupportedSASLMechanism
             | Code::TopicAuthorizationFailed

@@ -121,7 +121,10 @@ impl Core {
             }
         }
         if let Some(timed_out) = site.timed_out.filter(|_| world.now_ns >= deadline_ns) {
-            return Turn::Over(Err(timed_out(format!("{:?} of {} was not answered in time", site.call, site.scope))));
+            return Turn::Over(Err(timed_out(format!(
+                "{:?} of {} was not answered in time",
+                site.call, site.scope
+            ))));
         }
         let deadline_ns = site.timed_out.map(|_| deadline_ns);
         Turn::WaitUntil(world.due_ns().into_iter().chain(deadline_ns).min())

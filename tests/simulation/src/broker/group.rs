@@ -12,7 +12,11 @@ use tillstream_schemas::Topic;
 pub(crate) enum Owner {
     Of(u64),
     /// The member was told; the partition moves on once it lets go, or the deadline has passed.
-    Releasing { member: u64, ticket: u64, deadline_ns: u64 },
+    Releasing {
+        member: u64,
+        ticket: u64,
+        deadline_ns: u64,
+    },
 }
 
 impl Owner {

@@ -189,7 +189,9 @@ impl GroupMember for SimMember {
     fn take(&self, partition: u32, limit: ReadLimit) -> Result<Vec<Record>, BrokerError> {
         self.count(Call::Take)?;
         let mut world = self.core.lock();
-        let Some(fetch) = world.fetch(self.handle, partition, limit.records_max) else { return Ok(Vec::new()) };
+        let Some(fetch) = world.fetch(self.handle, partition, limit.records_max) else {
+            return Ok(Vec::new());
+        };
         if let Some(error) = fetch.failed.as_ref().filter(|_| fetch.buffer.is_empty()) {
             return Err(error.clone());
         }

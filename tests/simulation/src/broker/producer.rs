@@ -1,12 +1,12 @@
 //! A transactional producer: the client's state machine and what it has not sent yet.
 
-use super::call::{Call, Effect};
+use super::call::Call;
 use super::core::{Attempt, Core, Site};
 use super::group::Group;
 use super::member::Place;
 use super::partition::StoredRecord;
 use super::transaction::{Coordinated, LateCommit, Phase, Transaction};
-use super::world::{FaultEffect, World, nanos};
+use super::world::{World, nanos};
 use futures::future::BoxFuture;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -177,8 +177,12 @@ impl World {
         if !self.random.percent(self.settings.eager_percent) {
             return;
         }
-        let waiting: Vec<u64> =
-            self.producers.iter().filter(|(_, it)| !it.buffer.is_empty()).map(|(handle, _)| *handle).collect();
+        let waiting: Vec<u64> = self
+            .producers
+            .iter()
+            .filter(|(_, it)| !it.buffer.is_empty())
+            .map(|(handle, _)| *handle)
+            .collect();
         let Some(handle) = waiting.get(self.random.below(waiting.len())).copied() else { return };
         let some = 1 + self.random.below(8);
         if let Ok((_, false)) = self.in_transaction(handle, Call::Deliver)
@@ -236,7 +240,9 @@ impl World {
         if let Err(error) = self.flush(handle, &id) {
             return Attempt::Done(Err(error));
         }
-        self.client(handle).map(|client| client.offsets.iter().map(|it| it.unwrap_or(u64::MAX)).collect()).into()
+        self.client(handle)
+            .map(|client| client.offsets.iter().map(|it| it.unwrap_or(u64::MAX)).collect())
+            .into()
     }
 
     fn send_offset(
@@ -292,7 +298,8 @@ impl World {
     /// A client that was not answered asks again.
     fn commit_again(&mut self, handle: u64) -> Result<(), BrokerError> {
         let (id, epoch) = self.client(handle).map(|it| (it.transactional_id.clone(), it.epoch))?;
-        let coordinated = self.coordinators.get(&id).filter(|it| it.epoch == epoch).ok_or_else(|| fenced(&id))?;
+        let coordinated =
+            self.coordinators.get(&id).filter(|it| it.epoch == epoch).ok_or_else(|| fenced(&id))?;
         if matches!(coordinated.phase, Phase::Ongoing(_)) {
             self.decide(&id, true);
         }
@@ -302,7 +309,8 @@ impl World {
     /// The client's commit has left, and arrives when it is released.
     pub(crate) fn commit_later(&mut self, transactional_id: &str) {
         let of_it = self.producers.iter().filter(|(_, it)| it.transactional_id == transactional_id);
-        let Some((handle, epoch)) = of_it.map(|(handle, it)| (*handle, it.epoch)).max_by_key(|it| it.1) else {
+        let Some((handle, epoch)) = of_it.map(|(handle, it)| (*handle, it.epoch)).max_by_key(|it| it.1)
+        else {
             return;
         };
         if let Ok((_, false)) = self.in_transaction(handle, Call::Commit) {

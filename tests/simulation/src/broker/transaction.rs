@@ -19,7 +19,11 @@ pub(crate) enum Phase {
     Idle,
     Ongoing(Transaction),
     /// Decided; the markers are not written yet.
-    Ending { transaction: Transaction, committed: bool, markers_at_ns: Option<u64> },
+    Ending {
+        transaction: Transaction,
+        committed: bool,
+        markers_at_ns: Option<u64>,
+    },
 }
 
 #[derive(Clone, Debug, Default)]

@@ -1,12 +1,12 @@
 //! All that the broker knows, and what it does by itself as time passes.
 
+use super::SimSettings;
 use super::call::{Call, Effect};
 use super::group::{Group, Owner};
 use super::member::ClientMember;
 use super::partition::{Partition, StoredRecord};
 use super::producer::ClientProducer;
 use super::transaction::{Coordinated, Hold, LateCommit, Phase};
-use super::SimSettings;
 use crate::Random;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -203,7 +203,8 @@ impl World {
     pub(crate) fn decide(&mut self, transactional_id: &str, committed: bool) {
         let lag_ns = u64::try_from(self.settings.markers_lag_max.as_nanos()).unwrap_or(0);
         let lag_ns = if lag_ns > 0 { self.random.next_u64() % lag_ns } else { 0 };
-        let hold = self.marker_hold.as_ref().filter(|(scope, _)| transactional_id.starts_with(scope.as_str()));
+        let hold =
+            self.marker_hold.as_ref().filter(|(scope, _)| transactional_id.starts_with(scope.as_str()));
         let markers_at_ns = match hold {
             Some((_, Hold::UntilReleased)) => None,
             Some((_, Hold::For(duration))) => Some(self.now_ns + nanos(*duration)),
@@ -256,7 +257,13 @@ impl World {
     }
 
     /// A record of no transaction.
-    pub(crate) fn append_plain(&mut self, at: TopicPartition, key: Bytes, value: Option<Bytes>, headers: Headers) {
+    pub(crate) fn append_plain(
+        &mut self,
+        at: TopicPartition,
+        key: Bytes,
+        value: Option<Bytes>,
+        headers: Headers,
+    ) {
         let timestamp_ms = self.now_ms;
         if let Some(partition) = self.partitions.get_mut(&at) {
             partition.append(None, StoredRecord { offset: 0, timestamp_ms, key, value, headers });

@@ -12,8 +12,6 @@ use tokio::sync::Notify;
 struct Slot {
     /// Counts the starts: what was fetched for an older one is not wanted any more.
     life: u64,
-    /// Whether a start was asked for.
-    started: bool,
     /// The next offset that may be handed out.
     next_offset: u64,
     records: VecDeque<Record>,
@@ -59,7 +57,6 @@ impl Buffers {
         let mut slots = self.slots.lock();
         let slot = slots.get_mut(&partition)?;
         slot.life += 1;
-        slot.started = true;
         slot.next_offset = offset;
         slot.records.clear();
         slot.bytes = 0;
@@ -129,7 +126,7 @@ impl Buffers {
         self.slots.lock().get(&partition).map_or(0, |it| it.records.len())
     }
 
-    /// Resolves once more than `records` wait, or the partition has failed or is not ours.
+    /// Resolves once more than `records` wait, or no more fit, or the partition has failed or is not ours.
     pub(crate) async fn wait_buffered(&self, partition: u32, records: usize) {
         loop {
             let Some(changed) = self.changed(partition) else { return };

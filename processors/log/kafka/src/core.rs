@@ -1,0 +1,305 @@
+//! Questions to the broker that belong to no partition's fetch: where partitions begin and end, who a group is.
+
+use crate::clock::Deadline;
+use crate::context::{Connection, Plain};
+use crate::convert::number;
+use crate::error::broker_error;
+use crate::settings::KafkaSettings;
+use parking_lot::Mutex;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+use tillstream_log::TopicPartition;
+use tillstream_log::broker::{BrokerError, GroupOffset};
+use tillstream_schemas::Topic;
+use tillstream_schemas::wire_ids::WireIds;
+use tokio::sync::oneshot;
+
+/// Between two questions for offsets that a running transaction may still move.
+const UNSTABLE: Duration = Duration::from_millis(20);
+
+/// First offset and last stable offset.
+pub(crate) type Bounds = (u64, u64);
+
+type Answer = Result<BTreeMap<TopicPartition, Bounds>, BrokerError>;
+
+struct Ask {
+    partitions: Vec<TopicPartition>,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// What the clients of one broker share.
+pub(crate) struct Core {
+    pub(crate) settings: KafkaSettings,
+    pub(crate) ids: Arc<WireIds>,
+    pub(crate) known: Arc<Known>,
+    pub(crate) connection: Arc<Connection>,
+    questions: Arc<BaseConsumer<Plain>>,
+    groups: Mutex<BTreeMap<String, Arc<BaseConsumer<Plain>>>>,
+    asks: mpsc::Sender<Ask>,
+}
+
+/// Where partitions begin and end, as far as this process has heard.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    bounds: Mutex<BTreeMap<TopicPartition, Bounds>>,
+}
+
+impl Known {
+    pub(crate) fn get(&self, partition: TopicPartition) -> Option<Bounds> {
+        self.bounds.lock().get(&partition).copied()
+    }
+
+    /// An end that was seen. Answers come in any order: the cache goes only forward.
+    pub(crate) fn saw_end(&self, partition: TopicPartition, end: u64) {
+        if let Some(bounds) = self.bounds.lock().get_mut(&partition) {
+            bounds.1 = bounds.1.max(end);
+        }
+    }
+
+    fn saw(&self, partition: TopicPartition, (start, end): Bounds) {
+        let mut all = self.bounds.lock();
+        let bounds = all.entry(partition).or_insert((start, end));
+        *bounds = (bounds.0.max(start), bounds.1.max(end));
+    }
+}
+
+impl Core {
+    /// Makes the client that is asked, and the thread that asks it. Nothing is sent yet.
+    pub(crate) fn start(settings: KafkaSettings, ids: Arc<WireIds>) -> Result<Arc<Self>, BrokerError> {
+        let context = Plain::default();
+        let connection = Arc::clone(&context.0);
+        let mut config = settings.consumer("");
+        config.remove("group.id");
+        let questions: BaseConsumer<Plain> =
+            config.create_with_context(context).map_err(|error| broker_error(&error, &connection))?;
+        let questions = Arc::new(questions);
+        let known = Arc::new(Known::default());
+        let (asks, received) = mpsc::channel();
+        let asker = Asker {
+            consumer: Arc::clone(&questions),
+            known: Arc::clone(&known),
+            connection: Arc::clone(&connection),
+            timeout: settings.request_timeout(),
+        };
+        std::thread::Builder::new()
+            .name("kafka-offsets".into())
+            .spawn(move || asker.run(&received))
+            .map_err(|error| BrokerError::Unavailable(format!("no thread: {error}")))?;
+        let groups = Mutex::default();
+        Ok(Arc::new(Self { settings, ids, known, connection, questions, groups, asks }))
+    }
+
+    /// Asks where these partitions begin and end now; [`Core::known`] has heard of it afterwards. Questions that come
+    /// together are asked together.
+    pub(crate) async fn refresh(&self, partitions: &[TopicPartition]) -> Answer {
+        let ended = || BrokerError::Unavailable("the thread that asks for offsets has ended".into());
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask { partitions: partitions.to_vec(), reply }).map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    /// Bounds of one partition, asked now.
+    pub(crate) async fn bounds(&self, partition: TopicPartition) -> Result<Bounds, BrokerError> {
+        let missing = || BrokerError::Unavailable(format!("no answer on the bounds of {partition}"));
+        self.refresh(&[partition]).await?.get(&partition).copied().ok_or_else(missing)
+    }
+
+    /// Asks something that blocks, on a thread for that.
+    pub(crate) async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&Self) -> Result<T, BrokerError> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let core = Arc::clone(self);
+        tokio::task::spawn_blocking(move || question(&core))
+            .await
+            .unwrap_or_else(|error| Err(BrokerError::Unavailable(format!("the question did not end: {error}"))))
+    }
+
+    /// How many partitions a topic has. Blocks.
+    pub(crate) fn partitions(&self, topic: Topic) -> Result<Option<u32>, BrokerError> {
+        let metadata = self
+            .questions
+            .fetch_metadata(Some(topic.name()), self.settings.request_timeout())
+            .map_err(|error| broker_error(&error, &self.connection))?;
+        let Some(found) = metadata.topics().iter().find(|it| it.name() == topic.name()) else {
+            return Ok(None);
+        };
+        match found.error() {
+            None => {}
+            Some(
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+                | RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
+            ) => return Ok(None),
+            Some(code) if code.is_error() => {
+                return Err(broker_error(&KafkaError::MetadataFetch(code.into()), &self.connection));
+            }
+            Some(_) => {}
+        }
+        Ok(u32::try_from(found.partitions().len()).ok().filter(|it| *it > 0))
+    }
+
+    /// The cluster's own id. Blocks.
+    pub(crate) fn cluster_id(&self) -> Result<String, BrokerError> {
+        let id = self.questions.client().fetch_cluster_id(self.settings.request_timeout());
+        id.ok_or_else(|| match self.connection.refused() {
+            Some(reason) => BrokerError::Refused(reason),
+            None => BrokerError::Unavailable("the broker does not tell its cluster's id".into()),
+        })
+    }
+
+    /// How many members a group has. Blocks.
+    pub(crate) fn group_members(&self, group: &str) -> Result<usize, BrokerError> {
+        let found = self
+            .questions
+            .fetch_group_list(Some(group), self.settings.request_timeout())
+            .map_err(|error| broker_error(&error, &self.connection))?;
+        Ok(found.groups().iter().filter(|it| it.name() == group).map(|it| it.members().len()).sum())
+    }
+
+    /// The group's stable offsets. Blocks.
+    pub(crate) fn group_offsets(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Option<GroupOffset>>, BrokerError> {
+        let consumer = self.group(group)?;
+        let deadline = Deadline::after(self.settings.request_timeout());
+        loop {
+            let list = list(partitions);
+            let found = consumer.committed_offsets(list, deadline.left().max(Duration::from_millis(1)));
+            serve(&consumer);
+            let found = found.map_err(|error| broker_error(&error, &consumer.context().0))?;
+            match read_offsets(&found, partitions) {
+                Err(error)
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnstableOffsetCommit)
+                        && !deadline.passed() =>
+                {
+                    std::thread::sleep(UNSTABLE);
+                }
+                read => return read.map_err(|error| broker_error(&error, &consumer.context().0)),
+            }
+        }
+    }
+
+    /// A consumer that bears the group's name and does not join it.
+    fn group(&self, group: &str) -> Result<Arc<BaseConsumer<Plain>>, BrokerError> {
+        let mut groups = self.groups.lock();
+        if let Some(consumer) = groups.get(group) {
+            return Ok(Arc::clone(consumer));
+        }
+        let context = Plain(Arc::clone(&self.connection));
+        let consumer: BaseConsumer<Plain> = self
+            .settings
+            .consumer(group)
+            .create_with_context(context)
+            .map_err(|error| broker_error(&error, &self.connection))?;
+        let consumer = Arc::new(consumer);
+        groups.insert(group.to_owned(), Arc::clone(&consumer));
+        Ok(consumer)
+    }
+}
+
+fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for it in partitions {
+        list.add_partition(it.topic.name(), number(it.partition));
+    }
+    list
+}
+
+/// Serves log lines and errors of a consumer that nobody polls.
+fn serve(consumer: &BaseConsumer<Plain>) {
+    for _ in 0..8 {
+        // No partition is assigned: there are no messages.
+        let _ = consumer.poll(Duration::ZERO);
+    }
+}
+
+fn read_offsets(
+    found: &TopicPartitionList,
+    partitions: &[TopicPartition],
+) -> Result<Vec<Option<GroupOffset>>, KafkaError> {
+    let mut offsets = Vec::with_capacity(partitions.len());
+    for it in partitions {
+        let Some(place) = found.find_partition(it.topic.name(), number(it.partition)) else {
+            offsets.push(None);
+            continue;
+        };
+        place.error()?;
+        offsets.push(match place.offset() {
+            Offset::Offset(offset) => {
+                let offset = u64::try_from(offset).unwrap_or(0);
+                Some(GroupOffset { offset, metadata: place.metadata().to_owned() })
+            }
+            _ => None,
+        });
+    }
+    Ok(offsets)
+}
+
+struct Asker {
+    consumer: Arc<BaseConsumer<Plain>>,
+    known: Arc<Known>,
+    connection: Arc<Connection>,
+    timeout: Duration,
+}
+
+impl Asker {
+    fn run(&self, asks: &mpsc::Receiver<Ask>) {
+        while let Ok(first) = asks.recv() {
+            let mut together = vec![first];
+            together.extend(asks.try_iter());
+            together.retain(|it| !it.reply.is_closed());
+            let mut partitions: Vec<TopicPartition> =
+                together.iter().flat_map(|it| it.partitions.iter().copied()).collect();
+            partitions.sort_unstable();
+            partitions.dedup();
+            let answer = self.ask(&partitions);
+            serve(&self.consumer);
+            for ask in together {
+                // Whoever no longer waits needs no answer.
+                let _ = ask.reply.send(answer.clone());
+            }
+        }
+    }
+
+    /// `ListOffsets` twice; on a consumer of committed records the latest offset is the last stable one.
+    fn ask(&self, partitions: &[TopicPartition]) -> Answer {
+        let mut found = BTreeMap::new();
+        if partitions.is_empty() {
+            return Ok(found);
+        }
+        let starts = self.list_offsets(partitions, Offset::Beginning)?;
+        let ends = self.list_offsets(partitions, Offset::End)?;
+        for ((partition, start), end) in partitions.iter().zip(starts).zip(ends) {
+            self.known.saw(*partition, (start, end));
+            found.insert(*partition, (start, end));
+        }
+        Ok(found)
+    }
+
+    fn list_offsets(&self, partitions: &[TopicPartition], which: Offset) -> Result<Vec<u64>, BrokerError> {
+        let refuse = |error: KafkaError| broker_error(&error, &self.connection);
+        let mut asked = list(partitions);
+        asked.set_all_offsets(which).map_err(refuse)?;
+        let found = self.consumer.offsets_for_times(asked, self.timeout).map_err(refuse)?;
+        let mut offsets = Vec::with_capacity(partitions.len());
+        for it in partitions {
+            let place = found.find_partition(it.topic.name(), number(it.partition));
+            let place =
+                place.ok_or_else(|| BrokerError::Unavailable(format!("no answer on the bounds of {it}")))?;
+            place.error().map_err(refuse)?;
+            match place.offset() {
+                Offset::Offset(offset) => offsets.push(u64::try_from(offset).unwrap_or(0)),
+                other => return Err(BrokerError::Unavailable(format!("{it} ends at {other:?}"))),
+            }
+        }
+        Ok(offsets)
+    }
+}

@@ -1,0 +1,54 @@
+//! Who performs payments.
+
+use super::ServeError;
+use super::ports::Sandbox;
+use crate::cli::Serve;
+use std::sync::Arc;
+use std::time::Duration;
+use tillstream_effects::{
+    BreakerSettings, EffectsMetrics, GuardedProvider, PaymentProvider, SandboxProvider, SandboxSettings,
+};
+use tillstream_ingest_api::ports::SandboxControl;
+use tillstream_log::Log;
+use tillstream_runtime::Clock;
+
+/// A provider that takes longer is asked again with the same key.
+const PROVIDER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The provider, and its back door where it is the sandbox.
+pub struct Payments {
+    /// Performs payments.
+    pub provider: Arc<dyn PaymentProvider>,
+    /// The sandbox's back door.
+    pub control: Option<Arc<dyn SandboxControl>>,
+}
+
+/// The provider that the options choose.
+pub fn build(
+    options: &Serve,
+    log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
+    effects: &EffectsMetrics,
+) -> Result<Payments, ServeError> {
+    let sandbox = SandboxSettings {
+        latency_ms: (
+            options.sandbox_latency_min_ms,
+            options.sandbox_latency_max_ms.max(options.sandbox_latency_min_ms),
+        ),
+        decline_rate: options.sandbox_decline_rate,
+        lost_reply_rate: options.sandbox_lost_reply_rate,
+        unavailable_rate: options.sandbox_unavailable_rate,
+        // The provider is another company: its ledger is a database of its own.
+        ..SandboxSettings::new(options.data_dir.join("sandbox"))
+    };
+    let sandbox = Arc::new(SandboxProvider::open(sandbox)?);
+    let provider = GuardedProvider::new(
+        sandbox.clone(),
+        BreakerSettings::default(),
+        PROVIDER_TIMEOUT,
+        clock.clone(),
+        effects,
+    );
+    let control = Sandbox { provider: sandbox, log, clock };
+    Ok(Payments { provider: Arc::new(provider), control: Some(Arc::new(control)) })
+}
