@@ -8,7 +8,7 @@ HTTP ?= 127.0.0.1:8080
 CUTS ?= 500
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny unit e2e chaos bench clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e chaos bench clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ lint: fmt-check ## rustfmt and clippy, warnings denied
 deny: ## Licences, bans, sources; advisories where their database can be reached
 	@ops/dev/deny.sh
 
+ops-check: ## The compose file and the alerts, by the tools of their makers where those are installed
+	@ops/dev/ops-check.sh
+
 unit: ## Every test but the end-to-end ones and those that start real servers
 	$(CARGO) test --workspace --exclude tillstream-e2e --exclude tillstream-servers --locked
 
@@ -46,7 +49,7 @@ servers: jars ## Kafka, Cassandra and a schema registry start, survive kills and
 e2e: build ## The real binary: first run, import, crashes, bad input
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
 
-test: setup lint deny unit servers e2e ## Everything that gates a change
+test: setup lint deny ops-check unit servers e2e ## Everything that gates a change
 
 chaos: build ## Kills the real binary CUTS times (default 500)
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture

@@ -4,6 +4,7 @@ mod cluster;
 mod dlq;
 mod import;
 mod keys;
+mod sandbox;
 mod schemas;
 mod secret;
 mod serve;
@@ -14,6 +15,7 @@ pub use cluster::{Broker, Database, Role, SaslMechanism};
 pub use dlq::{Dlq, DlqCommand};
 pub use import::Import;
 pub use keys::{Keys, KeysCommand};
+pub use sandbox::Sandbox;
 pub use schemas::{SchemaRegistry, SchemaRegistryAccess, Schemas, SchemasCommand};
 pub use secret::Secret;
 pub use serve::{LogFormat, Mode, Serve};
@@ -52,6 +54,8 @@ pub enum Command {
     Dlq(Dlq),
     /// Makes, lists and revokes API keys.
     Keys(Keys),
+    /// Serves the sandbox payment provider to the workers of a cluster.
+    Sandbox(Sandbox),
     /// Checks and registers schemas with a schema registry.
     Schemas(Schemas),
 }

@@ -160,9 +160,8 @@ pub async fn connect_all(options: &Serve) -> Result<Connections, ClusterError> {
     let url = options.schema_registry.as_ref().ok_or(ClusterError::Missing("--schema-registry"))?;
     let registry = crate::schemas::connect(url, &options.registry_access)?;
     let ids = registry.resolve_or_cached(&ids_file(&options.data_dir)).await?;
-    let connections = connect(&options.broker, &options.database, options.partitions, Arc::new(ids)).await?;
     check_topics(&kafka_settings(&options.broker)?, options.partitions).await?;
-    Ok(connections)
+    connect(&options.broker, &options.database, options.partitions, Arc::new(ids)).await
 }
 
 /// Where the registry's ids are kept for a start without it.
@@ -178,8 +177,8 @@ pub async fn connect(
     ids: Arc<WireIds>,
 ) -> Result<Connections, ClusterError> {
     let kafka = kafka_settings(broker)?;
-    let rows = ScyllaStore::connect(scylla_settings(database)?, partitions, database.scylla_buckets).await?;
-    let client = Arc::new(KafkaBroker::new(kafka.clone(), ids.clone())?);
+    let rows = ScyllaStore::connect(&scylla_settings(database)?, partitions, database.scylla_buckets).await?;
+    let client = Arc::new(KafkaBroker::new(kafka, ids)?);
     let ours = Deployment {
         name: broker.deployment.as_str().into(),
         cluster_id: client.cluster_id().await?.into(),
@@ -191,9 +190,9 @@ pub async fn connect(
     let fits = deployment_conflict(&theirs, &ours);
     // Commands that repair are for a keyspace in the middle of a rebuild, too.
     fits.or_else(|halt| if halt == Halt::Rebuilding { Ok(()) } else { Err(halt) }).map_err(LogError::from)?;
-    let log = KafkaLog::open(kafka, ids, partitions).await?;
+    let log = KafkaLog::open(&client).await?;
     let settings = cluster_settings(broker, database, partitions);
-    Ok(Connections { broker: client, log: Arc::new(log), rows: Arc::new(rows), settings })
+    Ok(Connections { broker: client, log, rows: Arc::new(rows), settings })
 }
 
 /// A start on topics that are not as they must be would lose or misplace records.

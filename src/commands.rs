@@ -1,14 +1,17 @@
 //! The commands that speak to a running pipeline: topics, dead letters, keys.
 
 use crate::cli::{DlqCommand, KeysCommand, Target, TopicsCommand};
-use crate::client::{Client, ClientError, segment};
+use crate::client::{Client, ClientError, problem_text, segment};
 use crate::output::line;
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 /// Records per request while tailing.
 const TAIL_PAGE: u64 = 500;
 /// How long one request waits for a new record.
 const TAIL_WAIT_SECONDS: u64 = 20;
+/// Dead letters per request while redriving, at most.
+const REDRIVE_CALL_MAX: u32 = 1_000;
 
 fn client(target: &Target) -> Result<Client, ClientError> {
     Client::new(&target.url, &target.api_key)
@@ -156,23 +159,52 @@ pub async fn dlq(command: DlqCommand) -> Result<(), ClientError> {
         DlqCommand::Redrive { id: Some(id), target, .. } => {
             let path = format!("{}/redrive", letter_path(&id)?);
             let answer = client(&target)?.post(&path, None, &json!({})).await?;
-            line(format_args!("redriven: {}", answer));
+            line(format_args!("redriven: {} to {}", text(&answer["id"]), text(&answer["to"])));
             Ok(())
         }
         // The command line sees to it that a filter or --all is given.
-        DlqCommand::Redrive { id: None, topic, reason, all: _, target } => {
-            let mut body = json!({});
+        DlqCommand::Redrive { id: None, topic, reason, all: _, rate, target } => {
+            let mut body = json!({ "rate": rate, "limit": rate.min(REDRIVE_CALL_MAX) });
             if let Some(topic) = topic {
                 body["topic"] = json!(topic);
             }
             if let Some(reason) = reason {
                 body["reason"] = json!(reason);
             }
-            let answer = client(&target)?.post("/v1/dead-letters/redrive", None, &body).await?;
-            line(format_args!("redriven: {}", answer));
-            Ok(())
+            redrive(&client(&target)?, body).await
         }
     }
+}
+
+/// Redrives call by call, each about a second long: the pipeline keeps the rate.
+async fn redrive(client: &Client, mut body: Value) -> Result<(), ClientError> {
+    let (mut redriven, mut refused) = (0, 0);
+    let bar = ProgressBar::new_spinner();
+    loop {
+        let answer = match client.post("/v1/dead-letters/redrive", None, &body).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                bar.finish_and_clear();
+                line(format_args!("redriven until then: {redriven}"));
+                return Err(error);
+            }
+        };
+        redriven += answer["redriven"].as_u64().unwrap_or(0);
+        for refusal in answer["refused"].as_array().into_iter().flatten() {
+            refused += 1;
+            let why = problem_text(&refusal["problem"]).unwrap_or_default();
+            bar.suspend(|| line(format_args!("not redriven: {}: {why}", text(&refusal["place"]))));
+        }
+        bar.set_message(format!("{redriven} redriven, {refused} not"));
+        bar.tick();
+        match &answer["next_cursor"] {
+            Value::Null => break,
+            next => body["cursor"] = next.clone(),
+        }
+    }
+    bar.finish_and_clear();
+    line(format_args!("redriven: {redriven}, not redriven: {refused}"));
+    Ok(())
 }
 
 /// The path of a dead letter from its place, `topic/partition/offset`, as `list` prints it.

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod import;
 mod output;
+mod sandbox;
 mod schemas;
 mod serve;
 mod state;
@@ -50,10 +51,16 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
         serve::run(options)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::Sandbox(options) = &cli.command {
+        log_to_stderr(options.log_format, &options.log)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(sandbox::run(options))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
         match cli.command {
-            Command::Serve(_) => {}
+            Command::Serve(_) | Command::Sandbox(_) => {}
             Command::Topics(cli::Topics {
                 command: cli::TopicsCommand::Create { partitions, replication_factor, retention_hours, broker },
             }) => {

@@ -1,47 +1,32 @@
 //! `/v1/dead-letters`: what no stage could take; list, show, redrive.
 
+mod redrive;
+
+pub(crate) use redrive::{redrive, redrive_one};
+
 use crate::Ingest;
 use crate::auth::Caller;
-use crate::body;
 use crate::cursor;
 use crate::moment::to_rfc3339;
 use crate::params::{Params, Segments};
-use crate::problem::{Code, FieldError, Problem};
-use crate::shape::{self, Field, Kind, optional};
+use crate::problem::Problem;
+use crate::shape;
 use crate::topics::{owns, rendered};
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use http::{HeaderMap, Uri};
-use serde::Deserialize;
+use http::Uri;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tillstream_log::headers::{self, REDRIVE_COUNT, header};
-use tillstream_log::{LogError, NewRecord, ReadLimit, Record, TopicPartition};
+use tillstream_log::headers::{self, FIRST_ORIGIN, REDRIVE_COUNT, REDRIVEN_FROM};
+use tillstream_log::{LogError, ReadLimit, Record, TopicPartition};
 use tillstream_schemas::codec::{self, CodecError};
 use tillstream_schemas::dead_letter::DeadLetter;
 use tillstream_schemas::{Text, Topic};
-use tillstream_stage::partition::partition_of;
 
 /// The most dead letters one call looks at.
 const SCANNED_RECORDS_MAX: usize = 20_000;
 const STEP: ReadLimit = ReadLimit { records_max: 200, bytes_max: 4 << 20 };
-
-const REDRIVE: &[Field] = &[
-    optional("topic", Kind::Text { min: 1, max: 100 }),
-    optional("reason", Kind::Text { min: 1, max: 64 }),
-    optional("limit", Kind::Integer { min: 1, max: 1_000 }),
-    optional("cursor", Kind::Text { min: 1, max: 200 }),
-];
-
-#[derive(Deserialize)]
-struct RedriveInput {
-    topic: Option<String>,
-    reason: Option<String>,
-    limit: Option<usize>,
-    cursor: Option<String>,
-}
 
 /// A dead letter where it stands.
 struct Found {
@@ -84,26 +69,28 @@ struct Place {
 }
 
 impl Place {
+    fn text(self) -> String {
+        format!("{}/{}/{}", self.topic as u8, self.partition, self.offset)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/').map(|it| it.parse::<u64>().ok());
+        let (topic, partition, offset) = (parts.next()??, parts.next()??, parts.next()??);
+        let topic = u8::try_from(topic).ok().and_then(Topic::from_id).filter(|it| it.is_dlq())?;
+        Some(Self { topic, partition: u32::try_from(partition).ok()?, offset })
+    }
+
     fn encode(self) -> String {
-        cursor::encode('d', &format!("{}/{}/{}", self.topic as u8, self.partition, self.offset))
+        cursor::encode('d', &self.text())
     }
 
     fn decode(text: &str) -> Result<Self, Problem> {
-        let place = cursor::decode('d', text)?;
-        let mut parts = place.split('/');
-        let mut next = || parts.next().and_then(|it| it.parse::<u64>().ok());
-        match (next(), next(), next()) {
-            (Some(topic), Some(partition), Some(offset)) => {
-                let topic = u8::try_from(topic).ok().and_then(Topic::from_id).filter(|it| it.is_dlq());
-                let partition = u32::try_from(partition).ok();
-                topic.zip(partition).map(|(topic, partition)| Self { topic, partition, offset })
-            }
-            _ => None,
-        }
-        .ok_or_else(|| {
-            Problem::parameter("cursor", "is not a cursor of this list", "send next_cursor, unchanged")
-        })
+        Self::parse(&cursor::decode('d', text)?).ok_or_else(no_such_cursor)
     }
+}
+
+fn no_such_cursor() -> Problem {
+    Problem::parameter("cursor", "is not a cursor of this list", "send next_cursor, unchanged")
 }
 
 struct Filter {
@@ -111,6 +98,15 @@ struct Filter {
     reason: Option<String>,
     limit: usize,
     from: Option<Place>,
+    /// Only letters that were given up no later, ms since the epoch.
+    until_ms: Option<i64>,
+}
+
+impl Filter {
+    fn takes(&self, letter: &DeadLetter) -> bool {
+        self.reason.as_ref().is_none_or(|reason| letter.reason == *reason)
+            && self.until_ms.is_none_or(|until| letter.failed_at_ms <= until)
+    }
 }
 
 /// Finds a dead-letter topic by its own name or its source's.
@@ -135,47 +131,44 @@ async fn find(
     let mut scanned = 0;
     let topics =
         Topic::ALL.into_iter().filter(|it| it.is_dlq() && filter.topic.is_none_or(|wanted| *it == wanted));
-    for topic in topics {
-        for partition in 0..ingest.log.partitions(topic) {
-            let at = TopicPartition::new(topic, partition);
-            let mut offset = ingest.log.start_offset(at)?;
-            match filter.from {
-                Some(from) if (topic, partition) < (from.topic, from.partition) => continue,
-                Some(from) if (topic, partition) == (from.topic, from.partition) => {
-                    offset = offset.max(from.offset)
+    let all: Vec<TopicPartition> = topics
+        .flat_map(|topic| (0..ingest.log.partitions(topic)).map(move |it| TopicPartition::new(topic, it)))
+        .filter(|at| filter.from.is_none_or(|from| (at.topic, at.partition) >= (from.topic, from.partition)))
+        .collect();
+    ingest.log.refresh(&all).await?;
+    for at in all {
+        let TopicPartition { topic, partition } = at;
+        let (mut offset, end) = (ingest.log.start_offset(at)?, ingest.log.end_offset(at)?);
+        if let Some(from) = filter.from.filter(|it| (topic, partition) == (it.topic, it.partition)) {
+            offset = offset.max(from.offset);
+        }
+        // Not past where the letters end now: they may come faster than they are read.
+        while offset < end {
+            let (records, next_offset) = read(ingest, at, offset).await?;
+            for record in records {
+                if found.len() == filter.limit || scanned == SCANNED_RECORDS_MAX {
+                    return Ok((found, Some(Place { topic, partition, offset: record.offset })));
                 }
-                _ => {}
-            }
-            loop {
-                let records = read(ingest, at, &mut offset).await?;
-                if records.is_empty() && offset >= ingest.log.end_offset(at)? {
-                    break;
-                }
-                for record in records {
-                    if found.len() == filter.limit || scanned == SCANNED_RECORDS_MAX {
-                        return Ok((found, Some(Place { topic, partition, offset: record.offset })));
-                    }
-                    scanned += 1;
-                    offset = record.offset + 1;
-                    let Some(Ok(it)) = sight.found(at, record) else { continue };
-                    if filter.reason.as_ref().is_none_or(|reason| it.letter.reason == *reason) {
-                        found.push(it);
-                    }
+                scanned += 1;
+                let Some(Ok(it)) = sight.found(at, record) else { continue };
+                if filter.takes(&it.letter) {
+                    found.push(it);
                 }
             }
+            if next_offset == offset {
+                break;
+            }
+            offset = next_offset;
         }
     }
     Ok((found, None))
 }
 
-/// Reads on; a batch that does not match its checksum is passed over.
-async fn read(ingest: &Ingest, at: TopicPartition, offset: &mut u64) -> Result<Vec<Record>, Problem> {
-    match ingest.log.read(at, *offset, STEP).await {
-        Ok(records) => Ok(records),
-        Err(LogError::Corrupt { next_offset, .. }) => {
-            *offset = next_offset.max(*offset + 1);
-            Ok(Vec::new())
-        }
+/// Some records, and where to go on; a batch that does not match its checksum is passed over.
+async fn read(ingest: &Ingest, at: TopicPartition, offset: u64) -> Result<(Vec<Record>, u64), Problem> {
+    match ingest.log.read_on(at, offset, STEP).await {
+        Ok(read) => Ok(read),
+        Err(LogError::Corrupt { next_offset, .. }) => Ok((Vec::new(), next_offset.max(offset + 1))),
         Err(error) => Err(error.into()),
     }
 }
@@ -198,6 +191,8 @@ fn shown(found: &Found) -> Value {
         "appended_at": to_rfc3339(letter.appended_at_ms),
         "failed_at": to_rfc3339(letter.failed_at_ms),
         "redrive_count": redrive_count(&found.record),
+        "redriven_from": headers::find(&found.record.headers, REDRIVEN_FROM),
+        "first_origin": headers::find(&found.record.headers, FIRST_ORIGIN),
         "unowned": found.unowned,
         "value_bytes": letter.value.len(),
         "links": { "self": path_of(found.at, found.record.offset) },
@@ -227,7 +222,7 @@ pub(crate) async fn list(
     let topic = topic.map(|it| dlq_of(&it).ok_or_else(|| no_such_topic(&it))).transpose()?;
     let from = cursor.map(|it| Place::decode(&it)).transpose()?;
     let (found, next) =
-        find(&ingest, &Sight::of(&ingest, &caller), &Filter { topic, reason, limit, from }).await?;
+        find(&ingest, &Sight::of(&ingest, &caller), &Filter { topic, reason, limit, from, until_ms: None }).await?;
     let data: Vec<Value> = found.iter().map(shown).collect();
     Ok(Json(json!({ "data": data, "next_cursor": next.map(Place::encode) })))
 }
@@ -243,6 +238,7 @@ async fn one(ingest: &Ingest, sight: &Sight, place: &(String, String, String)) -
         return Err(missing());
     }
     let at = TopicPartition::new(topic, partition);
+    ingest.log.refresh(&[at]).await?;
     if !(ingest.log.start_offset(at)?..ingest.log.end_offset(at)?).contains(&offset) {
         return Err(missing());
     }
@@ -261,71 +257,4 @@ pub(crate) async fn get(
     let mut body = shown(&found);
     body["value"] = rendered(&found.letter.value);
     Ok(Json(body))
-}
-
-/// Back to where it came from, once more counted.
-fn again(ingest: &Ingest, found: &Found) -> Result<NewRecord, Problem> {
-    let source = Topic::parse(&found.letter.topic).filter(|it| it.dlq() == Some(found.at.topic));
-    let Some(source) = source else {
-        let detail = format!("its source topic {:?} is not one this version reads", found.letter.topic);
-        return Err(Problem::new(Code::NotRedrivable, detail));
-    };
-    if found.letter.value.is_empty() {
-        let detail = "it holds no record: a timer, or a stored batch that cannot be read";
-        return Err(Problem::new(Code::NotRedrivable, detail));
-    }
-    let mut headers = found.record.headers.clone();
-    headers.retain(|it| it.name == headers::TRACEPARENT.as_bytes());
-    headers.push(header(REDRIVE_COUNT, (redrive_count(&found.record) + 1).to_string()));
-    Ok(NewRecord {
-        to: TopicPartition::new(source, partition_of(&found.letter.key, ingest.log.partitions(source))),
-        key: found.letter.key.clone().into(),
-        value: found.letter.value.clone().into(),
-        headers,
-    })
-}
-
-/// `POST /v1/dead-letters/{topic}/{partition}/{offset}/redrive`
-pub(crate) async fn redrive_one(
-    State(ingest): State<Arc<Ingest>>,
-    caller: Caller,
-    Segments(place): Segments<(String, String, String)>,
-) -> Result<Json<Value>, Problem> {
-    let found = one(&ingest, &Sight::of(&ingest, &caller), &place).await?;
-    let record = again(&ingest, &found)?;
-    ingest.log.append(vec![record]).await?;
-    Ok(Json(json!({ "redriven": 1, "id": found.letter.id, "to": found.letter.topic })))
-}
-
-/// `POST /v1/dead-letters/redrive`: those a filter finds.
-pub(crate) async fn redrive(
-    State(ingest): State<Arc<Ingest>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<Value>, Problem> {
-    let input: RedriveInput = shape::read(&body::json(&headers, body).await?, REDRIVE)?;
-    let topic = match &input.topic {
-        None => None,
-        Some(name) => Some(dlq_of(name).ok_or_else(|| {
-            let error =
-                FieldError::new("topic", "has no dead letters", "send a topic that GET /v1/topics names");
-            Problem::invalid_fields(vec![error])
-        })?),
-    };
-    let from = input.cursor.map(|it| Place::decode(&it)).transpose()?;
-    let filter = Filter { topic, reason: input.reason, limit: input.limit.unwrap_or(100), from };
-    let (found, next) = find(&ingest, &Sight::of(&ingest, &caller), &filter).await?;
-    let (mut records, mut refused) = (Vec::with_capacity(found.len()), Vec::new());
-    for found in &found {
-        match again(&ingest, found) {
-            Ok(record) => records.push(record),
-            Err(problem) => refused.push(json!({ "id": found.letter.id, "problem": problem })),
-        }
-    }
-    let redriven = records.len();
-    if redriven > 0 {
-        ingest.log.append(records).await?;
-    }
-    Ok(Json(json!({ "redriven": redriven, "refused": refused, "next_cursor": next.map(Place::encode) })))
 }

@@ -65,6 +65,8 @@ pub struct Ingest {
     pub(crate) metrics: HttpMetrics,
     pub(crate) operator_tenant: Option<Text>,
     pub(crate) rows_follow_the_log: bool,
+    /// Held while dead letters that must not be sent back twice are.
+    pub(crate) redriving: tokio::sync::Mutex<()>,
     inputs: Vec<Input>,
     caught_up: AtomicBool,
     lag_records_max: u64,
@@ -111,6 +113,7 @@ impl Ingest {
             metrics,
             operator_tenant: parts.operator_tenant,
             rows_follow_the_log: parts.rows_follow_the_log,
+            redriving: tokio::sync::Mutex::default(),
             inputs,
             caught_up: AtomicBool::new(false),
             lag_records_max: parts.order_lag_records_max,

@@ -22,6 +22,12 @@ pub enum BenchError {
     /// The pipeline in this process.
     #[error("the pipeline: {0}")]
     Pipeline(String),
+    /// The broker, or this program's own clients of it.
+    #[error("the broker: {0}")]
+    Broker(String),
+    /// The comparison program.
+    #[error("the yardstick: {0}")]
+    Yardstick(String),
     /// The result is not what the workload says.
     #[error("not verified: {0}")]
     Unverified(String),

@@ -3,9 +3,11 @@
 //! - [`generator`]: a deterministic workload, as commands for the log and as bodies for HTTP.
 //! - [`drain`]: N orders that stand in the log before the tasks start; the whole chain in this process.
 //! - [`load`]: posts against a real `tillstream serve`; [`latency`]: from sending to confirmed at a steady rate.
+//! - [`cluster`]: the same on a real broker and database, beside the comparison program.
 //! - [`process`]: CPU and memory as the kernel counts them; [`server`]: the server under test as a child.
 
 pub mod client;
+pub mod cluster;
 pub mod drain;
 pub mod error;
 pub mod generator;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tillstream_loadtest::BenchError;
+use tillstream_loadtest::cluster::{self, ClusterSettings, Part};
 use tillstream_loadtest::drain::{self, DrainSettings};
 use tillstream_loadtest::generator::SKUS;
 use tillstream_loadtest::latency::{self, LatencySettings};
@@ -30,6 +31,10 @@ enum Bench {
     Http(Http),
     /// Open loop: from sending to confirmed, at steady rates.
     Latency(Latency),
+    /// The pipeline on a real broker and database, beside the comparison program on the same broker.
+    Cluster(Cluster),
+    /// The commit alone on a real broker, beside the pipeline's own commits.
+    Commit(Commit),
 }
 
 #[derive(Debug, Args)]
@@ -109,8 +114,103 @@ struct Latency {
     warmup: u64,
 }
 
-async fn over_http(bench: Bench) -> Result<(), BenchError> {
+#[derive(Debug, Args)]
+struct Cluster {
+    /// What to run; everything by default.
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+    /// Orders to drain.
+    #[arg(long, default_value_t = 100_000)]
+    orders: u64,
+    /// Orders per second, one run each; half of the comparison program's drain comes on top.
+    #[arg(long = "rate", value_delimiter = ',', default_values_t = [300])]
+    rates: Vec<u32>,
+    /// How long each rate is measured, seconds.
+    #[arg(long, default_value_t = 40)]
+    seconds: u64,
+    /// Sent before at the same rate and not counted, seconds.
+    #[arg(long, default_value_t = 20)]
+    warmup: u64,
+    /// The comparison program's commit interval when tuned for latency, ms.
+    #[arg(long, default_value_t = 25)]
+    tuned_commit_ms: u32,
+    /// Where the comparison program lies.
+    #[arg(long, default_value = "../shared/yardstick/kafka-streams")]
+    yardstick: PathBuf,
+    #[command(flatten)]
+    common: OnCluster,
+}
+
+#[derive(Debug, Args)]
+struct Commit {
+    /// Records per transaction.
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 1_000, 5_000])]
+    batches: Vec<usize>,
+    /// Orders to drain.
+    #[arg(long, default_value_t = 50_000)]
+    orders: u64,
+    /// Orders per second, one run each.
+    #[arg(long = "rate", value_delimiter = ',', default_values_t = [300])]
+    rates: Vec<u32>,
+    #[command(flatten)]
+    common: OnCluster,
+}
+
+#[derive(Debug, Args)]
+struct OnCluster {
+    /// The binary.
+    #[arg(long, default_value = "target/release/tillstream")]
+    bin: PathBuf,
+    /// SKUs of each of the 20 tenants.
+    #[arg(long, default_value_t = SKUS)]
+    skus: usize,
+    /// Seed of the workload.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Partitions per topic.
+    #[arg(long, default_value_t = 4)]
+    partitions: u32,
+    /// One more option of `serve`; may be repeated.
+    #[arg(long = "serve", value_name = "OPTION", allow_hyphen_values = true)]
+    serve: Vec<String>,
+}
+
+impl OnCluster {
+    fn settings(self, parts: Vec<Part>, orders: u64, rates: Vec<u32>) -> ClusterSettings {
+        let Self { bin, skus, seed, partitions, serve } = self;
+        ClusterSettings {
+            parts,
+            bin,
+            serve,
+            yardstick: PathBuf::new(),
+            orders,
+            skus,
+            seed,
+            partitions,
+            rates,
+            seconds: 20,
+            warmup: 5,
+            tuned_commit_ms: 0,
+        }
+    }
+}
+
+async fn on_cluster(cluster: Cluster) -> Result<(), BenchError> {
+    let Cluster { mut parts, orders, rates, seconds, warmup, tuned_commit_ms, yardstick, common } = cluster;
+    if parts.is_empty() {
+        parts = vec![Part::Drain, Part::Latency, Part::Yardstick];
+    }
+    let settings = common.settings(parts, orders, rates);
+    cluster::run(ClusterSettings { seconds, warmup, tuned_commit_ms, yardstick, ..settings }).await
+}
+
+async fn measure(bench: Bench) -> Result<(), BenchError> {
     match bench {
+        Bench::Cluster(cluster) => on_cluster(cluster).await,
+        Bench::Commit(Commit { batches, orders, rates, common }) => {
+            let settings = common.settings(vec![Part::Drain, Part::Latency], orders, rates);
+            cluster::run_commit(settings, &batches).await
+        }
         Bench::Http(Http { server, connections, bulk_connections, seconds, bulk_orders }) => {
             load::run(LoadSettings {
                 bin: server.bin,
@@ -151,7 +251,7 @@ fn run(bench: Bench) -> Result<(), BenchError> {
         builder.worker_threads(*threads);
     }
     let runtime = builder.enable_all().thread_name("task").build().map_err(BenchError::io("threads"))?;
-    runtime.block_on(over_http(bench))
+    runtime.block_on(measure(bench))
 }
 
 fn main() -> ExitCode {

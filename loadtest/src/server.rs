@@ -15,7 +15,7 @@ use tillstream_runtime::Clock;
 use tokio::process::{Child, Command};
 
 /// Only this machine can reach the server, and only for the length of the run.
-const API_KEY: &str = "tk_bench_0123456789abcdef0123456789abcdef";
+pub(crate) const API_KEY: &str = "tk_bench_0123456789abcdef0123456789abcdef";
 /// How long a start may take.
 const START_MAX: Duration = Duration::from_secs(30);
 /// How long the tasks may take to catch up.
@@ -32,7 +32,7 @@ pub struct Server {
 }
 
 /// A port that was free a moment ago.
-fn free_address() -> Result<SocketAddr, BenchError> {
+pub(crate) fn free_address() -> Result<SocketAddr, BenchError> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(BenchError::io("a free port"))?;
     listener.local_addr().map_err(BenchError::io("a free port"))
 }

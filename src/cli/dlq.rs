@@ -38,7 +38,10 @@ pub enum DlqCommand {
         #[command(flatten)]
         target: Target,
     },
-    /// Sends dead letters back to the topic they came from.
+    /// Sends dead letters back to the topic they came from, with their history in headers.
+    ///
+    /// A command that is sent back twice is judged by its id and done once. An analytics delta only adds: its letter is
+    /// sent back once and refused after. What fails again has a new letter, which the same run leaves alone.
     #[command(group = ArgGroup::new("which").required(true).multiple(true).args(["id", "topic", "reason", "all"]))]
     Redrive {
         /// One, by its place as `list` prints it; without it, all that the filters match.
@@ -53,6 +56,9 @@ pub enum DlqCommand {
         /// All of them, where no filter is given.
         #[arg(long, env = "TILLSTREAM_DLQ_ALL")]
         all: bool,
+        /// Letters a second, where there are many. The pipeline keeps it, for each caller.
+        #[arg(long, env = "TILLSTREAM_DLQ_RATE", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        rate: u32,
         /// The pipeline.
         #[command(flatten)]
         target: Target,

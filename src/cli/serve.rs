@@ -56,6 +56,10 @@ pub struct Serve {
     /// Worker threads for tasks; 0: one per core.
     #[arg(long, env = "TILLSTREAM_THREADS", default_value_t = 0)]
     pub threads: usize,
+    /// URL of a sandbox provider that `tillstream sandbox` serves, which then has the settings of its own command. All
+    /// workers of a cluster must ask one; without it the ledger is in the data dir, and this process's alone.
+    #[arg(long, env = "TILLSTREAM_SANDBOX_URL", value_name = "URL")]
+    pub sandbox_url: Option<String>,
     /// Sandbox provider: shortest latency of an answer.
     #[arg(long, env = "TILLSTREAM_SANDBOX_LATENCY_MIN_MS", default_value_t = 0)]
     pub sandbox_latency_min_ms: u64,
@@ -104,7 +108,7 @@ impl Serve {
     }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, String> {
     text.parse::<f64>()
         .ok()
         .filter(|it| (0.0..=1.0).contains(it))

@@ -4,7 +4,7 @@ use super::crew::Crew;
 use super::house::{Engine, House};
 use super::{SUBSCRIBER_EVENTS_MAX, ServeError, payments};
 use crate::cli::{Role, Serve};
-use crate::cluster::{self, Connections};
+use crate::cluster::{self, ClusterError, Connections};
 use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -65,8 +65,8 @@ pub async fn build(options: &Serve, tasks: &Handle) -> Result<(House, Box<dyn En
     let state = Arc::new(ClusterState::new(ports.clone(), Some(sessions.clone())));
     let effects = EffectsMetrics::register(&metrics.registry).map_err(ServeError::Metrics)?;
     let payments = payments::build(options, log.clone(), clock.clone(), &effects)?;
-    let products = log.follower(&[Topic::Products])?;
-    let events = log.follower(&[Topic::OrderEvents])?;
+    let products = log.follower(&[Topic::Products]).map_err(ClusterError::from)?;
+    let events = log.follower(&[Topic::OrderEvents]).map_err(ClusterError::from)?;
     let partitions: Vec<TopicPartition> = [Topic::Products, Topic::OrderEvents]
         .into_iter()
         .flat_map(|topic| (0..options.partitions).map(move |it| TopicPartition::new(topic, it)))

@@ -37,6 +37,8 @@ const ORDER_LAG_RECORDS_MAX: u64 = 400_000;
 const DEMO_TENANT: &str = "demo";
 /// How long open connections may take to end once the door is closed.
 const CONNECTIONS_DRAIN: Duration = Duration::from_secs(10);
+/// The longest wait of a cluster's task before its next life.
+const CLUSTER_RESTART_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often keys that other processes may change are read again.
 const KEYS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -111,7 +113,9 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         .await
         .map_err(|error| ServeError::Listen { address: options.http, error })?;
     // After the address is ours: a start that fails must not spend the one time that the key is shown.
-    demo_key(options, &keys).await?;
+    if options.roles().contains(&Role::Ingest) {
+        demo_key(options, &keys).await?;
+    }
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let inputs: Vec<TopicPartition> = TaskKind::ALL
         .into_iter()
@@ -186,9 +190,15 @@ fn crew(options: &Serve, house: &House, on: &Handle, stopping: &watch::Receiver<
         clock: house.clock.clone(),
         progress: house.progress.clone(),
     };
+    // A cluster's parts come and go: a task is back soon after they are.
+    let restart_wait_max = match options.mode {
+        Mode::Embedded => TaskSettings::default().restart_wait_max,
+        Mode::Cluster => CLUSTER_RESTART_WAIT_MAX,
+    };
+    let records_max = options.batch_records_max as usize;
     Crew {
         ports,
-        settings: TaskSettings { records_max: options.batch_records_max as usize, ..TaskSettings::default() },
+        settings: TaskSettings { records_max, restart_wait_max, ..TaskSettings::default() },
         provider: house.payments.provider.clone(),
         effects: house.effects.clone(),
         on: on.clone(),
@@ -234,7 +244,8 @@ async fn demo_key(options: &Serve, keys: &ApiKeys) -> Result<(), ServeError> {
     Ok(())
 }
 
-async fn asked_to_stop() {
+/// Resolves at SIGTERM or SIGINT.
+pub(crate) async fn asked_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {

@@ -6,7 +6,8 @@ use crate::cli::Serve;
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_effects::{
-    BreakerSettings, EffectsMetrics, GuardedProvider, PaymentProvider, SandboxProvider, SandboxSettings,
+    BreakerSettings, EffectsMetrics, GuardedProvider, LedgerError, PaymentProvider, RemoteSandbox,
+    RemoteSettings, SandboxLedger, SandboxProvider, SandboxSettings,
 };
 use tillstream_ingest_api::ports::SandboxControl;
 use tillstream_log::Log;
@@ -30,7 +31,25 @@ pub fn build(
     clock: Arc<dyn Clock>,
     effects: &EffectsMetrics,
 ) -> Result<Payments, ServeError> {
-    let sandbox = SandboxSettings {
+    let (provider, ledger): (Arc<dyn PaymentProvider>, Arc<dyn SandboxLedger>) = match &options.sandbox_url {
+        Some(url) => {
+            let sandbox = Arc::new(RemoteSandbox::new(RemoteSettings::new(url))?);
+            (sandbox.clone(), sandbox)
+        }
+        None => {
+            let sandbox = Arc::new(own(options)?);
+            (sandbox.clone(), sandbox)
+        }
+    };
+    let provider =
+        GuardedProvider::new(provider, BreakerSettings::default(), PROVIDER_TIMEOUT, clock.clone(), effects);
+    let control = Sandbox { provider: ledger, log, clock };
+    Ok(Payments { provider: Arc::new(provider), control: Some(Arc::new(control)) })
+}
+
+/// The sandbox of this process alone.
+fn own(options: &Serve) -> Result<SandboxProvider, LedgerError> {
+    SandboxProvider::open(SandboxSettings {
         latency_ms: (
             options.sandbox_latency_min_ms,
             options.sandbox_latency_max_ms.max(options.sandbox_latency_min_ms),
@@ -40,15 +59,5 @@ pub fn build(
         unavailable_rate: options.sandbox_unavailable_rate,
         // The provider is another company: its ledger is a database of its own.
         ..SandboxSettings::new(options.data_dir.join("sandbox"))
-    };
-    let sandbox = Arc::new(SandboxProvider::open(sandbox)?);
-    let provider = GuardedProvider::new(
-        sandbox.clone(),
-        BreakerSettings::default(),
-        PROVIDER_TIMEOUT,
-        clock.clone(),
-        effects,
-    );
-    let control = Sandbox { provider: sandbox, log, clock };
-    Ok(Payments { provider: Arc::new(provider), control: Some(Arc::new(control)) })
+    })
 }

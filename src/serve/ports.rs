@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 use ports::SandboxError;
 use std::sync::{Arc, Mutex, PoisonError};
-use tillstream_effects::SandboxProvider;
+use tillstream_effects::SandboxLedger;
 use tillstream_embedded::EmbeddedStore;
 use tillstream_ingest_api::ports;
 use tillstream_log::{Headers, Log, LogError, NewRecord, TopicPartition};
@@ -85,7 +85,7 @@ impl ports::Progress for LocalProgress {
 /// The sandbox provider's back door.
 pub struct Sandbox {
     /// The provider.
-    pub provider: Arc<SandboxProvider>,
+    pub provider: Arc<dyn SandboxLedger>,
     /// Where its answers go.
     pub log: Arc<dyn Log>,
     /// Time.
@@ -94,7 +94,7 @@ pub struct Sandbox {
 
 impl Sandbox {
     async fn act(&self, tenant: &str, payment_id: &str, succeed: bool) -> Result<(), SandboxError> {
-        let stored = self.provider.payment(payment_id).map_err(failed)?;
+        let stored = self.provider.payment(payment_id).await.map_err(failed)?;
         if stored.is_none_or(|it| it.tenant != tenant) {
             return Err(SandboxError::NoSuchPayment);
         }
@@ -132,7 +132,6 @@ impl ports::SandboxControl for Sandbox {
         tenant: &'a str,
         payment_id: &'a str,
     ) -> BoxFuture<'a, Result<Option<ports::SandboxPayment>, SandboxError>> {
-        let stored = self.provider.payment(payment_id).map_err(failed);
         let shown = |it: tillstream_effects::SandboxPayment| ports::SandboxPayment {
             order_id: it.order_id,
             status: it.status.as_str(),
@@ -143,8 +142,10 @@ impl ports::SandboxControl for Sandbox {
             captured_minor: it.captured_minor,
             refunded_minor: it.refunded_minor,
         };
-        let own = stored.map(|found| found.filter(|it| it.tenant == tenant).map(shown));
-        Box::pin(std::future::ready(own))
+        Box::pin(async move {
+            let stored = self.provider.payment(payment_id).await.map_err(failed)?;
+            Ok(stored.filter(|it| it.tenant == tenant).map(shown))
+        })
     }
 
     fn authenticate<'a>(

@@ -4,6 +4,7 @@
 mod analytics;
 mod bulk;
 mod catalog;
+mod dead_letters;
 mod harness;
 mod hostile;
 mod operations;

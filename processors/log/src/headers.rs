@@ -28,8 +28,13 @@ pub const STAGE: &str = "tillstream_stage";
 /// The version of tillstream that gave a dead letter up.
 pub const VERSION: &str = "tillstream_version";
 
+/// Where a redriven record first stood, `topic/partition/offset`: it stays the same however often it fails.
+pub const FIRST_ORIGIN: &str = "tillstream_first_origin";
+/// The dead letter that a redriven record was sent back from, `topic/partition/offset`.
+pub const REDRIVEN_FROM: &str = "tillstream_redriven_from";
+
 /// Names that the embedded format writes as one byte; the index is part of the format: append only.
-pub const DICTIONARY: [&str; 12] = [
+pub const DICTIONARY: [&str; 14] = [
     CE_ID,
     CE_TYPE,
     CE_SOURCE,
@@ -42,7 +47,14 @@ pub const DICTIONARY: [&str; 12] = [
     ERROR_REASON,
     STAGE,
     VERSION,
+    FIRST_ORIGIN,
+    REDRIVEN_FROM,
 ];
+
+/// Whether a record's dead letter keeps this header of it: its trace, and how it was redriven.
+pub fn is_history(name: &[u8]) -> bool {
+    [TRACEPARENT, REDRIVE_COUNT, FIRST_ORIGIN, REDRIVEN_FROM].iter().any(|it| it.as_bytes() == name)
+}
 
 /// A header with a static name.
 pub fn header(name: &'static str, value: impl Into<Bytes>) -> Header {

@@ -165,7 +165,7 @@ fn letter_headers(subject: &Subject<'_>, failure: &Failure, origin: String) -> H
     .into_iter()
     .collect();
     if let Subject::Record(record) = subject {
-        let kept = |it: &&Header| it.name == headers::TRACEPARENT || it.name == headers::REDRIVE_COUNT;
+        let kept = |it: &&Header| headers::is_history(&it.name);
         all.extend(record.headers.iter().filter(kept).cloned());
     }
     all

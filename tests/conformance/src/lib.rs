@@ -1,8 +1,8 @@
 //! One suite for every implementation of log and state.
 //!
 //! Each suite takes a factory of empty stores and panics at the first promise that is broken:
-//! [`log_suite`], [`state_suite`], [`commit_suite`], [`keys_suite`], [`broker_suite`]. A store under test must have at least two
-//! partitions per topic.
+//! [`log_suite`], [`state_suite`], [`commit_suite`], [`keys_suite`], [`broker_suite`], [`row_store_suite`]. A store
+//! under test must have at least two partitions per topic.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,6 +14,7 @@ mod broker;
 mod commit;
 mod keys;
 mod log;
+mod row_store;
 mod state;
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ pub use broker::{BrokerCase, broker_suite};
 pub use commit::commit_suite;
 pub use keys::keys_suite;
 pub use log::log_suite;
+pub use row_store::{ROW_BUCKETS, ROW_PARTITIONS, row_store_suite};
 pub use state::state_suite;
 
 /// Nothing here takes this long unless it hangs.

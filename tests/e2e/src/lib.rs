@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod kills;
 pub mod random;
+pub mod sandbox;
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -253,14 +254,20 @@ impl Drop for Server {
     }
 }
 
-/// `serve` on a data dir and port, with nothing inherited that would change it.
-pub fn serve_command(data_dir: &Path, port: u16) -> Command {
+/// The binary, with nothing inherited that would change what it does.
+pub fn bare_command() -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TILLSTREAM_") {
             command.env_remove(name);
         }
     }
+    command
+}
+
+/// `serve` on a data dir and port.
+pub fn serve_command(data_dir: &Path, port: u16) -> Command {
+    let mut command = bare_command();
     command.arg("serve").arg("--data-dir").arg(data_dir).args(["--http", &format!("127.0.0.1:{port}")]);
     command
 }

@@ -79,6 +79,15 @@ async fn garbage_in_the_log_is_dead_lettered_shown_and_redriven_and_orders_go_on
     // Still garbage: it comes back, and its history with it.
     let again = server.until("/v1/dead-letters", |it| count(it) == PARTITIONS as usize + 1).await;
     assert!(again["data"].as_array().unwrap().iter().any(|it| it["redrive_count"] == 1), "{again}");
+
+    // All at once: each of them comes back once, and not twice in the same run.
+    let said = dlq(&server, &["redrive", "--reason", "decode", "--rate", "1000"]);
+    assert_eq!(said.trim(), "redriven: 5, not redriven: 0");
+    let all = server.until("/v1/dead-letters", |it| count(it) == 2 * (PARTITIONS as usize + 1)).await;
+    let newest = all["data"].as_array().unwrap().iter().find(|it| it["redrive_count"] == 2).unwrap();
+    assert_ne!(newest["first_origin"], Value::Null, "{newest}");
+    let before = newest["redriven_from"].as_str().unwrap();
+    assert_eq!(server.get(&format!("/v1/dead-letters/{before}")).await["redrive_count"], 1);
     confirmed(&server, "last").await;
 }
 

@@ -1,10 +1,12 @@
-//! The simulated broker and log keep the promises that the real ones keep.
+//! The simulated broker, log and database keep the promises that the real ones keep.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::sync::Arc;
 use std::time::Duration;
-use tillstream_conformance::{BrokerCase, broker_suite, log_suite};
-use tillstream_simulation::{SimBroker, SimClock, SimSettings};
+use tillstream_conformance::{
+    BrokerCase, ROW_BUCKETS, ROW_PARTITIONS, broker_suite, log_suite, row_store_suite,
+};
+use tillstream_simulation::{RowSettings, SimBroker, SimClock, SimRows, SimSettings};
 
 fn case_on(broker: &SimBroker, prefix: &str) -> BrokerCase {
     BrokerCase { broker: Arc::new(broker.clone()), log: Arc::new(broker.log()), prefix: prefix.to_owned() }
@@ -35,4 +37,14 @@ async fn broker_that_outlives_the_cases_under_twenty_seeds() {
 #[tokio::test(start_paused = true)]
 async fn log() {
     log_suite(async || Arc::new(SimBroker::new(calm(1)).log())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows() {
+    row_store_suite(async || {
+        let mut settings = RowSettings::new(ROW_PARTITIONS, 1, Arc::new(SimClock::default()));
+        settings.buckets = ROW_BUCKETS;
+        Arc::new(SimRows::new(settings))
+    })
+    .await;
 }

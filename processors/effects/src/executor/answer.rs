@@ -145,9 +145,7 @@ pub(super) fn dead_letter(
     ]
     .into_iter()
     .collect();
-    let kept =
-        |name: &[u8]| name == headers::TRACEPARENT.as_bytes() || name == headers::REDRIVE_COUNT.as_bytes();
-    headers.extend(record.headers.iter().filter(|it| kept(&it.name)).cloned());
+    headers.extend(record.headers.iter().filter(|it| headers::is_history(&it.name)).cloned());
     let partition = partition_of(&record.key, facts.dlq_partitions);
     let to = TopicPartition::new(Topic::EffectRequestsDlq, partition);
     Ok(NewRecord { to, key: record.key.clone(), value: codec::encode(&letter)?.into(), headers })

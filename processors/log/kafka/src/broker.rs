@@ -52,12 +52,11 @@ impl KafkaBroker {
 
 impl Broker for KafkaBroker {
     fn producer(&self, transactional_id: &str) -> Result<Arc<dyn TransactionalProducer>, BrokerError> {
-        let ids = Arc::clone(&self.core.ids);
-        Ok(Arc::new(KafkaProducer::start(&self.core.settings, transactional_id, ids)?))
+        Ok(Arc::new(KafkaProducer::start(&self.core, transactional_id)?))
     }
 
     fn join(&self, group: &str, topic: Topic) -> Result<Arc<dyn GroupMember>, BrokerError> {
-        Ok(Arc::new(KafkaMember::start(&self.core.settings, group, topic, Arc::clone(&self.core.ids))?))
+        Ok(Arc::new(KafkaMember::start(&self.core, group, topic)?))
     }
 
     fn group_offsets<'a>(

@@ -8,7 +8,10 @@ pub(crate) struct Deadline(Instant);
 
 impl Deadline {
     /// So long from now.
-    #[allow(clippy::disallowed_methods, reason = "a client of a broker is a shell: its waits are bounded by real time")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a client of a broker is a shell: its waits are bounded by real time"
+    )]
     pub(crate) fn after(wait: Duration) -> Self {
         Self(Instant::now() + wait)
     }

@@ -6,32 +6,42 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The last reason why the broker did not let a client in. Connections are tried again for ever, so a call only sees
-/// a timeout; this says why.
+/// a timeout; this says why. Once the broker has let this process in, a refusal is an outage like any other: a broker
+/// that starts again refuses for a moment what it took before.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
     refused: Mutex<Option<String>>,
+    let_in: AtomicBool,
 }
 
 impl Connection {
-    /// Why the broker refused, if it did.
+    /// Why the broker refused, if it never did otherwise.
     pub(crate) fn refused(&self) -> Option<String> {
-        self.refused.lock().clone()
+        if self.let_in.load(Ordering::Relaxed) { None } else { self.refused.lock().clone() }
+    }
+
+    /// The broker has answered.
+    pub(crate) fn answered(&self) {
+        self.let_in.store(true, Ordering::Relaxed);
     }
 
     /// Notes an error of a client.
     pub(crate) fn note(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
-        if matches!(
-            code,
+        let refused = match code {
             Some(
                 RDKafkaErrorCode::Authentication
-                    | RDKafkaErrorCode::SSL
-                    | RDKafkaErrorCode::SaslAuthenticationFailed
-                    | RDKafkaErrorCode::UnsupportedSASLMechanism
-            )
-        ) {
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::UnsupportedSASLMechanism,
+            ) => true,
+            // A handshake also fails when the other side just goes away.
+            Some(RDKafkaErrorCode::SSL) => reason.contains("certificate"),
+            _ => false,
+        };
+        if refused {
             *self.refused.lock() = Some(reason.to_owned());
         }
         tracing::debug!(code = ?code, reason, "Kafka client");

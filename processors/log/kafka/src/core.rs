@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -23,12 +23,35 @@ use tokio::sync::oneshot;
 /// Between two questions for offsets that a running transaction may still move.
 const UNSTABLE: Duration = Duration::from_millis(20);
 
+/// Between two questions for a partition that has no leader.
+const NO_LEADER: Duration = Duration::from_millis(20);
+
+/// How long the reason of a failure may come after it.
+const REASON: Duration = Duration::from_millis(100);
+
+/// Between two looks whether an open transaction has ended.
+const UNDECIDED: Duration = Duration::from_millis(3);
+
+/// How often the bounds of followed partitions are asked for without anybody waiting, and how long that may take.
+const FOLLOWED: Duration = Duration::from_millis(500);
+const FOLLOWED_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// First offset and last stable offset.
 pub(crate) type Bounds = (u64, u64);
+
+/// Which end is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    /// The last stable offset: what consumers of committed records reach.
+    Stable,
+    /// The high watermark: what is durable, decided or not.
+    Durable,
+}
 
 type Answer = Result<BTreeMap<TopicPartition, Bounds>, BrokerError>;
 
 struct Ask {
+    which: Which,
     partitions: Vec<TopicPartition>,
     reply: oneshot::Sender<Answer>,
 }
@@ -41,6 +64,7 @@ pub(crate) struct Core {
     pub(crate) connection: Arc<Connection>,
     questions: Arc<BaseConsumer<Plain>>,
     groups: Mutex<BTreeMap<String, Arc<BaseConsumer<Plain>>>>,
+    followed: Arc<Mutex<BTreeSet<TopicPartition>>>,
     asks: mpsc::Sender<Ask>,
 }
 
@@ -76,15 +100,19 @@ impl Core {
         let connection = Arc::clone(&context.0);
         let mut config = settings.consumer("");
         config.remove("group.id");
-        let questions: BaseConsumer<Plain> =
-            config.create_with_context(context).map_err(|error| broker_error(&error, &connection))?;
+        let refuse = |error: KafkaError| broker_error(&error, &connection);
+        let questions: BaseConsumer<Plain> = config.create_with_context(context.clone()).map_err(refuse)?;
         let questions = Arc::new(questions);
+        config.set("isolation.level", "read_uncommitted");
+        let durable: BaseConsumer<Plain> = config.create_with_context(context).map_err(refuse)?;
         let known = Arc::new(Known::default());
         let (asks, received) = mpsc::channel();
+        let followed = Arc::default();
         let asker = Asker {
-            consumer: Arc::clone(&questions),
+            followed: Arc::clone(&followed),
+            stable: Arc::clone(&questions),
+            durable,
             known: Arc::clone(&known),
-            connection: Arc::clone(&connection),
             timeout: settings.request_timeout(),
         };
         std::thread::Builder::new()
@@ -92,15 +120,44 @@ impl Core {
             .spawn(move || asker.run(&received))
             .map_err(|error| BrokerError::Unavailable(format!("no thread: {error}")))?;
         let groups = Mutex::default();
-        Ok(Arc::new(Self { settings, ids, known, connection, questions, groups, asks }))
+        Ok(Arc::new(Self { settings, ids, known, connection, questions, groups, followed, asks }))
     }
 
-    /// Asks where these partitions begin and end now; [`Core::known`] has heard of it afterwards. Questions that come
-    /// together are asked together.
+    /// Asks where these partitions begin and end now; [`Core::known`] has heard of it afterwards.
     pub(crate) async fn refresh(&self, partitions: &[TopicPartition]) -> Answer {
+        self.question(Which::Stable, partitions).await
+    }
+
+    /// Where these partitions begin, and how far they are durable: records of open transactions included.
+    pub(crate) async fn durable(&self, partitions: &[TopicPartition]) -> Answer {
+        self.question(Which::Durable, partitions).await
+    }
+
+    /// As [`Core::refresh`], and waits until everything that is durable now is also decided: a transaction is committed
+    /// for its producer a moment before its markers stand in the partitions.
+    pub(crate) async fn refresh_to_durable(&self, partitions: &[TopicPartition]) -> Result<(), BrokerError> {
+        let durable = self.durable(partitions).await?;
+        let deadline = Deadline::after(self.settings.request_timeout());
+        loop {
+            let stable = self.refresh(partitions).await?;
+            let undecided =
+                durable.iter().find(|(it, (_, end))| stable.get(it).is_some_and(|it| it.1 < *end));
+            match undecided {
+                None => return Ok(()),
+                Some((partition, _)) if deadline.passed() => {
+                    let detail = format!("a transaction on {partition} stays open");
+                    return Err(BrokerError::Unavailable(detail));
+                }
+                Some(_) => tokio::time::sleep(UNDECIDED).await,
+            }
+        }
+    }
+
+    /// Questions that come together are asked together.
+    async fn question(&self, which: Which, partitions: &[TopicPartition]) -> Answer {
         let ended = || BrokerError::Unavailable("the thread that asks for offsets has ended".into());
         let (reply, answer) = oneshot::channel();
-        self.asks.send(Ask { partitions: partitions.to_vec(), reply }).map_err(|_| ended())?;
+        self.asks.send(Ask { which, partitions: partitions.to_vec(), reply }).map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
 
@@ -110,15 +167,20 @@ impl Core {
         self.refresh(&[partition]).await?.get(&partition).copied().ok_or_else(missing)
     }
 
+    /// From now on the bounds of these partitions are known to a fraction of a second.
+    pub(crate) fn follow(&self, partitions: impl IntoIterator<Item = TopicPartition>) {
+        self.followed.lock().extend(partitions);
+    }
+
     /// Asks something that blocks, on a thread for that.
     pub(crate) async fn ask<T: Send + 'static>(
         self: &Arc<Self>,
         question: impl FnOnce(&Self) -> Result<T, BrokerError> + Send + 'static,
     ) -> Result<T, BrokerError> {
         let core = Arc::clone(self);
-        tokio::task::spawn_blocking(move || question(&core))
-            .await
-            .unwrap_or_else(|error| Err(BrokerError::Unavailable(format!("the question did not end: {error}"))))
+        tokio::task::spawn_blocking(move || question(&core)).await.unwrap_or_else(|error| {
+            Err(BrokerError::Unavailable(format!("the question did not end: {error}")))
+        })
     }
 
     /// How many partitions a topic has. Blocks.
@@ -126,7 +188,8 @@ impl Core {
         let metadata = self
             .questions
             .fetch_metadata(Some(topic.name()), self.settings.request_timeout())
-            .map_err(|error| broker_error(&error, &self.connection))?;
+            .map_err(|error| refuse(&self.questions, &error))?;
+        self.connection.answered();
         let Some(found) = metadata.topics().iter().find(|it| it.name() == topic.name()) else {
             return Ok(None);
         };
@@ -137,7 +200,7 @@ impl Core {
                 | RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
             ) => return Ok(None),
             Some(code) if code.is_error() => {
-                return Err(broker_error(&KafkaError::MetadataFetch(code.into()), &self.connection));
+                return Err(refuse(&self.questions, &KafkaError::MetadataFetch(code.into())));
             }
             Some(_) => {}
         }
@@ -147,9 +210,8 @@ impl Core {
     /// The cluster's own id. Blocks.
     pub(crate) fn cluster_id(&self) -> Result<String, BrokerError> {
         let id = self.questions.client().fetch_cluster_id(self.settings.request_timeout());
-        id.ok_or_else(|| match self.connection.refused() {
-            Some(reason) => BrokerError::Refused(reason),
-            None => BrokerError::Unavailable("the broker does not tell its cluster's id".into()),
+        id.ok_or_else(|| {
+            refuse(&self.questions, &KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))
         })
     }
 
@@ -158,7 +220,7 @@ impl Core {
         let found = self
             .questions
             .fetch_group_list(Some(group), self.settings.request_timeout())
-            .map_err(|error| broker_error(&error, &self.connection))?;
+            .map_err(|error| refuse(&self.questions, &error))?;
         Ok(found.groups().iter().filter(|it| it.name() == group).map(|it| it.members().len()).sum())
     }
 
@@ -174,7 +236,8 @@ impl Core {
             let list = list(partitions);
             let found = consumer.committed_offsets(list, deadline.left().max(Duration::from_millis(1)));
             serve(&consumer);
-            let found = found.map_err(|error| broker_error(&error, &consumer.context().0))?;
+            let found = found.map_err(|error| refuse(&consumer, &error))?;
+            self.connection.answered();
             match read_offsets(&found, partitions) {
                 Err(error)
                     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnstableOffsetCommit)
@@ -182,7 +245,7 @@ impl Core {
                 {
                     std::thread::sleep(UNSTABLE);
                 }
-                read => return read.map_err(|error| broker_error(&error, &consumer.context().0)),
+                read => return read.map_err(|error| refuse(&consumer, &error)),
             }
         }
     }
@@ -211,6 +274,17 @@ fn list(partitions: &[TopicPartition]) -> TopicPartitionList {
         list.add_partition(it.topic.name(), number(it.partition));
     }
     list
+}
+
+/// What an error means. Why the broker refused comes as an event of its own, perhaps a moment later.
+fn refuse(consumer: &BaseConsumer<Plain>, error: &KafkaError) -> BrokerError {
+    let deadline = Deadline::after(REASON);
+    let connection = &consumer.context().0;
+    while connection.refused().is_none() && !deadline.passed() {
+        // No partition is assigned: there are no messages.
+        let _ = consumer.poll(REASON / 10);
+    }
+    broker_error(error, connection)
 }
 
 /// Serves log lines and errors of a consumer that nobody polls.
@@ -243,26 +317,60 @@ fn read_offsets(
     Ok(offsets)
 }
 
+fn has_no_leader(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::FencedLeaderEpoch
+                | RDKafkaErrorCode::UnknownLeaderEpoch
+                | RDKafkaErrorCode::OffsetNotAvailable
+        )
+    )
+}
+
 struct Asker {
-    consumer: Arc<BaseConsumer<Plain>>,
+    followed: Arc<Mutex<BTreeSet<TopicPartition>>>,
+    stable: Arc<BaseConsumer<Plain>>,
+    durable: BaseConsumer<Plain>,
     known: Arc<Known>,
-    connection: Arc<Connection>,
     timeout: Duration,
 }
 
 impl Asker {
     fn run(&self, asks: &mpsc::Receiver<Ask>) {
-        while let Ok(first) = asks.recv() {
-            let mut together = vec![first];
-            together.extend(asks.try_iter());
-            together.retain(|it| !it.reply.is_closed());
+        let mut due = Deadline::after(FOLLOWED);
+        loop {
+            match asks.recv_timeout(due.left()) {
+                Ok(first) => self.answer(first, asks),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+            if due.passed() {
+                let followed: Vec<TopicPartition> = self.followed.lock().iter().copied().collect();
+                if let Err(error) = self.ask(Which::Stable, &followed, self.timeout.min(FOLLOWED_TIMEOUT)) {
+                    tracing::debug!(%error, "the ends of followed partitions");
+                }
+                due = Deadline::after(FOLLOWED);
+            }
+        }
+    }
+
+    fn answer(&self, first: Ask, asks: &mpsc::Receiver<Ask>) {
+        let mut together = vec![first];
+        together.extend(asks.try_iter());
+        together.retain(|it| !it.reply.is_closed());
+        for which in [Which::Durable, Which::Stable] {
+            let (these, others): (Vec<Ask>, Vec<Ask>) =
+                together.into_iter().partition(|it| it.which == which);
+            together = others;
             let mut partitions: Vec<TopicPartition> =
-                together.iter().flat_map(|it| it.partitions.iter().copied()).collect();
+                these.iter().flat_map(|it| it.partitions.iter().copied()).collect();
             partitions.sort_unstable();
             partitions.dedup();
-            let answer = self.ask(&partitions);
-            serve(&self.consumer);
-            for ask in together {
+            let answer = self.ask(which, &partitions, self.timeout);
+            for ask in these {
                 // Whoever no longer waits needs no answer.
                 let _ = ask.reply.send(answer.clone());
             }
@@ -270,36 +378,63 @@ impl Asker {
     }
 
     /// `ListOffsets` twice; on a consumer of committed records the latest offset is the last stable one.
-    fn ask(&self, partitions: &[TopicPartition]) -> Answer {
+    fn ask(&self, which: Which, partitions: &[TopicPartition], timeout: Duration) -> Answer {
         let mut found = BTreeMap::new();
         if partitions.is_empty() {
             return Ok(found);
         }
-        let starts = self.list_offsets(partitions, Offset::Beginning)?;
-        let ends = self.list_offsets(partitions, Offset::End)?;
+        let deadline = Deadline::after(timeout);
+        let consumer = match which {
+            Which::Stable => &*self.stable,
+            Which::Durable => &self.durable,
+        };
+        let starts = list_offsets(consumer, partitions, Offset::Beginning, deadline)?;
+        let ends = list_offsets(consumer, partitions, Offset::End, deadline)?;
+        consumer.context().0.answered();
+        serve(consumer);
         for ((partition, start), end) in partitions.iter().zip(starts).zip(ends) {
-            self.known.saw(*partition, (start, end));
+            if which == Which::Stable {
+                self.known.saw(*partition, (start, end));
+            }
             found.insert(*partition, (start, end));
         }
         Ok(found)
     }
+}
 
-    fn list_offsets(&self, partitions: &[TopicPartition], which: Offset) -> Result<Vec<u64>, BrokerError> {
-        let refuse = |error: KafkaError| broker_error(&error, &self.connection);
-        let mut asked = list(partitions);
-        asked.set_all_offsets(which).map_err(refuse)?;
-        let found = self.consumer.offsets_for_times(asked, self.timeout).map_err(refuse)?;
-        let mut offsets = Vec::with_capacity(partitions.len());
-        for it in partitions {
-            let place = found.find_partition(it.topic.name(), number(it.partition));
-            let place =
-                place.ok_or_else(|| BrokerError::Unavailable(format!("no answer on the bounds of {it}")))?;
-            place.error().map_err(refuse)?;
-            match place.offset() {
-                Offset::Offset(offset) => offsets.push(u64::try_from(offset).unwrap_or(0)),
-                other => return Err(BrokerError::Unavailable(format!("{it} ends at {other:?}"))),
-            }
+/// Asks again while a partition has no leader that answers: it is being made, or moved.
+fn list_offsets(
+    consumer: &BaseConsumer<Plain>,
+    partitions: &[TopicPartition],
+    which: Offset,
+    deadline: Deadline,
+) -> Result<Vec<u64>, BrokerError> {
+    loop {
+        match list_offsets_once(consumer, partitions, which, deadline) {
+            Err(error) if !deadline.passed() && has_no_leader(&error) => std::thread::sleep(NO_LEADER),
+            answer => return answer.map_err(|error| refuse(consumer, &error)),
         }
-        Ok(offsets)
     }
+}
+
+fn list_offsets_once(
+    consumer: &BaseConsumer<Plain>,
+    partitions: &[TopicPartition],
+    which: Offset,
+    deadline: Deadline,
+) -> Result<Vec<u64>, KafkaError> {
+    let mut asked = list(partitions);
+    asked.set_all_offsets(which)?;
+    let found = consumer.offsets_for_times(asked, deadline.left().max(Duration::from_millis(1)))?;
+    let mut offsets = Vec::with_capacity(partitions.len());
+    for it in partitions {
+        let place = found.find_partition(it.topic.name(), number(it.partition));
+        let place = place.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::Fail))?;
+        place.error()?;
+        match place.offset() {
+            Offset::Offset(offset) => offsets.push(u64::try_from(offset).unwrap_or(0)),
+            _ => return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset)),
+        }
+    }
+    Ok(offsets)
 }

@@ -38,6 +38,10 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
+    pub(crate) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, open: Mutex::default() }
+    }
+
     /// Forgets the transaction before.
     pub(crate) fn begin(&self) {
         let mut open = self.open.lock();
@@ -102,11 +106,7 @@ impl ProducerContext for Deliveries {
                 }
             }
             Err((error, _)) => {
-                let failed = || Failed {
-                    index,
-                    code: error.rdkafka_error_code(),
-                    detail: error.to_string(),
-                };
+                let failed = || Failed { index, code: error.rdkafka_error_code(), detail: error.to_string() };
                 open.failed.get_or_insert_with(failed);
             }
         }

@@ -55,7 +55,6 @@ fn is_refusal(code: Code) -> bool {
     matches!(
         code,
         Code::Authentication
-            | Code::SSL
             | Code::SaslAuthenticationFailed
             | Code::UnsupportedSASLMechanism
             | Code::TopicAuthorizationFailed

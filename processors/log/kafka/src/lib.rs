@@ -5,6 +5,7 @@
 //! here is a future or returns at once. A call that hangs is given up by whoever waits for it: its thread ends when the
 //! call returns. Values carry this build's schema ids inside the process and the registry's on the wire.
 
+mod append;
 mod broker;
 mod clock;
 mod context;
@@ -13,13 +14,17 @@ mod core;
 mod deliveries;
 mod error;
 mod fetch;
+mod follower;
+mod log;
 mod member;
 mod producer;
+mod reader;
 mod replay;
 mod settings;
 mod topics;
 
 pub use broker::KafkaBroker;
 pub use error::KafkaClientError;
+pub use log::KafkaLog;
 pub use settings::{Compression, KafkaSecurity, KafkaSettings, Password, Sasl, SaslMechanism};
 pub use topics::{Difference, KafkaAdmin, TopicFound, TopicsSpec};

@@ -1,5 +1,6 @@
 //! A member of a consumer group.
 
+use crate::core::Core;
 use crate::fetch::{self, Command, Fetching, Membership, Shift};
 use crate::settings::KafkaSettings;
 use futures::future::BoxFuture;
@@ -8,7 +9,6 @@ use std::time::Duration;
 use tillstream_log::broker::{BrokerError, GroupEvent, GroupMember, GroupMetadata, Release};
 use tillstream_log::{ReadLimit, Record, TopicPartition};
 use tillstream_schemas::Topic;
-use tillstream_schemas::wire_ids::WireIds;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 /// See [`crate::KafkaBroker`].
@@ -20,12 +20,8 @@ pub(crate) struct KafkaMember {
 
 impl KafkaMember {
     /// Joins. Nothing is waited for.
-    pub(crate) fn start(
-        settings: &KafkaSettings,
-        group: &str,
-        topic: Topic,
-        ids: Arc<WireIds>,
-    ) -> Result<Self, BrokerError> {
+    pub(crate) fn start(core: &Core, group: &str, topic: Topic) -> Result<Self, BrokerError> {
+        let settings = &core.settings;
         let mut config = settings.consumer(group);
         config.set("partition.assignment.strategy", "cooperative-sticky");
         config.set("session.timeout.ms", settings.session_timeout_ms.to_string());
@@ -52,9 +48,8 @@ impl KafkaMember {
             // A member nobody listens to is about to be dropped.
             let _ = sender.send(event);
         });
-        let bytes_max = settings.buffered_bytes_max;
         let mut waiting = handle.lock();
-        let fetching = fetch::start(&config, topic, &Membership::Group, bytes_max, ids, hear)?;
+        let fetching = fetch::start(core, &config, topic, &Membership::Group, hear)?;
         let fetching = Arc::new(fetching);
         *waiting = Arc::downgrade(&fetching);
         drop(waiting);
@@ -86,7 +81,8 @@ fn release(fetching: Weak<Fetching>, revocation: u64, timeout: Duration) -> Rele
 impl GroupMember for KafkaMember {
     fn next_event(&self) -> BoxFuture<'_, GroupEvent> {
         Box::pin(async move {
-            let left = || GroupEvent::Failed(BrokerError::Unavailable("the member has left its group".into()));
+            let left =
+                || GroupEvent::Failed(BrokerError::Unavailable("the member has left its group".into()));
             self.events.lock().await.recv().await.unwrap_or_else(left)
         })
     }
@@ -94,7 +90,8 @@ impl GroupMember for KafkaMember {
     fn fetch_from(&self, partition: u32, offset: u64) -> BoxFuture<'_, Result<(), BrokerError>> {
         let asked = self.fetching.fetch(self.at(partition), offset);
         Box::pin(async move {
-            let gone = || BrokerError::Unavailable(format!("{} is not assigned any more", self.at(partition)));
+            let gone =
+                || BrokerError::Unavailable(format!("{} is not assigned any more", self.at(partition)));
             asked?.await.unwrap_or_else(|_| Err(gone()))
         })
     }

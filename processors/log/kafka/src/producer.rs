@@ -1,9 +1,9 @@
 //! A transactional producer: the library's blocking calls on a thread of their own, one after the other.
 
 use crate::convert::{number, position, to_headers, to_wire};
+use crate::core::Core;
 use crate::deliveries::Deliveries;
 use crate::error::{Step, broker_error, fatal_error, produce_error, transaction_error};
-use crate::settings::KafkaSettings;
 use futures::future::BoxFuture;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -48,19 +48,16 @@ pub(crate) struct KafkaProducer {
 
 impl KafkaProducer {
     /// Makes the client and its thread; nothing is asked of the broker yet.
-    pub(crate) fn start(
-        settings: &KafkaSettings,
-        transactional_id: &str,
-        ids: Arc<WireIds>,
-    ) -> Result<Self, BrokerError> {
-        let deliveries = Deliveries::default();
-        let connection = Arc::clone(&deliveries.connection);
+    pub(crate) fn start(core: &Core, transactional_id: &str) -> Result<Self, BrokerError> {
+        let (settings, connection) = (&core.settings, &core.connection);
+        let deliveries = Deliveries::new(Arc::clone(connection));
         let client: BaseProducer<Deliveries> = settings
             .transactional_producer(transactional_id)
             .create_with_context(deliveries)
-            .map_err(|error| broker_error(&error, &connection))?;
+            .map_err(|error| broker_error(&error, connection))?;
         let (calls, received) = mpsc::channel();
         let timeout = Duration::from_millis(settings.transaction_timeout_ms.into());
+        let ids = Arc::clone(&core.ids);
         let thread = Thread { client, ids, timeout, scratch: Vec::new(), produced: Vec::new() };
         std::thread::Builder::new()
             .name("kafka-producer".into())
@@ -153,7 +150,13 @@ impl Thread {
 
     fn work(&mut self, work: Work, reply: &oneshot::Sender<Answer>) -> Answer {
         let done = match work {
-            Work::Init => self.step(Step::Init, |it| it.client.init_transactions(it.timeout)),
+            Work::Init => {
+                let done = self.step(Step::Init, |it| it.client.init_transactions(it.timeout));
+                if done.is_ok() {
+                    self.client.context().connection.answered();
+                }
+                done
+            }
             Work::Begin => {
                 self.produced.clear();
                 self.client.context().begin();
@@ -189,13 +192,18 @@ impl Thread {
         self.client.client().fatal_error()
     }
 
-    fn produce(&mut self, record: &ProduceRecord, reply: &oneshot::Sender<Answer>) -> Result<(), BrokerError> {
+    fn produce(
+        &mut self,
+        record: &ProduceRecord,
+        reply: &oneshot::Sender<Answer>,
+    ) -> Result<(), BrokerError> {
         let to = record.to;
         let value = record.value.as_ref().map(|it| to_wire(it, &self.ids, &mut self.scratch));
         let mark = self.client.context().next();
-        let mut message: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(to.topic.name(), mark)
-            .partition(number(to.partition))
-            .key(&record.key[..]);
+        let mut message: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(to.topic.name(), mark)
+                .partition(number(to.partition))
+                .key(&record.key[..]);
         message.payload = value;
         message.headers = to_headers(&record.headers);
         loop {

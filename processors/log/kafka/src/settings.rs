@@ -263,7 +263,8 @@ mod tests {
         ];
         for (tls, ca_file, sasl, protocol) in cases {
             let mut settings = KafkaSettings::new("localhost:9092", "test");
-            settings.security = KafkaSecurity { tls, ca_file: ca_file.map(Into::into), sasl, ..Default::default() };
+            settings.security =
+                KafkaSecurity { tls, ca_file: ca_file.map(Into::into), sasl, ..Default::default() };
             assert_eq!(settings.client().get("security.protocol"), Some(protocol), "{settings:?}");
             assert!(!format!("{settings:?}").contains("hush"), "a password is shown");
         }

@@ -4,7 +4,8 @@ use crate::context::Plain;
 use crate::error::KafkaClientError;
 use crate::settings::KafkaSettings;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
@@ -243,7 +244,11 @@ fn differences(spec: &TopicsSpec, topic: Topic, found: &[TopicFound]) -> Vec<Dif
     let mut differences = Vec::new();
     differences.extend(differ("partitions", spec.partitions.to_string(), found.partitions.to_string()));
     if found.replication < spec.replication {
-        differences.extend(differ("replication", spec.replication.to_string(), found.replication.to_string()));
+        differences.extend(differ(
+            "replication",
+            spec.replication.to_string(),
+            found.replication.to_string(),
+        ));
     }
     for (name, wanted) in spec.settings_of(topic) {
         if let Some(found) = found.settings.get(name) {
@@ -258,7 +263,8 @@ mod tests {
     use super::*;
 
     fn as_wanted(spec: &TopicsSpec, topic: Topic) -> TopicFound {
-        let settings = spec.settings_of(topic).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let settings =
+            spec.settings_of(topic).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         TopicFound { topic, partitions: spec.partitions, replication: spec.replication, settings }
     }
 

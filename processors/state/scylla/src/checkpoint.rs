@@ -91,11 +91,9 @@ impl ScyllaStore {
         &self,
         doing: &'static str,
         statement: &PreparedStatement,
-        values: impl SerializeRow,
+        values: impl SerializeRow + Sync,
     ) -> Result<(), LogError> {
-        let _permit = self.writes.acquire().await;
-        let done = self.session.execute_unpaged(statement, values).await;
-        done.map(drop).map_err(|it| error::of_request(doing, &it))
+        self.run(doing, statement, &values).await.map(drop)
     }
 
     pub(crate) async fn read_marks(&self, task: TaskId) -> Result<Vec<Table>, LogError> {

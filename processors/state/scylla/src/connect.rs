@@ -8,12 +8,15 @@ use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
+use scylla::errors::ExecutionError;
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::statement;
+use parking_lot::RwLock;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_log::LogError;
+use tokio::sync::Mutex;
 
 /// How long a new connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -30,8 +33,46 @@ impl From<Consistency> for statement::Consistency {
     }
 }
 
-/// Connects; `settings` were checked.
-pub(crate) async fn session(settings: &ScyllaSettings) -> Result<Session, LogError> {
+/// The session in use. The driver itself tries a node that was away again after up to ten seconds; by then the
+/// protocol's lag would have grown: a request that finds no connection at all opens a new session instead.
+pub(crate) struct Link {
+    settings: ScyllaSettings,
+    session: RwLock<Arc<Session>>,
+    opening: Mutex<()>,
+}
+
+impl Link {
+    /// Connects; `settings` were checked.
+    pub(crate) async fn open(settings: &ScyllaSettings) -> Result<Self, LogError> {
+        let session = RwLock::new(Arc::new(session(settings).await?));
+        Ok(Self { settings: settings.clone(), session, opening: Mutex::new(()) })
+    }
+
+    /// The session to use.
+    pub(crate) fn session(&self) -> Arc<Session> {
+        Arc::clone(&self.session.read())
+    }
+
+    /// Another session, if a request failed in `used` because it has no connection, and there is one to be had now.
+    pub(crate) async fn instead(&self, used: &Arc<Session>, error: &ExecutionError) -> Option<Arc<Session>> {
+        if !matches!(error, ExecutionError::ConnectionPoolError(_) | ExecutionError::EmptyPlan) {
+            return None;
+        }
+        // The others fail at once: one connection attempt is enough.
+        let _opening = self.opening.try_lock().ok()?;
+        let newer = self.session();
+        if !Arc::ptr_eq(&newer, used) {
+            return Some(newer);
+        }
+        let opened = tokio::time::timeout(CONNECT, session(&self.settings)).await.ok()?.ok()?;
+        tracing::info!("the database answers again");
+        let opened = Arc::new(opened);
+        *self.session.write() = Arc::clone(&opened);
+        Some(opened)
+    }
+}
+
+async fn session(settings: &ScyllaSettings) -> Result<Session, LogError> {
     let mut policy = DefaultPolicy::builder().token_aware(true);
     if let Some(datacenter) = &settings.datacenter {
         policy = policy.prefer_datacenter(datacenter.clone());

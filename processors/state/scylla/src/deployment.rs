@@ -1,6 +1,7 @@
 //! Who uses the keyspace, its nodes, and how it is emptied.
 
 use crate::{ScyllaStore, error};
+use scylla::client::session::Session;
 use scylla::cluster::Node;
 use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
 use scylla::response::query_result::QueryRowsResult;
@@ -36,11 +37,7 @@ impl ScyllaStore {
 
     pub(crate) async fn note_rebuilding(&self, rebuilding: bool) -> Result<(), LogError> {
         let doing = "noting a rebuild";
-        let done = {
-            let _permit = self.writes.acquire().await;
-            self.session.execute_unpaged(&self.statements.rebuilding, (rebuilding,)).await
-        };
-        let done = done.map_err(|it| error::of_request(doing, &it))?;
+        let done = self.run(doing, &self.statements.rebuilding, &(rebuilding,)).await?;
         // An update of what is there answers `[applied]` alone.
         let rows = done.into_rows_result().map_err(|it| error::unreadable(doing, it))?;
         let applied = applied(&rows).map_err(|it| error::unreadable(doing, it))?;
@@ -59,20 +56,31 @@ impl ScyllaStore {
     }
 
     pub(crate) async fn node_starts(&self) -> Result<BTreeMap<String, Option<i64>>, LogError> {
-        let cluster = self.session.get_cluster_state();
+        let session = self.link.session();
+        let cluster = session.get_cluster_state();
         let asked = cluster.get_nodes_info().iter().map(async |node| {
-            let started = self.node_start(node).await?;
+            let started = self.node_start(&session, node).await?;
             Ok::<_, LogError>((node.host_id.to_string(), started))
         });
         Ok(self.each(asked).await?.into_iter().collect())
     }
 
-    async fn node_start(&self, node: &Node) -> Result<Option<i64>, LogError> {
+    /// Asks in the given session alone: that one node is away is no reason for another.
+    async fn node_start(&self, session: &Session, node: &Node) -> Result<Option<i64>, LogError> {
+        let doing = "asking a node for its start";
         let mut statement = self.statements.incarnation.clone();
         let target = SingleTargetLoadBalancingPolicy::new(NodeIdentifier::HostId(node.host_id), None);
         statement.set_load_balancing_policy(Some(target));
-        match self.fetch("asking a node for its start", &statement, &(), starts).await.map_err(LogError::from) {
-            Ok(found) => Ok(found.into_iter().next().map(i64::from)),
+        let answer = {
+            let _permit = self.reads.acquire().await;
+            session.execute_unpaged(&statement, ()).await
+        };
+        match answer.map_err(|it| error::of_request(doing, &it)) {
+            Ok(answer) => {
+                let rows = answer.into_rows_result().map_err(|it| error::unreadable(doing, it))?;
+                let (started,) = rows.first_row::<(i32,)>().map_err(|it| error::unreadable(doing, it))?;
+                Ok(Some(i64::from(started)))
+            }
             Err(LogError::Unavailable(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -83,13 +91,6 @@ fn deployments(page: &QueryRowsResult, found: &mut Vec<Found>) -> Result<(), Str
     for row in page.rows::<(&str, &str, i32, i32, bool)>().map_err(|it| it.to_string())? {
         let (name, cluster, partitions, buckets, rebuilding) = row.map_err(|it| it.to_string())?;
         found.push((Text::from(name), Text::from(cluster), partitions, buckets, rebuilding));
-    }
-    Ok(())
-}
-
-fn starts(page: &QueryRowsResult, found: &mut Vec<i32>) -> Result<(), String> {
-    for row in page.rows::<(i32,)>().map_err(|it| it.to_string())? {
-        found.push(row.map_err(|it| it.to_string())?.0);
     }
     Ok(())
 }

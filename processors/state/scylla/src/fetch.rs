@@ -5,7 +5,7 @@ use crate::error;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use scylla::response::PagingState;
-use scylla::response::query_result::QueryRowsResult;
+use scylla::response::query_result::{QueryResult, QueryRowsResult};
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use std::ops::ControlFlow;
@@ -53,11 +53,13 @@ impl ScyllaStore {
         let mut found = Vec::new();
         let mut state = PagingState::start();
         let mut smaller: Option<PreparedStatement> = None;
+        let mut session = self.link.session();
+        let mut once = true;
         loop {
             let statement = smaller.as_ref().unwrap_or(statement);
             let page = {
                 let _permit = self.reads.acquire().await;
-                self.session.execute_single_page(statement, values, state.clone()).await
+                session.execute_single_page(statement, values, state.clone()).await
             };
             let (page, next) = match page {
                 Ok(page) => page,
@@ -70,7 +72,13 @@ impl ScyllaStore {
                 Err(error) if error::is_too_much(&error) => {
                     return Err(Fault::TooMuch(error::of_request(doing, &error)));
                 }
-                Err(error) => return Err(Fault::Other(error::of_request(doing, &error))),
+                Err(error) => match self.link.instead(&session, &error).await {
+                    Some(other) if std::mem::take(&mut once) => {
+                        session = other;
+                        continue;
+                    }
+                    _ => return Err(Fault::Other(error::of_request(doing, &error))),
+                },
             };
             let page = page.into_rows_result().map_err(|it| error::unreadable(doing, it))?;
             decode(&page, &mut found).map_err(|it| error::unreadable(doing, it))?;
@@ -79,6 +87,24 @@ impl ScyllaStore {
                 ControlFlow::Continue(next) => state = next,
             }
         }
+    }
+
+    /// Runs a statement that only writes, or answers one page.
+    pub(crate) async fn run(
+        &self,
+        doing: &'static str,
+        statement: &PreparedStatement,
+        values: &(impl SerializeRow + Sync),
+    ) -> Result<QueryResult, LogError> {
+        let _permit = self.writes.acquire().await;
+        let session = self.link.session();
+        let mut done = session.execute_unpaged(statement, values).await;
+        if let Err(error) = &done
+            && let Some(session) = self.link.instead(&session, error).await
+        {
+            done = session.execute_unpaged(statement, values).await;
+        }
+        done.map_err(|it| error::of_request(doing, &it))
     }
 
     /// Runs reads, so many at once as are allowed, and tells their results in order; the first error ends all.

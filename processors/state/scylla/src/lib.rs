@@ -22,10 +22,10 @@ mod statements;
 mod timers;
 mod write;
 
+use connect::Link;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use place::Layout;
-use scylla::client::session::Session;
 use statements::Statements;
 use std::collections::{BTreeMap, BTreeSet};
 use tillstream_log::LogError;
@@ -41,7 +41,7 @@ pub use settings::{Consistency, Replication, ReplicationClass, ScyllaSettings, S
 
 /// A CQL database. It reconnects by itself.
 pub struct ScyllaStore {
-    session: Session,
+    link: Link,
     statements: Statements,
     layout: Layout,
     reads: Semaphore,
@@ -70,12 +70,13 @@ impl ScyllaStore {
         if partitions == 0 || buckets == 0 {
             return Err(settings::unusable("rows need a partition and a bucket at least".into()));
         }
-        let session = connect::session(settings).await?;
+        let link = Link::open(settings).await?;
+        let session = link.session();
         schema::create(&session, settings).await?;
         let statements = Statements::prepare(&session, &settings.keyspace).await?;
         let at_once = (settings.in_flight_max / 2).max(1);
         Ok(Self {
-            session,
+            link,
             statements,
             layout: Layout { partitions, buckets },
             reads: Semaphore::new(at_once),

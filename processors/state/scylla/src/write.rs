@@ -2,7 +2,6 @@
 
 use crate::place::Place;
 use crate::{ScyllaStore, error};
-use scylla::errors::ExecutionError;
 use scylla::serialize::SerializationError;
 use scylla::serialize::row::{RowSerializationContext, SerializeRow};
 use scylla::serialize::writers::RowWriter;
@@ -139,20 +138,25 @@ impl ScyllaStore {
     }
 
     async fn send(&self, request: Request<'_>) -> Result<(), LogError> {
-        let _permit = self.writes.acquire().await;
         let doing = "writing rows";
-        let sent = match (request.statements.as_slice(), request.values.as_slice()) {
-            ([statement], [values]) => self.session.execute_unpaged(statement, values).await,
-            (statements, values) => {
-                let mut batch = Batch::new(BatchType::Unlogged);
-                for statement in statements {
-                    batch.append_statement((*statement).clone());
-                }
-                batch.set_is_idempotent(true);
-                self.session.batch(&batch, values).await
-            }
+        let (statements, values) = match (request.statements.as_slice(), request.values.as_slice()) {
+            ([statement], [values]) => return self.run(doing, statement, values).await.map(drop),
+            several => several,
         };
-        sent.map(drop).map_err(|error: ExecutionError| error::of_request(doing, &error))
+        let mut batch = Batch::new(BatchType::Unlogged);
+        for statement in statements {
+            batch.append_statement((*statement).clone());
+        }
+        batch.set_is_idempotent(true);
+        let _permit = self.writes.acquire().await;
+        let session = self.link.session();
+        let mut sent = session.batch(&batch, values).await;
+        if let Err(error) = &sent
+            && let Some(session) = self.link.instead(&session, error).await
+        {
+            sent = session.batch(&batch, values).await;
+        }
+        sent.map(drop).map_err(|it| error::of_request(doing, &it))
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) async fn run(make: &impl AsyncFn(&str) -> BrokerCase) {
     a_waiter_wakes_when_enough_is_there(make("wait").await).await;
     only_what_is_committed_is_fetched(make("committed").await).await;
     a_fetch_from_nowhere_fails_and_does_not_reset(make("nowhere").await).await;
+    a_repair_sets_the_place_of_a_group_without_members(make("repair").await).await;
 }
 
 impl BrokerCase {
@@ -265,4 +266,24 @@ async fn a_fetch_from_nowhere_fails_and_does_not_reset(case: BrokerCase) {
     );
     soon("a fetch", member.fetch_from(INPUT.partition, end)).await.unwrap();
     assert_eq!(said(&take_all(member, 1).await), ["x"], "and is mended by another place");
+}
+
+async fn a_repair_sets_the_place_of_a_group_without_members(case: BrokerCase) {
+    let group = case.named("g");
+    let other = TopicPartition::new(INPUT.topic, 1);
+    case.broker.set_group_offset(&group, INPUT, offset_of(4, "by hand")).await.unwrap();
+    assert_eq!(case.group_offset(&group, INPUT).await, Some(offset_of(4, "by hand")));
+    assert_eq!(case.group_offset(&group, other).await, None);
+
+    let mut member = case.alone("g").await;
+    let refused = soon("a repair", case.broker.set_group_offset(&group, INPUT, offset_of(9, ""))).await;
+    assert!(refused.is_err(), "somebody is at work");
+    let producer = case.producer("a").await;
+    open(&*producer, Vec::new()).await;
+    producer.send_offset(&group, &member.metadata(), INPUT, offset_of(5, "5@1")).await.unwrap();
+    commit(&*producer).await;
+    member.leave().await;
+    assert_eq!(case.group_offset(&group, INPUT).await, Some(offset_of(5, "5@1")));
+    case.broker.set_group_offset(&group, INPUT, offset_of(2, "back")).await.unwrap();
+    assert_eq!(case.group_offset(&group, INPUT).await, Some(offset_of(2, "back")));
 }

@@ -31,6 +31,8 @@ pub enum Call {
     Leave,
     /// `Broker::group_offsets`.
     GroupOffsets,
+    /// `Broker::set_group_offset`.
+    SetGroupOffset,
     /// `Broker::bounds`.
     Bounds,
     /// `Replay::next`.

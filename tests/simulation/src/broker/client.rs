@@ -36,7 +36,13 @@ impl SimClient {
     }
 
     fn site<'a>(&'a self, call: Call, scope: &'a str) -> Site<'a> {
-        Site { call, scope, process: &self.process, timed_out: Some(BrokerError::Unavailable) }
+        Site {
+            call,
+            scope,
+            producer: None,
+            process: &self.process,
+            timed_out: Some(BrokerError::Unavailable),
+        }
     }
 }
 
@@ -98,6 +104,25 @@ impl Broker for SimClient {
         let (end, incarnation) = (log.stable_end(), log.incarnation);
         let client = self.clone();
         Ok(Box::new(SimReplay { client, partition, offset, end, incarnation }))
+    }
+
+    fn set_group_offset<'a>(
+        &'a self,
+        group: &'a str,
+        partition: TopicPartition,
+        place: GroupOffset,
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        Box::pin(self.core.call(self.site(Call::SetGroupOffset, group), move |world| {
+            if let Err(error) = world.partition(partition) {
+                return Attempt::Done(Err(error));
+            }
+            let found = world.groups.entry(group.to_owned()).or_default();
+            if !found.members.is_empty() {
+                return Attempt::Done(Err(BrokerError::Refused(format!("{group} is not empty"))));
+            }
+            found.offsets.insert(partition, place.clone());
+            Attempt::Done(Ok(()))
+        }))
     }
 
     fn partitions(&self, topic: Topic) -> BoxFuture<'_, Result<Option<u32>, BrokerError>> {

@@ -21,6 +21,8 @@ pub(crate) struct Site<'a> {
     pub(crate) call: Call,
     /// The transactional id, group or partition.
     pub(crate) scope: &'a str,
+    /// The producer that calls, if one does.
+    pub(crate) producer: Option<u64>,
     pub(crate) process: &'a Arc<str>,
     /// What the client says when the broker does not answer in time; `None` for a call that needs no broker.
     pub(crate) timed_out: Option<fn(String) -> BrokerError>,
@@ -105,7 +107,7 @@ impl Core {
             match strike {
                 Some((FaultEffect::Now(Effect::None), error)) => return Turn::Over(Err(error.clone())),
                 Some((FaultEffect::Later, error)) => {
-                    world.commit_later(site.scope);
+                    site.producer.into_iter().for_each(|it| world.commit_later(it));
                     return Turn::Over(Err(error.clone()));
                 }
                 _ => {}

@@ -24,7 +24,13 @@ impl SimLog {
     }
 
     fn site<'a>(&'a self, call: Call, scope: &'a str) -> Site<'a> {
-        Site { call, scope, process: &self.process, timed_out: Some(BrokerError::Unavailable) }
+        Site {
+            call,
+            scope,
+            producer: None,
+            process: &self.process,
+            timed_out: Some(BrokerError::Unavailable),
+        }
     }
 
     /// Learns where these partitions begin and end.

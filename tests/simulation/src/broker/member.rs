@@ -120,7 +120,7 @@ impl Drop for SimMember {
 
 impl SimMember {
     fn site(&self, call: Call) -> Site<'_> {
-        Site { call, scope: &self.group, process: &self.process, timed_out: None }
+        Site { call, scope: &self.group, producer: None, process: &self.process, timed_out: None }
     }
 
     fn count(&self, call: Call) -> Result<(), BrokerError> {

@@ -145,6 +145,15 @@ impl Broker for SimBroker {
         self.main.replay(partition, offset)
     }
 
+    fn set_group_offset<'a>(
+        &'a self,
+        group: &'a str,
+        partition: TopicPartition,
+        place: GroupOffset,
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        self.main.set_group_offset(group, partition, place)
+    }
+
     fn partitions(&self, topic: Topic) -> BoxFuture<'_, Result<Option<u32>, BrokerError>> {
         self.main.partitions(topic)
     }

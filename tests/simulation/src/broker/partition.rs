@@ -31,7 +31,7 @@ pub(crate) enum Fate {
 
 #[derive(Clone, Debug)]
 enum Body {
-    Record { segment: Option<usize>, record: StoredRecord },
+    Record { segment: Option<usize>, record: Box<StoredRecord> },
     Marker,
 }
 
@@ -92,7 +92,7 @@ impl Partition {
             });
             open.segment
         });
-        self.entries.push(Entry { offset, body: Body::Record { segment, record } });
+        self.entries.push(Entry { offset, body: Body::Record { segment, record: Box::new(record) } });
         self.end += 1;
         self.changed.notify_waiters();
         offset
@@ -131,7 +131,7 @@ impl Partition {
                 return (records, entry.offset);
             }
             bytes += size;
-            records.push(record.clone());
+            records.push(StoredRecord::clone(record));
         }
         (records, until.max(offset))
     }
@@ -139,7 +139,7 @@ impl Partition {
     /// Every record, with its fate.
     pub(crate) fn uncommitted(&self) -> Vec<(Fate, StoredRecord)> {
         let entries = self.entries.iter().filter_map(|entry| match &entry.body {
-            Body::Record { segment, record } => Some((self.fate(*segment), record.clone())),
+            Body::Record { segment, record } => Some((self.fate(*segment), StoredRecord::clone(record))),
             Body::Marker => None,
         });
         entries.collect()

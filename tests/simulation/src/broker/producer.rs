@@ -72,7 +72,7 @@ impl ClientProducer {
             BrokerError::Abortable(_) | BrokerError::OutOfRange { .. } | BrokerError::Refused(_) => {}
             BrokerError::Unknown(_) | BrokerError::Unavailable(_) => {
                 if call == Call::Commit && matches!(self.state, State::InTransaction | State::Ready) {
-                    self.forget(State::Uncertain);
+                    self.state = State::Uncertain;
                 }
             }
         }
@@ -135,7 +135,6 @@ impl World {
             return Attempt::Wait;
         }
         coordinated.epoch += 1;
-        coordinated.last_end = None;
         let epoch = coordinated.epoch;
         self.client(handle)
             .map(|client| {
@@ -300,23 +299,22 @@ impl World {
         let (id, epoch) = self.client(handle).map(|it| (it.transactional_id.clone(), it.epoch))?;
         let coordinated =
             self.coordinators.get(&id).filter(|it| it.epoch == epoch).ok_or_else(|| fenced(&id))?;
-        if matches!(coordinated.phase, Phase::Ongoing(_)) {
-            self.decide(&id, true);
+        if !coordinated.is_ending() {
+            self.flush(handle, &id)?;
+            if self.coordinators.get(&id).is_some_and(|it| matches!(it.phase, Phase::Ongoing(_))) {
+                self.decide(&id, true);
+            }
         }
         self.client(handle).map(|client| client.forget(State::Ready))
     }
 
     /// The client's commit has left, and arrives when it is released.
-    pub(crate) fn commit_later(&mut self, transactional_id: &str) {
-        let of_it = self.producers.iter().filter(|(_, it)| it.transactional_id == transactional_id);
-        let Some((handle, epoch)) = of_it.map(|(handle, it)| (*handle, it.epoch)).max_by_key(|it| it.1)
-        else {
-            return;
-        };
-        if let Ok((_, false)) = self.in_transaction(handle, Call::Commit) {
-            self.deliver(handle, None);
-            self.late_commits.push(LateCommit { transactional_id: transactional_id.to_owned(), epoch });
-        }
+    pub(crate) fn commit_later(&mut self, handle: u64) {
+        let Ok((transactional_id, false)) = self.in_transaction(handle, Call::Commit) else { return };
+        self.deliver(handle, None);
+        let Some(coordinated) = self.coordinators.get(&transactional_id) else { return };
+        let (epoch, decided) = (coordinated.epoch, coordinated.decided);
+        self.late_commits.push(LateCommit { transactional_id, epoch, decided });
     }
 
     fn abort(&mut self, handle: u64) -> Attempt<()> {
@@ -360,7 +358,8 @@ impl SimProducer {
         timed_out: Option<fn(String) -> BrokerError>,
         attempt: impl FnMut(&mut World) -> Attempt<T>,
     ) -> Result<T, BrokerError> {
-        let site = Site { call, scope: &self.transactional_id, process: &self.process, timed_out };
+        let (scope, process) = (&self.transactional_id, &self.process);
+        let site = Site { call, scope, producer: Some(self.handle), process, timed_out };
         let result = self.core.call(site, attempt).await;
         if let Err(error) = &result
             && let Ok(client) = self.core.lock().client(self.handle)

@@ -14,7 +14,7 @@ pub(crate) struct Transaction {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Phase {
-    /// None open; how the last one of this epoch ended.
+    /// None is open.
     #[default]
     Idle,
     Ongoing(Transaction),
@@ -32,8 +32,8 @@ pub(crate) struct Coordinated {
     pub(crate) producer: u64,
     pub(crate) epoch: u32,
     pub(crate) phase: Phase,
-    /// How the last transaction ended, and in which epoch.
-    pub(crate) last_end: Option<(u32, bool)>,
+    /// Transactions decided so far.
+    pub(crate) decided: u64,
 }
 
 impl Coordinated {
@@ -85,4 +85,6 @@ pub enum CommitFate {
 pub(crate) struct LateCommit {
     pub(crate) transactional_id: String,
     pub(crate) epoch: u32,
+    /// The transaction it is of: those decided before.
+    pub(crate) decided: u64,
 }

@@ -213,7 +213,7 @@ impl World {
         let now_ns = self.now_ns;
         let Some(coordinated) = self.coordinators.get_mut(transactional_id) else { return };
         let Phase::Ongoing(transaction) = std::mem::take(&mut coordinated.phase) else { return };
-        coordinated.last_end = Some((coordinated.epoch, committed));
+        coordinated.decided += 1;
         coordinated.phase = Phase::Ending { transaction, committed, markers_at_ns };
         if markers_at_ns.is_some_and(|at| at <= now_ns) {
             self.write_markers(transactional_id);
@@ -247,7 +247,7 @@ impl World {
         let mut taken = 0;
         for commit in arrived {
             let coordinated = self.coordinators.get(&commit.transactional_id);
-            let current = coordinated.filter(|it| it.epoch == commit.epoch);
+            let current = coordinated.filter(|it| it.epoch == commit.epoch && it.decided == commit.decided);
             if current.is_some_and(|it| matches!(it.phase, Phase::Ongoing(_))) {
                 self.decide(&commit.transactional_id, true);
                 taken += 1;

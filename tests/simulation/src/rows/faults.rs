@@ -142,9 +142,9 @@ impl RowFaults {
         inner.unsynced.retain(|(_, mutation)| match mutation {
             super::Mutation::Row(key, _) => key.table != table,
             super::Mutation::Mark(marked, ..) => *marked != table,
-            super::Mutation::Timer(..)
-            | super::Mutation::Checkpoint(..)
-            | super::Mutation::Flushed(..) => true,
+            super::Mutation::Timer(..) | super::Mutation::Checkpoint(..) | super::Mutation::Flushed(..) => {
+                true
+            }
         });
     }
 }

@@ -36,6 +36,10 @@ pub(crate) struct Fetch {
 }
 
 impl Fetch {
+    pub(crate) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, ..Self::default() }
+    }
+
     /// What happened since the last call.
     pub(crate) fn take_shifts(&self) -> Vec<Shift> {
         std::mem::take(&mut *self.shifts.lock())

@@ -4,13 +4,14 @@ use super::context::{Fetch, Shift, list, unassign};
 use super::{Buffers, Wake};
 use crate::clock::Deadline;
 use crate::convert::{Copier, number, position};
+use crate::core::Core;
 use crate::error::{broker_error, fetch_error};
 use rdkafka::ClientConfig;
 use rdkafka::Message;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
@@ -106,20 +107,19 @@ fn ended() -> BrokerError {
 
 /// Starts a consumer of one topic.
 pub(crate) fn start(
+    core: &Core,
     config: &ClientConfig,
     topic: Topic,
     membership: &Membership,
-    bytes_max: usize,
-    ids: Arc<WireIds>,
     hear: Hear,
 ) -> Result<Fetching, BrokerError> {
-    let context = Fetch::default();
-    let (connection, wake) = (Arc::clone(&context.connection), Arc::clone(&context.wake));
-    let refuse = |error: KafkaError| broker_error(&error, &connection);
+    let context = Fetch::new(Arc::clone(&core.connection));
+    let wake = Arc::clone(&context.wake);
+    let refuse = |error: KafkaError| broker_error(&error, &core.connection);
     let mut consumer: BaseConsumer<Fetch> = config.create_with_context(context).map_err(refuse)?;
     let on_message = Arc::clone(&wake);
     consumer.set_nonempty_callback(move || on_message.wake());
-    let buffers = Arc::new(Buffers::new(bytes_max, Arc::clone(&wake)));
+    let buffers = Arc::new(Buffers::new(core.settings.buffered_bytes_max, Arc::clone(&wake)));
     match membership {
         Membership::Group => consumer.subscribe(&[topic.name()]).map_err(refuse)?,
         Membership::Own(partitions) => {
@@ -140,13 +140,14 @@ pub(crate) fn start(
     let thread = Thread {
         consumer,
         topic,
-        ids,
+        ids: Arc::clone(&core.ids),
         buffers,
         wake,
         hear,
         copier: Copier::default(),
         active: BTreeMap::new(),
         pending: Vec::new(),
+        stopped: BTreeSet::new(),
         revoking: BTreeMap::new(),
     };
     std::thread::Builder::new()
@@ -181,6 +182,8 @@ struct Thread {
     copier: Copier,
     active: BTreeMap<u32, Active>,
     pending: Vec<Pending>,
+    /// Partitions whose fetcher has stopped with an error: it takes no seeks any more.
+    stopped: BTreeSet<u32>,
     /// Revocations that wait for their release.
     revoking: BTreeMap<u64, Vec<u32>>,
 }
@@ -237,6 +240,7 @@ impl Thread {
     fn forget(&mut self, partitions: &[u32]) {
         for partition in partitions {
             self.active.remove(partition);
+            self.stopped.remove(partition);
             self.pending.retain(|it| it.partition != *partition);
             self.buffers.remove(*partition);
         }
@@ -268,7 +272,10 @@ impl Thread {
         }
         for shift in consumer.context().take_shifts() {
             match &shift {
-                Shift::Assigned(partitions) => partitions.iter().for_each(|it| self.buffers.add(*it)),
+                Shift::Assigned(partitions) => {
+                    consumer.context().connection.answered();
+                    partitions.iter().for_each(|it| self.buffers.add(*it));
+                }
                 Shift::Revoked(revocation, partitions) => {
                     self.revoking.insert(*revocation, partitions.clone());
                 }
@@ -307,7 +314,9 @@ impl Thread {
                 }
                 Err(error) if pending.deadline.passed() => {
                     let detail = format!("{}: seek to {}: {error}", self.topic, pending.offset);
-                    let _ = pending.done.send(Err(BrokerError::Unavailable(detail)));
+                    let error = BrokerError::Unavailable(detail);
+                    self.buffers.fail(pending.partition, pending.life, error.clone());
+                    let _ = pending.done.send(Err(error));
                 }
                 Err(_) => self.pending.push(pending),
             }
@@ -316,6 +325,9 @@ impl Thread {
 
     fn seek(&mut self, pending: &Pending) -> Result<(), KafkaError> {
         let topic = self.topic.name();
+        if self.stopped.remove(&pending.partition) {
+            self.begin_again(pending.partition)?;
+        }
         let mut places = list(topic, &[pending.partition]);
         places.set_all_offsets(position(pending.offset))?;
         let places = self.consumer.seek_partitions(places, SEEK)?;
@@ -332,6 +344,16 @@ impl Thread {
         self.consumer.resume(&list(topic, &[pending.partition]))
     }
 
+    /// Gives a partition a new fetcher, paused.
+    fn begin_again(&mut self, partition: u32) -> Result<(), KafkaError> {
+        self.active.remove(&partition);
+        let mut places = list(self.topic.name(), &[partition]);
+        self.consumer.incremental_unassign(&places)?;
+        places.set_all_offsets(rdkafka::Offset::Offset(0))?;
+        self.consumer.incremental_assign(&places)?;
+        self.consumer.pause(&places)
+    }
+
     fn split(&self, partition: u32) -> Option<PartitionQueue<Fetch>> {
         let mut queue = self.consumer.split_partition_queue(self.topic.name(), number(partition))?;
         let wake = Arc::clone(&self.wake);
@@ -342,6 +364,7 @@ impl Thread {
     /// Moves messages into the buffers that have room; whether there may be more to move.
     fn move_messages(&mut self) -> bool {
         let mut more = false;
+        let mut stopped = Vec::new();
         for (partition, active) in &self.active {
             if !self.buffers.has_room(*partition) {
                 continue;
@@ -358,20 +381,30 @@ impl Thread {
                 }
             }
             more |= moved.len() == MOVED_MAX || error.is_some();
-            self.fill(*partition, active.life, moved, error);
+            if self.fill(*partition, active.life, moved, error) {
+                stopped.push(*partition);
+            }
         }
+        self.stopped.extend(stopped);
         more
     }
 
-    fn fill(&self, partition: u32, life: u64, moved: Vec<Record>, error: Option<KafkaError>) {
+    /// Whether the partition's fetch has failed.
+    fn fill(&self, partition: u32, life: u64, moved: Vec<Record>, error: Option<KafkaError>) -> bool {
         if !moved.is_empty() {
             self.buffers.push(partition, life, moved);
         }
-        let Some(error) = error else { return };
+        let Some(error) = error else { return false };
         let at = TopicPartition::new(self.topic, partition);
         match fetch_error(at, self.buffers.next_offset(partition), &error) {
-            Some(error) => self.buffers.fail(partition, life, error),
-            None => tracing::debug!(partition = %at, %error, "Kafka consumer"),
+            Some(error) => {
+                self.buffers.fail(partition, life, error);
+                true
+            }
+            None => {
+                tracing::debug!(partition = %at, %error, "Kafka consumer");
+                false
+            }
         }
     }
 

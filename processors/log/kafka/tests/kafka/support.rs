@@ -23,13 +23,17 @@ pub fn server() -> Arc<Kafka> {
         return server;
     }
     let scram = Some(Credentials { user: USER.into(), password: PASSWORD.into() });
-    let server = Arc::new(Kafka::start(KafkaOptions { scram, mtls: true, ..KafkaOptions::default() }).unwrap());
+    let server =
+        Arc::new(Kafka::start(KafkaOptions { scram, mtls: true, ..KafkaOptions::default() }).unwrap());
     let settings = KafkaSettings::new(server.address(), "test");
     let admin = KafkaAdmin::new(&settings).unwrap();
     let spec = TopicsSpec::new(PARTITIONS, 1);
     let create = async { tokio::time::timeout(Duration::from_secs(30), admin.create_topics(&spec)).await };
     let made = std::thread::scope(|scope| {
-        scope.spawn(|| tokio::runtime::Runtime::new().unwrap().block_on(create).unwrap().unwrap()).join().unwrap()
+        scope
+            .spawn(|| tokio::runtime::Runtime::new().unwrap().block_on(create).unwrap().unwrap())
+            .join()
+            .unwrap()
     });
     assert_eq!(made.len(), Topic::every().count());
     *held = Arc::downgrade(&server);

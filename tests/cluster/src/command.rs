@@ -1,0 +1,49 @@
+//! Running the binary's other commands.
+
+use crate::blocking;
+use std::process::Command;
+use tillstream_e2e::binary;
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Done {
+    /// Its exit code; `None` for a signal.
+    pub code: Option<i32>,
+    /// Both streams.
+    pub text: String,
+}
+
+impl Done {
+    /// Expects exit code 0.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{}", self.text);
+        self.text
+    }
+
+    /// Expects exit code 1 and a code of ours in the text.
+    pub fn fails_with(self, code: &str) -> String {
+        assert_eq!(self.code, Some(1), "{}", self.text);
+        assert!(self.text.contains(code), "{code} is not in: {}", self.text);
+        self.text
+    }
+}
+
+/// Runs `tillstream` with nothing inherited that would change it; killed after two minutes.
+pub async fn tillstream(arguments: Vec<String>) -> Done {
+    blocking(move || {
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", "120"]).arg(binary()).args(arguments);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILLSTREAM_")) {
+            command.env_remove(name);
+        }
+        run(&mut command)
+    })
+    .await
+}
+
+/// Runs any command to its end.
+pub fn run(command: &mut Command) -> Done {
+    let output = command.output().expect("the command starts");
+    let text = [output.stdout, output.stderr].concat();
+    Done { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() }
+}
