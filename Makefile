@@ -6,9 +6,10 @@ CARGO ?= cargo
 DATA_DIR ?= tillstream-data
 HTTP ?= 127.0.0.1:8080
 CUTS ?= 500
+YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e chaos bench clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e chaos bench bench-cluster bench-commit clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +60,14 @@ bench: build ## Orders/s, CPU per order, latency, memory, cost of each stage
 	target/release/tillstream-bench drain
 	target/release/tillstream-bench http --bin target/release/tillstream
 	target/release/tillstream-bench latency --bin target/release/tillstream
+
+bench-cluster: build jars ## Cluster mode beside the Kafka Streams yardstick ($(YARDSTICK)): orders/s, CPU, latency, memory
+	$(CARGO) build --release --locked -p tillstream-loadtest
+	target/release/tillstream-bench cluster --bin target/release/tillstream --yardstick $(YARDSTICK)
+
+bench-commit: build jars ## The bare commit at 10 to 5,000 records, beside the pipeline's own
+	$(CARGO) build --release --locked -p tillstream-loadtest
+	target/release/tillstream-bench commit --bin target/release/tillstream
 
 clean: ## Removes build output (never data)
 	$(CARGO) clean

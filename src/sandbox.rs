@@ -16,9 +16,9 @@ pub async fn run(options: &cli::Sandbox) -> Result<(), Box<dyn std::error::Error
         ..SandboxSettings::new(options.data_dir.join("sandbox"))
     };
     let provider = Arc::new(SandboxProvider::open(settings)?);
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(|error| format!("TS0755: cannot listen on {}: {error}; --listen chooses another", options.listen))?;
+    let listener = TcpListener::bind(options.listen).await.map_err(|error| {
+        format!("TS0755: cannot listen on {}: {error}; --listen chooses another", options.listen)
+    })?;
     info!(address = %options.listen, data_dir = %options.data_dir.display(), "the sandbox listens");
     serve_sandbox(listener, provider, crate::serve::asked_to_stop()).await?;
     info!("stopped");

@@ -222,7 +222,8 @@ pub(crate) async fn list(
     let topic = topic.map(|it| dlq_of(&it).ok_or_else(|| no_such_topic(&it))).transpose()?;
     let from = cursor.map(|it| Place::decode(&it)).transpose()?;
     let (found, next) =
-        find(&ingest, &Sight::of(&ingest, &caller), &Filter { topic, reason, limit, from, until_ms: None }).await?;
+        find(&ingest, &Sight::of(&ingest, &caller), &Filter { topic, reason, limit, from, until_ms: None })
+            .await?;
     let data: Vec<Value> = found.iter().map(shown).collect();
     Ok(Json(json!({ "data": data, "next_cursor": next.map(Place::encode) })))
 }

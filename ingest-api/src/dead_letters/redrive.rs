@@ -220,7 +220,8 @@ pub(crate) async fn redrive(
                 places.push(Place { topic, partition, offset: found.record.offset });
             }
             Err(problem) => {
-                let refusal = json!({ "id": found.letter.id, "place": place_text(found), "problem": problem });
+                let refusal =
+                    json!({ "id": found.letter.id, "place": place_text(found), "problem": problem });
                 refused.push(refusal);
             }
         }

@@ -3,7 +3,9 @@
 use crate::harness::{Api, NOW_MS};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tillstream_log::headers::{FIRST_ORIGIN, ORIGIN, REDRIVE_COUNT, REDRIVEN_FROM, TRACEPARENT, find, header};
+use tillstream_log::headers::{
+    FIRST_ORIGIN, ORIGIN, REDRIVE_COUNT, REDRIVEN_FROM, TRACEPARENT, find, header,
+};
 use tillstream_log::{Headers, Log, LogError, NewRecord, TopicPartition};
 use tillstream_schemas::dead_letter::DeadLetter;
 use tillstream_schemas::{Topic, codec};
@@ -293,8 +295,7 @@ async fn two_redrives_at_once_send_a_delta_back_once() {
     let body = json!({"rate": 10_000});
     let one = "/v1/dead-letters/analytics.deltas.dlq/0/0/redrive";
     let held = api.store.gate.write().await;
-    let (by_place, by_filter) =
-        (api.post(one, "k", &body), api.post("/v1/dead-letters/redrive", "k", &body));
+    let (by_place, by_filter) = (api.post(one, "k", &body), api.post("/v1/dead-letters/redrive", "k", &body));
     let release = async {
         tokio::task::yield_now().await;
         drop(held);
@@ -331,7 +332,13 @@ async fn a_rate_or_cursor_that_makes_no_sense_is_refused() {
     let api = Api::start().await;
     let listed = api.get("/v1/dead-letters?limit=1").await.json();
     assert_eq!(listed["next_cursor"], Value::Null);
-    for body in [json!({"rate": 0}), json!({"rate": 10_001}), json!({"rate": "fast"}), json!({"cursor": "d00"}), json!({"cursor": "r31"})] {
+    for body in [
+        json!({"rate": 0}),
+        json!({"rate": 10_001}),
+        json!({"rate": "fast"}),
+        json!({"cursor": "d00"}),
+        json!({"cursor": "r31"}),
+    ] {
         let refused = api.post("/v1/dead-letters/redrive", "k", &body).await;
         assert!((400..=422).contains(&refused.problem().0), "{body}: {}", refused.text);
     }

@@ -45,8 +45,9 @@ impl Yardstick {
     pub async fn copy(source: &Path) -> Result<Self, BenchError> {
         let copy = std::env::temp_dir().join("tillstream-yardstick");
         std::fs::create_dir_all(&copy).map_err(BenchError::io(copy.display().to_string()))?;
-        let copied = Command::new("cp").args(["-R", "--no-preserve=mode"]).arg(source.join(".")).arg(&copy);
-        let status = copied.status().await.map_err(BenchError::io("cp"))?;
+        let mut command = Command::new("cp");
+        command.args(["-R", "--no-preserve=mode"]).arg(source.join(".")).arg(&copy);
+        let status = command.status().await.map_err(BenchError::io("cp"))?;
         if status.success() && copy.join("run.sh").exists() {
             return Ok(Self { copy });
         }

@@ -2,6 +2,7 @@
 
 use crate::changelog;
 use crate::checkpoint::{Durability, NodesRestarted};
+use crate::nodes::Epoch;
 use crate::session::ClusterSession;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -40,6 +41,8 @@ pub(crate) fn start(
 
 struct Flusher {
     session: Arc<ClusterSession>,
+    /// When the first part of a flush was acknowledged whose rest failed: a node that restarts since then may have lost it.
+    begun: Option<Epoch>,
     /// Acknowledged changelog offsets on their way to the disks.
     rows: Durability,
     /// Written checkpoints on their way to the disks.
@@ -58,6 +61,7 @@ impl Flusher {
             u64::try_from(session.ports.settings.durable_after.as_nanos()).unwrap_or(u64::MAX);
         Self {
             session: Arc::clone(session),
+            begun: None,
             rows: Durability::new(durable_after_ns),
             checkpoints: Durability::new(durable_after_ns),
             durable: None,
@@ -86,6 +90,9 @@ impl Flusher {
                 Err(error) => {
                     session.ports.metrics.flush_failures.with_label_values(&[session.task.kind.as_str()]).inc();
                     tracing::debug!(task = %session.task, %error, "a flush is tried again");
+                    if error.is_fatal() {
+                        session.life_over(format!("its rows cannot be written: {error}"));
+                    }
                     wait = (wait * 2).clamp(settings.retry_wait, Duration::from_secs(2));
                 }
             }
@@ -125,7 +132,7 @@ impl Flusher {
             (inner.overlay.writes(), inner.changelog_end, inner.next_offset, inner.tag.generation)
         };
         if !writes.is_empty() {
-            let epoch = session.ports.nodes.epoch();
+            let epoch = *self.begun.get_or_insert_with(|| session.ports.nodes.epoch());
             let kind = session.task.kind.as_str();
             self.show(i64::try_from(writes.len()).unwrap_or(i64::MAX));
             while !writes.is_empty() {
@@ -137,6 +144,7 @@ impl Flusher {
                 session.changed.notify_waiters();
             }
             self.rows.acknowledged(flushed_to, session.ports.clock.monotonic_ns(), epoch);
+            self.begun = None;
         }
         if self.told_input != Some(input_offset) {
             let timestamp = changelog::timestamp(generation, input_offset);

@@ -22,10 +22,18 @@ pub struct Epoch {
     pub confirmed_at_ns: u64,
 }
 
+#[derive(Debug)]
+struct Node {
+    /// `None` before its first answer.
+    started: Option<i64>,
+    /// Its last answer, or when it was first asked in vain.
+    heard_at_ns: u64,
+    gone: bool,
+}
+
 #[derive(Debug, Default)]
 struct Seen {
-    /// Start and last answer of each node.
-    nodes: BTreeMap<String, (i64, u64)>,
+    nodes: BTreeMap<String, Node>,
     epoch: Epoch,
 }
 
@@ -85,25 +93,15 @@ impl NodeWatch {
         seen.nodes.retain(|it, _| found.contains_key(it));
         let mut all_answered = true;
         for (host, started) in found {
-            let before = seen.nodes.get(&host).copied();
-            match (started, before) {
-                (Some(started), Some((known, _))) if started == known => {
-                    seen.nodes.insert(host, (started, asked_ns));
-                }
-                (Some(started), _) => {
-                    changed = true;
-                    seen.nodes.insert(host, (started, asked_ns));
-                }
-                (None, Some((_, last_ns))) => {
-                    let gone = asked_ns.saturating_sub(last_ns) > GONE_AFTER.as_nanos() as u64;
-                    changed |= gone;
-                    all_answered &= gone;
-                    if gone {
-                        seen.nodes.remove(&host);
-                    }
-                }
-                // It was gone before.
-                (None, None) => {}
+            let silent = Node { started: None, heard_at_ns: asked_ns, gone: false };
+            let node = seen.nodes.entry(host).or_insert(silent);
+            if started.is_some() {
+                changed |= node.gone || node.started != started;
+                *node = Node { started, heard_at_ns: asked_ns, gone: false };
+            } else if !node.gone {
+                node.gone = asked_ns.saturating_sub(node.heard_at_ns) > GONE_AFTER.as_nanos() as u64;
+                changed |= node.gone;
+                all_answered &= node.gone;
             }
         }
         if changed {
@@ -142,6 +140,16 @@ mod tests {
         assert_eq!(watch.epoch(), Epoch { id: first.id, confirmed_at_ns: 3 * SECOND });
         watch.note(answer(&[("a", Some(1)), ("b", Some(2))]), 4 * SECOND);
         assert_eq!(watch.epoch().id, first.id + 1);
+    }
+
+    #[test]
+    fn a_node_that_was_never_heard_withholds_the_confirmation_too() {
+        let watch = NodeWatch { seen: Mutex::default() };
+        watch.note(answer(&[("a", Some(1)), ("b", None)]), SECOND);
+        assert_eq!(watch.epoch().confirmed_at_ns, 0, "it may take writes although it does not answer us");
+        let silent = watch.epoch().id;
+        watch.note(answer(&[("a", Some(1)), ("b", Some(7))]), 2 * SECOND);
+        assert_eq!(watch.epoch(), Epoch { id: silent + 1, confirmed_at_ns: 2 * SECOND });
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::ports::{ClusterPorts, changelog_of, input_of};
 use crate::session::{ClusterSession, Inner, SessionCommit, SessionLog, SessionState};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tillstream_log::LogError;
@@ -61,6 +61,11 @@ impl ClusterSessions {
         let Some(group) = group else {
             return Err(LogError::Stopped(format!("{task} was started before its group was joined")));
         };
+        let partitions = self.ports.settings.partitions;
+        if task.partition >= partitions {
+            let (what, found) = (task.kind.input().to_string(), task.partition + 1);
+            return Err(Halt::Partitions { what, found, expected: partitions }.into());
+        }
         let opened = Opening { task, ports: &self.ports }.run().await?;
         let changelog_end = opened.changelog_end;
         let mut known = KnownKeys::new(self.ports.settings.known_keys_max);
@@ -77,7 +82,7 @@ impl ClusterSessions {
             inner: Mutex::new(Inner {
                 next_offset: opened.next_offset,
                 taken_to: opened.next_offset,
-                member: None,
+                members: VecDeque::new(),
                 overlay: opened.overlay,
                 changelog_end,
                 tag: opened.tag,
@@ -163,8 +168,18 @@ impl Opening<'_> {
             return Err(Halt::DatabaseOlder { task: self.task, expected, found }.into());
         }
         let replayed = self.replay(checkpoint).await?;
+        if told.is_some()
+            && let Some(changelog) = changelog_of(self.task)
+            && checkpoint.is_none()
+            && replayed.generation.is_none()
+        {
+            // Every commit of ours has left a changelog behind.
+            let (task, end) = (self.task, replayed.end);
+            return Err(Halt::ChangelogCut { task, changelog, checkpoint: 0, start: end, end }.into());
+        }
         let incarnation_written = checkpoint.is_some() || replayed.generation.is_some();
-        let generation = checkpoint.map(|it| it.generation).or(replayed.generation).unwrap_or(1);
+        // A changelog that was adopted may have begun anew behind the checkpoint.
+        let generation = replayed.generation.or(checkpoint.map(|it| it.generation)).unwrap_or(1);
         let known_durable = told.map_or(0, |it| it.checkpoint);
         Ok(Opened {
             producer,
@@ -252,7 +267,9 @@ impl Opening<'_> {
 
     async fn changelog_has_records(&self) -> Result<bool, LogError> {
         let Some(changelog) = changelog_of(self.task) else { return Ok(false) };
-        let mut replay = self.ports.broker.replay(changelog, 0).map_err(BrokerError::into_log_error)?;
+        let bounds = self.bounded("reading the changelog's bounds", self.ports.broker.bounds(changelog));
+        let (start, _) = bounds.await?;
+        let mut replay = self.ports.broker.replay(changelog, start).map_err(BrokerError::into_log_error)?;
         Ok(!self.bounded("reading the changelog", replay.next()).await?.is_empty())
     }
 

@@ -153,12 +153,30 @@ impl Overlay {
         }
     }
 
-    /// The database's timers from `from_ms` to `until_ms`, as the log has left them. `found` is complete up to
-    /// `complete_to_ms`.
-    pub fn merge_timers(&self, found: Vec<Timer>, from_ms: i64, complete_to_ms: i64) -> Vec<Timer> {
+    /// The timers that wait for the database. To be taken before the database is asked: what is flushed meanwhile is then
+    /// known from here.
+    pub fn timer_changes(&self) -> TimerChanges {
+        TimerChanges(self.timers.clone())
+    }
+}
+
+/// Timers set (`true`) and removed in the log, which the database may not know yet.
+#[derive(Debug)]
+pub(crate) struct TimerChanges(BTreeMap<Timer, bool>);
+
+impl TimerChanges {
+    /// How many between these (inclusive) the database may still show although they are removed.
+    pub fn removed(&self, from_ms: i64, until_ms: i64) -> usize {
+        let between = |it: &&Timer| (from_ms..=until_ms).contains(&it.due_ms);
+        self.0.iter().filter(|(_, set)| !**set).map(|(timer, _)| timer).filter(between).count()
+    }
+
+    /// The database's timers from `from_ms` to `complete_to_ms`, as the log has left them. `found` is complete up to
+    /// there.
+    pub fn merge(&self, found: Vec<Timer>, from_ms: i64, complete_to_ms: i64) -> Vec<Timer> {
         let mut all: std::collections::BTreeSet<Timer> =
-            found.into_iter().filter(|it| self.timers.get(it) != Some(&false)).collect();
-        for (timer, set) in &self.timers {
+            found.into_iter().filter(|it| self.0.get(it) != Some(&false)).collect();
+        for (timer, set) in &self.0 {
             if *set && (from_ms..=complete_to_ms).contains(&timer.due_ms) {
                 all.insert(timer.clone());
             }
@@ -228,6 +246,8 @@ mod tests {
         overlay.put(StateKey::Timer(timer(1)), None, 1);
         overlay.put(StateKey::Timer(timer(3)), Some(Bytes::new()), 2);
         overlay.put(StateKey::Timer(timer(9)), Some(Bytes::new()), 3);
-        assert_eq!(overlay.merge_timers(vec![timer(1), timer(2)], 0, 5), [timer(2), timer(3)]);
+        let changes = overlay.timer_changes();
+        assert_eq!(changes.merge(vec![timer(1), timer(2)], 0, 5), [timer(2), timer(3)]);
+        assert_eq!((changes.removed(0, 9), changes.removed(2, 9)), (1, 0));
     }
 }

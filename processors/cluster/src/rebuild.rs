@@ -36,6 +36,7 @@ pub struct RebuildProgress {
 /// # Errors
 /// The broker's or the database's; [`Halt::ForeignRecord`].
 pub async fn rebuild(ports: &ClusterPorts, mut told: impl FnMut(RebuildProgress)) -> Result<u64, LogError> {
+    let nodes = ports.rows.incarnations().await?;
     ports.rows.set_rebuilding(true).await?;
     ports.rows.truncate().await?;
     let tasks: Vec<TaskId> = TaskKind::ALL
@@ -55,14 +56,27 @@ pub async fn rebuild(ports: &ClusterPorts, mut told: impl FnMut(RebuildProgress)
             checkpoints.push((*task, checkpoint));
         }
     }
-    // A checkpoint promises rows on disk, not in a node's memory.
-    ports.clock.sleep(ports.settings.durable_after).await;
+    until_durable(ports, &nodes).await?;
     for (task, checkpoint) in checkpoints {
         let timestamp = changelog::timestamp(checkpoint.generation, checkpoint.offset);
         ports.rows.put_checkpoint(task, checkpoint, timestamp).await?;
     }
     ports.rows.set_rebuilding(false).await?;
     Ok(written)
+}
+
+/// Waits until everything written since `nodes` was asked for is on the database's disks: a checkpoint promises rows on
+/// disk, not in a node's memory.
+pub(crate) async fn until_durable(
+    ports: &ClusterPorts,
+    nodes: &BTreeMap<String, Option<i64>>,
+) -> Result<(), LogError> {
+    ports.clock.sleep(ports.settings.durable_after).await;
+    if ports.rows.incarnations().await? == *nodes {
+        return Ok(());
+    }
+    let detail = "a node of the database has restarted, come or gone, and may have lost rows: run the command again";
+    Err(LogError::Unavailable(detail.to_owned()))
 }
 
 async fn fill(
@@ -107,5 +121,8 @@ async fn fill(
         }
     }
     checkpoint.timers_from_ms = checkpoint.timers_from_ms.min(ports.clock.now_ms());
-    Ok((written, (checkpoint.offset > 0).then_some(checkpoint)))
+    let has_begun = checkpoint.offset > 0;
+    // The last records may be compacted away; what they said is in the tables all the same.
+    checkpoint.offset = checkpoint.offset.max(end);
+    Ok((written, has_begun.then_some(checkpoint)))
 }

@@ -1,7 +1,8 @@
 //! What an operator decides where log and state do not fit together any more.
 
-use crate::changelog;
+use crate::changelog::{self, Tag};
 use crate::ports::{ClusterPorts, changelog_of, input_of};
+use crate::rebuild::until_durable;
 use tillstream_log::LogError;
 use tillstream_log::broker::{BrokerError, GroupOffset, ProduceRecord, TransactionalProducer};
 use tillstream_stage::{RowKey, Table};
@@ -68,8 +69,14 @@ pub async fn accept_offsets(ports: &ClusterPorts, task: TaskId, from: From) -> R
 pub async fn adopt_changelog(ports: &ClusterPorts, task: TaskId) -> Result<u64, LogError> {
     let Some(to) = changelog_of(task) else { return Ok(0) };
     let unavailable = |error: BrokerError| error.into_log_error();
+    let nodes = ports.rows.incarnations().await?;
     let before = ports.rows.checkpoint(task).await?;
-    let generation = before.map_or(1, |it| it.generation + 1);
+    let group = ports.settings.group(task.kind);
+    let place = ports.broker.group_offsets(&group, &[input_of(task)]).await.map_err(unavailable)?;
+    let told = place.into_iter().flatten().find_map(|it| Tag::decode(&it.metadata));
+    // Above every generation that rows may have been written in.
+    let known = [before.map(|it| it.generation), told.map(|it| it.generation), Some(1)];
+    let generation = known.into_iter().flatten().fold(1, u32::max) + 1;
     let producer = ports.broker.producer(&ports.settings.transactional_id(task)).map_err(unavailable)?;
     producer.init().await.map_err(unavailable)?;
     let mut written = write(&*producer, vec![changelog::incarnation(to, generation)]).await?;
@@ -99,6 +106,7 @@ pub async fn adopt_changelog(ports: &ClusterPorts, task: TaskId) -> Result<u64, 
         count += records.len() as u64;
         written = write(&*producer, records).await?;
     }
+    until_durable(ports, &nodes).await?;
     let checkpoint = Checkpoint { generation, offset: written, timers_from_ms };
     ports.rows.put_checkpoint(task, checkpoint, changelog::timestamp(generation, written)).await?;
     Ok(count)

@@ -7,6 +7,7 @@ use crate::ports::{ClusterPorts, changelog_of, input_of};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tillstream_log::broker::{
@@ -26,8 +27,9 @@ pub(crate) struct Inner {
     pub next_offset: u64,
     /// One past the last record handed to the task.
     pub taken_to: u64,
-    /// The member's generation when the records of the batch were taken.
-    pub member: Option<GroupMetadata>,
+    /// The member's generation when records were taken that are not committed yet, oldest first, each with one past its
+    /// last record. A task that reads ahead has several.
+    pub members: VecDeque<(u64, GroupMetadata)>,
     /// Committed changes that wait for the database.
     pub overlay: Overlay,
     /// One past the last changelog record of this life (or replayed).
@@ -138,6 +140,7 @@ impl ClusterSession {
         &self,
         records: Vec<ProduceRecord>,
         member: &GroupMetadata,
+        first_change: usize,
         offset: GroupOffset,
     ) -> Result<Vec<u64>, (BrokerError, bool)> {
         let group = self.ports.settings.group(self.task.kind);
@@ -151,6 +154,12 @@ impl ClusterSession {
         }
         if offsets.len() != expected {
             let detail = format!("{} of {expected} records were acknowledged", offsets.len());
+            return Err((BrokerError::Unknown(detail), true));
+        }
+        let changelog_end = self.inner.lock().changelog_end;
+        if let Some(found) = offsets.get(first_change).filter(|it| **it < changelog_end) {
+            // Its rows would lose against older ones: the next life halts over it.
+            let detail = format!("the changelog was at {changelog_end} and is at {found}: it was recreated");
             return Err((BrokerError::Unknown(detail), true));
         }
         self.producer.send_offset(&group, member, input_of(self.task), offset).await.map_err(open)?;
@@ -167,7 +176,7 @@ impl ClusterSession {
                 drop(inner);
                 return Err(self.life_over(format!("a batch from {expected}, but {found} is committed")));
             }
-            (inner.member.clone(), inner.tag)
+            (inner.members.front().map(|(_, it)| it.clone()), inner.tag)
         };
         if let Some(wrong) = commit.outputs.iter().find(|it| it.to.partition >= self.ports.settings.partitions) {
             return Err(LogError::NoSuchPartition(wrong.to));
@@ -182,7 +191,7 @@ impl ClusterSession {
         let offset = GroupOffset { offset: commit.next_offset, metadata: tag.encode() };
         let deadline_ns = self.ports.clock.deadline(self.ports.settings.batch_deadline());
         let ended =
-            timeout(&*self.ports.clock, deadline_ns, self.transact(records, &member, offset)).await;
+            timeout(&*self.ports.clock, deadline_ns, self.transact(records, &member, first, offset)).await;
         match ended {
             Some(Ok(offsets)) => {
                 self.committed(commit, offsets.get(first..).unwrap_or_default());
@@ -208,8 +217,10 @@ impl ClusterSession {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         inner.next_offset = commit.next_offset;
-        // The next batch's records are taken under a generation of their own.
-        inner.member = None;
+        // Records read ahead were taken under a generation of their own.
+        while inner.members.front().is_some_and(|(end, _)| *end <= commit.next_offset) {
+            inner.members.pop_front();
+        }
         if changelog_of(self.task).is_none() {
             return;
         }
@@ -303,28 +314,37 @@ impl ClusterSession {
         limit: usize,
     ) -> Result<Vec<Timer>, LogError> {
         self.check_alive()?;
-        let floor_ms = self.inner.lock().timers_from_ms;
+        let (floor_ms, changes) = {
+            let inner = self.inner.lock();
+            (inner.timers_from_ms, inner.overlay.timer_changes())
+        };
         let start_ms = from_ms.max(floor_ms);
-        let found = self
-            .until_available(|| self.ports.rows.timers(self.task, start_ms, until_ms, limit))
-            .await?;
+        // Some of the page may be removed already.
+        let page = limit.saturating_add(changes.removed(start_ms, until_ms));
+        let found =
+            self.until_available(|| self.ports.rows.timers(self.task, start_ms, until_ms, page)).await?;
         let found: Vec<Timer> = found.into_iter().map(|(timer, _)| timer).collect();
         // Past a page's last timer the database may hold more.
         let complete_to_ms = match found.last() {
-            Some(last) if found.len() >= limit => last.due_ms,
+            Some(last) if found.len() >= page => last.due_ms,
             _ => until_ms,
         };
         // What is left from before, so that the floor rises while the task runs.
         let before = match start_ms > floor_ms {
-            true => self.until_available(|| self.ports.rows.timers(self.task, floor_ms, start_ms - 1, 1)).await?,
+            true => {
+                let page = 1 + changes.removed(floor_ms, start_ms - 1);
+                self.until_available(|| self.ports.rows.timers(self.task, floor_ms, start_ms - 1, page)).await?
+            }
             false => Vec::new(),
         };
-        let mut inner = self.inner.lock();
         let before = before.into_iter().map(|(timer, _)| timer).collect();
-        let before = inner.overlay.merge_timers(before, floor_ms, start_ms - 1);
-        let mut merged = inner.overlay.merge_timers(found, from_ms, complete_to_ms);
+        let before = changes.merge(before, floor_ms, start_ms - 1);
+        let mut merged = changes.merge(found, from_ms, complete_to_ms);
         let first_ms = before.first().or(merged.first()).map_or(complete_to_ms, |it| it.due_ms);
-        inner.timers_from_ms = first_ms.max(floor_ms);
+        let mut inner = self.inner.lock();
+        if inner.timers_from_ms == floor_ms {
+            inner.timers_from_ms = first_ms.max(floor_ms);
+        }
         drop(inner);
         merged.truncate(limit);
         Ok(merged)
@@ -338,7 +358,9 @@ impl ClusterSession {
                 // A batch is run again.
                 let fetch = self.group.fetch_from(self.task.partition, offset);
                 fetch.await.map_err(|error| self.life_over(error.to_string()))?;
-                self.inner.lock().taken_to = offset;
+                let mut inner = self.inner.lock();
+                inner.taken_to = offset;
+                inner.members.clear();
                 return Ok(Vec::new());
             }
             let member = self.group.metadata().map_err(|error| self.life_over(error.to_string()))?;
@@ -349,7 +371,7 @@ impl ClusterSession {
             let mut inner = self.inner.lock();
             if let Some(last) = records.last() {
                 inner.taken_to = last.offset + 1;
-                inner.member = Some(member);
+                inner.members.push_back((last.offset + 1, member));
             }
             Ok(records)
         })
@@ -392,7 +414,18 @@ impl Log for SessionLog {
             self.own(partition)?;
             let taken_to = self.0.inner.lock().taken_to;
             let records = usize::try_from(offset.saturating_sub(taken_to)).unwrap_or(usize::MAX);
-            self.0.unless_over(self.0.group.wait_buffered(self.0.task.partition, records)).await
+            let (group, own) = (&self.0.group, self.0.task.partition);
+            self.0.unless_over(group.wait_buffered(own, records)).await?;
+            if group.buffered(own) > 0 {
+                return Ok(());
+            }
+            // Nothing more will come: the partition is lost, or its fetch has failed.
+            let limit = ReadLimit { records_max: 1, bytes_max: 1 };
+            let reason = match group.take(own, limit) {
+                Err(error) => error.to_string(),
+                Ok(_) => "its partition is not fetched any more".to_owned(),
+            };
+            Err(self.0.life_over(reason))
         })
     }
 

@@ -88,7 +88,8 @@ pub async fn verify(ports: &ClusterPorts, task: TaskId, differences_max: usize) 
     let checkpoint = ports.rows.checkpoint(task).await?.map_or(0, |it| it.offset);
     let unavailable = |error: BrokerError| error.into_log_error();
     let mut last: FxHashMap<StateKey, Last> = FxHashMap::default();
-    let mut replay = ports.broker.replay(changelog, 0).map_err(unavailable)?;
+    let (start, _) = ports.broker.bounds(changelog).await.map_err(unavailable)?;
+    let mut replay = ports.broker.replay(changelog, start).map_err(unavailable)?;
     loop {
         let records = replay.next().await.map_err(unavailable)?;
         if records.is_empty() {
@@ -104,12 +105,12 @@ pub async fn verify(ports: &ClusterPorts, task: TaskId, differences_max: usize) 
         }
     }
     let mut seen = |key: StateKey, value: u64| {
-        let (expected, offset) = last.remove(&key).map_or((None, checkpoint), |it| (it.value, it.offset));
-        let unflushed = offset >= checkpoint && expected.is_some_and(|it| it != value);
-        match expected {
+        let found = last.remove(&key);
+        let unflushed = found.as_ref().is_some_and(|it| it.offset >= checkpoint);
+        match found.and_then(|it| it.value) {
             Some(expected) if expected == value => verified.alike += 1,
             Some(_) => verified.note(Difference::Other(key), unflushed, differences_max),
-            None => verified.note(Difference::Extra(key), offset > checkpoint, differences_max),
+            None => verified.note(Difference::Extra(key), unflushed, differences_max),
         }
     };
     for table in Table::ALL.into_iter().filter(|it| it.kind() == task.kind) {

@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tillstream_effects::{
-    PaymentProvider, ProviderReply, RemoteSandbox, RemoteSettings, SandboxProvider, SandboxSettings, serve_sandbox,
+    PaymentProvider, ProviderReply, RemoteSandbox, RemoteSettings, SandboxProvider, SandboxSettings,
+    serve_sandbox,
 };
 use tillstream_schemas::effects::PaymentRequest;
 use tillstream_schemas::order_command::{CaptureMode, PaymentOperation, PaymentOutcome, PaymentResult};
@@ -120,7 +121,11 @@ async fn kill_and_ask_again() {
         let sandbox = Sandbox::start(dir.path());
         let answered = load(&sandbox, cut).await;
         match cut {
-            Some(cut) => assert!((cut..PAYMENTS).contains(&answered.len()), "{} of the life cut at {cut}", answered.len()),
+            Some(cut) => assert!(
+                (cut..PAYMENTS).contains(&answered.len()),
+                "{} of the life cut at {cut}",
+                answered.len()
+            ),
             None => assert_eq!(answered.len(), PAYMENTS),
         }
         for (n, result) in answered {
@@ -129,6 +134,7 @@ async fn kill_and_ask_again() {
             assert_eq!(*before, result, "{n}: what was once told stands");
         }
     }
-    let expected = (0..PAYMENTS).map(|n| (format!("pay_{n:05}"), vec![(format!("req_{n:05}"), 100 + n as i64)]));
+    let expected =
+        (0..PAYMENTS).map(|n| (format!("pay_{n:05}"), vec![(format!("req_{n:05}"), 100 + n as i64)]));
     assert_eq!(charges(dir.path()), expected.collect());
 }

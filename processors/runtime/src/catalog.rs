@@ -129,7 +129,7 @@ impl CatalogCache {
         loop {
             let offset = position.borrow().offset;
             match follow(&*self.log, partition, offset).await? {
-                Followed::Records(records) => self.apply(position, &records),
+                Followed::Records(records, next_offset) => self.apply(position, &records, next_offset),
                 Followed::Gap(next_offset) => {
                     // Any product may have changed in the gap: the store knows.
                     let mut shared = self.shared.lock();
@@ -140,8 +140,7 @@ impl CatalogCache {
         }
     }
 
-    fn apply(&self, position: &watch::Sender<Position>, records: &[Record]) {
-        let Some(last) = records.last() else { return };
+    fn apply(&self, position: &watch::Sender<Position>, records: &[Record], next_offset: u64) {
         let mut shared = self.shared.lock();
         for record in records {
             let Ok(key) = std::str::from_utf8(&record.key) else { continue };
@@ -153,7 +152,7 @@ impl CatalogCache {
                 }
             }
         }
-        position.send_modify(|it| it.offset = last.offset + 1);
+        position.send_modify(|it| it.offset = next_offset);
     }
 
     /// The products in force, by (tenant, SKU).
@@ -246,6 +245,12 @@ impl CatalogCache {
         let mut asked: Vec<u32> = keys.iter().map(|key| self.partition_of(key)).collect();
         asked.sort_unstable();
         asked.dedup();
+        let ends: Vec<TopicPartition> =
+            asked.iter().map(|it| TopicPartition::new(Topic::Products, *it)).collect();
+        self.log.refresh(&ends).await?;
+        let places: Vec<TopicPartition> =
+            asked.iter().map(|it| TopicPartition::new(Topic::Products, *it)).collect();
+        self.log.refresh(&places).await?;
         for partition in asked {
             let end = self.log.end_offset(TopicPartition::new(Topic::Products, partition))?;
             let mut position = self.position(partition)?.subscribe();

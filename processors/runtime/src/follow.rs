@@ -6,8 +6,8 @@ const LIMIT: ReadLimit = ReadLimit { records_max: 1_000, bytes_max: 1 << 20 };
 
 /// What a follower read.
 pub(crate) enum Followed {
-    /// Records from the asked offset on.
-    Records(Vec<Record>),
+    /// Records from the asked offset on, and where to go on: past them, and past offsets that hold none.
+    Records(Vec<Record>, u64),
     /// A stored batch cannot be read: go on from here.
     Gap(u64),
 }
@@ -19,8 +19,8 @@ pub(crate) async fn follow(
     offset: u64,
 ) -> Result<Followed, LogError> {
     log.wait_past(partition, offset).await?;
-    match log.read(partition, offset, LIMIT).await {
-        Ok(records) => Ok(Followed::Records(records)),
+    match log.read_on(partition, offset, LIMIT).await {
+        Ok((records, next_offset)) => Ok(Followed::Records(records, next_offset)),
         Err(LogError::Corrupt { next_offset, offset: at, detail, .. }) => {
             tracing::warn!(%partition, offset = at, next_offset, detail, "a follower skips a stored batch");
             Ok(Followed::Gap(next_offset.max(offset + 1)))

@@ -117,7 +117,7 @@ impl Subscriptions {
                 continue;
             };
             match follow(&*self.log, hub.partition, next_offset).await? {
-                Followed::Records(records) => hub.deliver(&records),
+                Followed::Records(records, next_offset) => hub.deliver(&records, next_offset),
                 Followed::Gap(after) => hub.hub.lock().go_on(after),
             }
         }
@@ -143,8 +143,7 @@ impl Drop for Ending<'_> {
 }
 
 impl PartitionHub {
-    fn deliver(&self, records: &[Record]) {
-        let Some(last) = records.last() else { return };
+    fn deliver(&self, records: &[Record], next_offset: u64) {
         let mut hub = self.hub.lock();
         for record in records {
             let Some(subscribers) = hub.by_key.get_mut(&record.key) else { continue };
@@ -165,7 +164,7 @@ impl PartitionHub {
                 hub.by_key.remove(&record.key);
             }
         }
-        hub.go_on(last.offset + 1);
+        hub.go_on(next_offset);
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tillstream_e2e::{Server, binary, free_port, metric_values};
 use tillstream_servers::{CassandraOptions, KafkaOptions, Stack};
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// Partitions of every topic.
 pub const PARTITIONS: u32 = 4;
@@ -231,21 +232,23 @@ impl Cluster {
     /// A call that some live worker must answer.
     pub async fn send(&self, method: Method, path: &str, key: Option<&str>, body: Option<&Value>) -> (StatusCode, Value) {
         let mut last = String::new();
-        let answered = wait_for(RECOVERY, async || {
+        let deadline = Instant::now() + RECOVERY;
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while Instant::now() < deadline {
+            ticks.tick().await;
             let live: Vec<_> = self.workers().into_iter().filter(|it| it.answers()).collect();
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-            let worker = live.get(turn % live.len().max(1))?;
-            let answer = worker.call(method.clone(), path, key, body).await?;
-            if answer.status == StatusCode::SERVICE_UNAVAILABLE {
-                last = answer.text;
-                return None;
+            let Some(worker) = live.get(turn % live.len().max(1)) else { continue };
+            match worker.call(method.clone(), path, key, body).await {
+                Some(answer) if answer.status != StatusCode::SERVICE_UNAVAILABLE => {
+                    return (answer.status, answer.json);
+                }
+                Some(refused) => last = refused.text,
+                None => last = format!("{} did not answer", worker.name),
             }
-            Some((answer.status, answer.json))
-        });
-        match answered.await {
-            Some(answer) => answer,
-            None => panic!("{path} {key:?} was never answered, last {last}:\n{}", self.tails()),
         }
+        panic!("{path} {key:?} was never answered, last {last}:\n{}", self.tails())
     }
 
     /// Every payment the provider knows.

@@ -14,8 +14,8 @@ pub struct Tables {
 impl Tables {
     /// Connects; the driver comes back by itself after a restart of the node.
     pub async fn connect(address: &str, keyspace: &str) -> Self {
-        let session = SessionBuilder::new().known_node(address).connection_timeout(Duration::from_secs(20)).build();
-        Self { session: session.await.expect("the database answers"), keyspace: keyspace.to_owned() }
+        let builder = SessionBuilder::new().known_node(address).connection_timeout(Duration::from_secs(20));
+        Self { session: builder.build().await.expect("the database answers"), keyspace: keyspace.to_owned() }
     }
 
     async fn ask(&self, statement: String) -> scylla::response::query_result::QueryRowsResult {

@@ -260,10 +260,7 @@ async fn works_on_the_embedded_store_across_a_restart() {
         });
         store.append(records.collect()).await.unwrap();
         let memory = Arc::new(MemoryStore::default());
-        let ports = ExecutorPorts {
-            sessions: Arc::new(Shared(store.clone())),
-            ..ports(&memory)
-        };
+        let ports = ExecutorPorts { sessions: Arc::new(Shared(store.clone())), ..ports(&memory) };
         let progress = Arc::clone(&ports.progress);
         let (stop, shutdown) = watch::channel(false);
         let executor = run_executor(0, ports, sandbox.clone(), ExecutorSettings::default(), shutdown);

@@ -186,10 +186,9 @@ fn refund(request: &PaymentRequest, mut payment: SandboxPayment) -> Verdict {
         return Verdict::declined("amount_exceeds_captured", request.amount_minor);
     }
     payment.refunded_minor += request.amount_minor;
-    payment.refunds.push(SandboxMove {
-        request_key: request.request_key.clone(),
-        amount_minor: request.amount_minor,
-    });
+    payment
+        .refunds
+        .push(SandboxMove { request_key: request.request_key.clone(), amount_minor: request.amount_minor });
     Verdict::done(PaymentOutcome::Refunded, request.amount_minor, payment)
 }
 

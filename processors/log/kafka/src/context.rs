@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
     refused: Mutex<Option<String>>,
+    last: Mutex<String>,
     let_in: AtomicBool,
 }
 
@@ -26,6 +27,13 @@ impl Connection {
     /// The broker has answered.
     pub(crate) fn answered(&self) {
         self.let_in.store(true, Ordering::Relaxed);
+        self.last.lock().clear();
+    }
+
+    /// A call's words, with what happened to the connections since the last answer.
+    pub(crate) fn explain(&self, words: &impl std::fmt::Display) -> String {
+        let last = self.last.lock();
+        if last.is_empty() { words.to_string() } else { format!("{words}; {last}") }
     }
 
     /// Notes an error of a client.
@@ -37,13 +45,14 @@ impl Connection {
                 | RDKafkaErrorCode::SaslAuthenticationFailed
                 | RDKafkaErrorCode::UnsupportedSASLMechanism,
             ) => true,
-            // A handshake also fails when the other side just goes away.
-            Some(RDKafkaErrorCode::SSL) => reason.contains("certificate"),
-            _ => false,
+            // A handshake also fails when the other side just goes away; and a server that wants a certificate says
+            // so after the handshake.
+            _ => reason.contains("certificate"),
         };
         if refused {
             *self.refused.lock() = Some(reason.to_owned());
         }
+        *self.last.lock() = reason.to_owned();
         tracing::debug!(code = ?code, reason, "Kafka client");
     }
 }

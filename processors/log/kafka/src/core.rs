@@ -20,7 +20,7 @@ use tillstream_schemas::Topic;
 use tillstream_schemas::wire_ids::WireIds;
 use tokio::sync::oneshot;
 
-/// Between two questions for offsets that a running transaction may still move.
+/// Between two questions for offsets that are not settled.
 const UNSTABLE: Duration = Duration::from_millis(20);
 
 /// Between two questions for a partition that has no leader.
@@ -236,16 +236,13 @@ impl Core {
             let list = list(partitions);
             let found = consumer.committed_offsets(list, deadline.left().max(Duration::from_millis(1)));
             serve(&consumer);
-            let found = found.map_err(|error| refuse(&consumer, &error))?;
-            self.connection.answered();
-            match read_offsets(&found, partitions) {
-                Err(error)
-                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnstableOffsetCommit)
-                        && !deadline.passed() =>
-                {
-                    std::thread::sleep(UNSTABLE);
+            match found.and_then(|it| read_offsets(&it, partitions)) {
+                Ok(offsets) => {
+                    self.connection.answered();
+                    return Ok(offsets);
                 }
-                read => return read.map_err(|error| refuse(&consumer, &error)),
+                Err(error) if !deadline.passed() && is_unsettled(&error) => std::thread::sleep(UNSTABLE),
+                Err(error) => return Err(refuse(&consumer, &error)),
             }
         }
     }
@@ -315,6 +312,20 @@ fn read_offsets(
         });
     }
     Ok(offsets)
+}
+
+/// A transaction on the offsets is open, or the group's coordinator is being made or moved.
+fn is_unsettled(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::UnstableOffsetCommit
+                | RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::WaitingForCoordinator
+        )
+    )
 }
 
 fn has_no_leader(error: &KafkaError) -> bool {

@@ -89,7 +89,7 @@ pub(crate) fn broker_error(error: &KafkaError, connection: &Connection) -> Broke
     }
     match connection.refused() {
         Some(reason) => BrokerError::Refused(reason),
-        None => BrokerError::Unavailable(error.to_string()),
+        None => BrokerError::Unavailable(connection.explain(error)),
     }
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn transaction_error(
         BrokerError::Refused(detail)
     } else if step == Step::Init {
         // Nothing can have happened that the next attempt does not do again.
-        connection.refused().map_or(BrokerError::Unavailable(detail), BrokerError::Refused)
+        connection.refused().map_or(BrokerError::Unavailable(connection.explain(&detail)), BrokerError::Refused)
     } else {
         BrokerError::Unknown(detail)
     }

@@ -117,8 +117,8 @@ impl RemoteSandbox {
         answered: Result<(StatusCode, Bytes), CallError>,
     ) -> Result<Option<T>, LedgerError> {
         let fail = |detail: String| LedgerError::Remote { url: self.url.clone(), detail };
-        let (status, answer) = answered
-            .map_err(|(CallError::NotSent(detail) | CallError::NoAnswer(detail))| fail(detail))?;
+        let (status, answer) =
+            answered.map_err(|(CallError::NotSent(detail) | CallError::NoAnswer(detail))| fail(detail))?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&answer).map(Some).map_err(|error| fail(error.to_string()));
         }

@@ -90,7 +90,7 @@ impl Pool {
                 None => self.connect().await?,
             };
             let answered = timeout(self.answer_timeout, async {
-                let response = sender.try_send_request(request).await.map_err(Failed::Send)?;
+                let response = sender.try_send_request(request).await.map_err(|it| Failed::Send(Box::new(it)))?;
                 let status = response.status();
                 let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
                 Ok((status, body.map_err(|error| Failed::Read(error.to_string()))?.to_bytes()))
@@ -139,7 +139,7 @@ impl Pool {
 /// Where a call failed.
 enum Failed {
     /// Before an answer began.
-    Send(TrySendError<Request<Full<Bytes>>>),
+    Send(Box<TrySendError<Request<Full<Bytes>>>>),
     /// Within the answer.
     Read(String),
 }

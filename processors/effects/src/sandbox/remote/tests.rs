@@ -1,7 +1,7 @@
 //! The served sandbox: the providers' suite over the wire, and what a failed call lets its caller believe.
 
-use super::super::{METHOD_ACTION, METHOD_DECLINED, METHOD_TIMEOUT, SandboxProvider, SandboxSettings};
 use super::super::{LedgerError, SandboxLedger, SandboxStatus};
+use super::super::{METHOD_ACTION, METHOD_DECLINED, METHOD_TIMEOUT, SandboxProvider, SandboxSettings};
 use super::{RemoteSandbox, RemoteSettings, serve_sandbox};
 use crate::conformance::{self, Subject};
 use crate::provider::{Lookup, PaymentProvider, ProviderReply};
@@ -106,7 +106,9 @@ async fn its_faults_cross_the_wire_as_what_they_are() {
     let client = client(served.address);
     let lost = payment("lost", METHOD_TIMEOUT);
     assert_eq!(outcome(&client, &lost).await, (PaymentOutcome::Unknown, Some("reply_lost".into())));
-    assert!(matches!(client.lookup("req_lost").await, Lookup::Found(it) if it.outcome == PaymentOutcome::Captured));
+    assert!(
+        matches!(client.lookup("req_lost").await, Lookup::Found(it) if it.outcome == PaymentOutcome::Captured)
+    );
     let again = PaymentRequest { attempt: 2, ..lost };
     assert_eq!(outcome(&client, &again).await, (PaymentOutcome::Captured, None));
     assert_eq!(served.provider.payment("pay_lost").unwrap().unwrap().charges.len(), 1);
@@ -238,10 +240,8 @@ async fn an_answer_that_is_missing_or_a_strangers_leaves_it_open() {
         (Some("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"), "sandbox_unreadable"),
     ];
     for (then, code) in cases {
-        let settings = RemoteSettings {
-            answer_timeout: Duration::from_millis(200),
-            ..settings(stranger(then).await)
-        };
+        let settings =
+            RemoteSettings { answer_timeout: Duration::from_millis(200), ..settings(stranger(then).await) };
         let client = RemoteSandbox::new(settings).unwrap();
         let answered = outcome(&client, &payment("a", "pm_card_visa")).await;
         assert_eq!(answered, (PaymentOutcome::Unknown, Some(code.into())), "{then:?}");
@@ -291,8 +291,7 @@ async fn connections_are_kept_and_a_restarted_sandbox_is_found_again() {
 
 #[tokio::test]
 async fn one_connection_serves_calls_one_after_another() {
-    let (listener, backend) =
-        (TcpListener::bind("127.0.0.1:0").await.unwrap(), tempfile::tempdir().unwrap());
+    let (listener, backend) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), tempfile::tempdir().unwrap());
     let served = Served::start(SandboxSettings::new(backend.path())).await;
     let (address, behind) = (listener.local_addr().unwrap(), served.address);
     let (count, mut counted) = tokio::sync::mpsc::unbounded_channel();
@@ -316,11 +315,17 @@ async fn one_connection_serves_calls_one_after_another() {
 
 #[test]
 fn a_url_that_cannot_be_used_is_refused_by_name() {
-    for url in ["", "sandbox:8090", "https://sandbox:8090", "http://", "http://sandbox/?a=1", "http://sand box"] {
+    for url in
+        ["", "sandbox:8090", "https://sandbox:8090", "http://", "http://sandbox/?a=1", "http://sand box"]
+    {
         let refused = RemoteSandbox::new(RemoteSettings::new(url)).err();
-        assert!(matches!(&refused, Some(LedgerError::Url { url: it, .. }) if it == url), "{url}: {refused:?}");
+        assert!(
+            matches!(&refused, Some(LedgerError::Url { url: it, .. }) if it == url),
+            "{url}: {refused:?}"
+        );
     }
-    for url in ["http://127.0.0.1:8090", "http://sandbox", "http://[::1]:8090/behind/", "http://sandbox:80/"] {
+    for url in ["http://127.0.0.1:8090", "http://sandbox", "http://[::1]:8090/behind/", "http://sandbox:80/"]
+    {
         assert!(RemoteSandbox::new(RemoteSettings::new(url)).is_ok(), "{url}");
     }
 }
