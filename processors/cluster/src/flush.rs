@@ -4,6 +4,7 @@ use crate::changelog;
 use crate::checkpoint::{Durability, NodesRestarted};
 use crate::nodes::Epoch;
 use crate::session::ClusterSession;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
@@ -16,6 +17,12 @@ use tillstream_state::row_store::{Checkpoint, RowWrite, ShardPlace};
 
 /// How long the last flush of a life may take; what is left is replayed by the next.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
+/// What has waited for a flush interval is looked for so often within one.
+const TICKS_PER_INTERVAL: u32 = 5;
+/// A task for which so many records are fetched is behind,
+const BEHIND_RECORDS: usize = 500;
+/// and flushes after so many intervals.
+const BEHIND_FACTOR: u32 = 8;
 /// The checkpoint moves at most so often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Rows of one page of the walk that fills the filter.
@@ -53,6 +60,24 @@ struct Flusher {
     /// The input offset up to which readers were told that rows can be read.
     told_input: Option<u64>,
     shown_unflushed: i64,
+    /// Where the log was at the last ticks.
+    marks: VecDeque<Mark>,
+    /// What is to be flushed next.
+    due: Option<Mark>,
+}
+
+/// Where the log was at a moment.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    at_ns: u64,
+    changelog_end: u64,
+    input_offset: u64,
+}
+
+impl Mark {
+    fn place(&self) -> (u64, u64) {
+        (self.changelog_end, self.input_offset)
+    }
 }
 
 impl Flusher {
@@ -69,13 +94,16 @@ impl Flusher {
             checkpoint_at_ns: 0,
             told_input: None,
             shown_unflushed: 0,
+            marks: VecDeque::new(),
+            due: None,
         }
     }
 
     async fn run(mut self) {
         let session = Arc::clone(&self.session);
         let (clock, settings) = (&session.ports.clock, &session.ports.settings);
-        let mut wait = settings.flush_interval;
+        let tick = settings.flush_interval / TICKS_PER_INTERVAL;
+        let mut wait = tick;
         loop {
             let over = session.is_over.load(Ordering::Acquire);
             if over {
@@ -86,7 +114,7 @@ impl Flusher {
                 break;
             }
             match self.turn().await {
-                Ok(()) => wait = settings.flush_interval,
+                Ok(()) => wait = tick,
                 Err(error) => {
                     session.ports.metrics.flush_failures.with_label_values(&[session.task.kind.as_str()]).inc();
                     tracing::debug!(task = %session.task, %error, "a flush is tried again");
@@ -124,12 +152,44 @@ impl Flusher {
         self.checkpoint().await
     }
 
-    /// Writes everything that waits.
+    /// Notes where the log is now, and tells up to where what has waited long enough goes to the database.
+    fn mark(&mut self) -> Option<Mark> {
+        let session = &self.session;
+        let settings = &session.ports.settings;
+        let now_ns = session.ports.clock.monotonic_ns();
+        let (mark, bytes) = {
+            let inner = session.inner.lock();
+            let mark =
+                Mark { at_ns: now_ns, changelog_end: inner.changelog_end, input_offset: inner.next_offset };
+            (mark, inner.overlay.bytes())
+        };
+        if self.marks.back().is_none_or(|it| (it.changelog_end, it.input_offset) != mark.place()) {
+            self.marks.push_back(mark);
+        }
+        let behind = session.group.buffered(session.task.partition) >= BEHIND_RECORDS;
+        let mut age = settings.flush_interval;
+        if session.is_over.load(Ordering::Acquire) {
+            age = Duration::ZERO;
+        } else if behind && bytes < settings.unflushed_bytes_max / 4 {
+            // Whoever is behind writes rows of orders that are not done: later, they are written less often.
+            age *= BEHIND_FACTOR;
+        }
+        let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        while self.marks.front().is_some_and(|it| it.at_ns.saturating_add(age_ns) <= now_ns) {
+            self.due = self.marks.pop_front();
+        }
+        self.due
+    }
+
+    /// Writes what has waited for an interval.
     async fn flush(&mut self) -> Result<(), LogError> {
         let session = Arc::clone(&self.session);
-        let (mut writes, flushed_to, input_offset, generation) = {
-            let inner = session.inner.lock();
-            (inner.overlay.writes(), inner.changelog_end, inner.next_offset, inner.tag.generation)
+        let Some(mark) = self.mark() else { return Ok(()) };
+        let (flushed_to, input_offset) = mark.place();
+        let (mut writes, generation) = {
+            let mut inner = session.inner.lock();
+            let generation = inner.tag.generation;
+            (inner.overlay.writes(changelog::timestamp(generation, flushed_to)), generation)
         };
         if !writes.is_empty() {
             let epoch = *self.begun.get_or_insert_with(|| session.ports.nodes.epoch());
@@ -146,6 +206,7 @@ impl Flusher {
             self.rows.acknowledged(flushed_to, session.ports.clock.monotonic_ns(), epoch);
             self.begun = None;
         }
+        self.due = None;
         if self.told_input != Some(input_offset) {
             let timestamp = changelog::timestamp(generation, input_offset);
             session.ports.rows.put_flushed(session.task, input_offset, timestamp).await?;

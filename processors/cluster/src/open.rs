@@ -69,10 +69,8 @@ impl ClusterSessions {
         let opened = Opening { task, ports: &self.ports }.run().await?;
         let changelog_end = opened.changelog_end;
         let mut known = KnownKeys::new(self.ports.settings.known_keys_max);
-        for write in opened.overlay.writes() {
-            if let StateKey::Row(key) = write.key {
-                known.insert(&key);
-            }
+        for key in opened.overlay.row_keys() {
+            known.insert(key);
         }
         let session = Arc::new(ClusterSession {
             task,
@@ -306,7 +304,7 @@ impl Opening<'_> {
                         if let (StateKey::Timer(timer), Some(_)) = (&key, &value) {
                             replayed.timers_from_ms = replayed.timers_from_ms.min(timer.due_ms);
                         }
-                        replayed.overlay.put(key, value, changelog::timestamp(generation.unwrap_or(1), offset));
+                        replayed.overlay.replay(key, value, changelog::timestamp(generation.unwrap_or(1), offset));
                     }
                 }
             }

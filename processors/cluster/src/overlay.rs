@@ -15,6 +15,10 @@ const ENTRY_BYTES: usize = 120;
 struct Entry {
     value: Option<Bytes>,
     timestamp: i64,
+    /// The timestamp of its first change that the database does not have.
+    since: i64,
+    /// Whether the database may know the key: then its deletion must be written.
+    stored: bool,
 }
 
 impl Entry {
@@ -72,16 +76,40 @@ fn hash_of(key: &StateKey) -> u64 {
 }
 
 impl Overlay {
-    /// Takes a committed change in.
+    /// Takes a change in that an earlier life committed, and may have flushed.
+    pub fn replay(&mut self, key: StateKey, value: Option<Bytes>, timestamp: i64) {
+        self.take(key, value, timestamp, true);
+    }
+
+    /// Takes a committed change in. A timer that is set and cleared before the database has heard of it is nothing to
+    /// write. (A row is: its absence is not known here.)
     pub fn put(&mut self, key: StateKey, value: Option<Bytes>, timestamp: i64) {
+        if let StateKey::Timer(timer) = &key
+            && value.is_none()
+            && self.unflushed.get(&key).is_some_and(|it| !it.stored)
+        {
+            self.timers.remove(timer);
+            if let Some(old) = self.unflushed.remove(&key) {
+                self.bytes -= old.bytes(&key);
+            }
+            return;
+        }
+        // A deletion is of something that is (or was) stored.
+        let stored = value.is_none() || self.acknowledged.contains_key(&hash_of(&key));
+        self.take(key, value, timestamp, stored);
+    }
+
+    fn take(&mut self, key: StateKey, value: Option<Bytes>, timestamp: i64, stored: bool) {
         if let StateKey::Timer(timer) = &key {
             self.timers.insert(timer.clone(), value.is_some());
         }
-        let entry = Entry { value, timestamp };
-        self.bytes += entry.bytes(&key);
+        let mut entry = Entry { value, timestamp, since: timestamp, stored };
         if let Some(old) = self.unflushed.get(&key) {
             self.bytes -= old.bytes(&key);
+            entry.since = old.since;
+            entry.stored |= old.stored;
         }
+        self.bytes += entry.bytes(&key);
         self.unflushed.insert(key, entry);
     }
 
@@ -107,14 +135,22 @@ impl Overlay {
         self.unflushed.len()
     }
 
-    /// Everything that waits, as writes.
-    pub fn writes(&self) -> Vec<RowWrite> {
-        let write = |(key, entry): (&StateKey, &Entry)| RowWrite {
-            key: key.clone(),
-            value: entry.value.clone(),
-            timestamp: entry.timestamp,
-        };
-        self.unflushed.iter().map(write).collect()
+    /// What has waited since before `before` (a timestamp), as writes.
+    pub fn writes(&mut self, before: i64) -> Vec<RowWrite> {
+        let mut writes = Vec::new();
+        for (key, entry) in self.unflushed.iter_mut().filter(|(_, it)| it.since < before) {
+            entry.stored = true;
+            writes.push(RowWrite { key: key.clone(), value: entry.value.clone(), timestamp: entry.timestamp });
+        }
+        writes
+    }
+
+    /// Keys of rows that wait.
+    pub fn row_keys(&self) -> impl Iterator<Item = &tillstream_stage::RowKey> {
+        self.unflushed.keys().filter_map(|key| match key {
+            StateKey::Row(row) => Some(row),
+            StateKey::Timer(_) => None,
+        })
     }
 
     /// The database has acknowledged these, which are all that waited when the changelog ended at `flushed_to`.
@@ -122,14 +158,17 @@ impl Overlay {
         let mut expiring = Vec::with_capacity(writes.len());
         for write in writes {
             let hash = hash_of(&write.key);
-            if let StateKey::Row(_) = write.key {
-                let proof = Proof { timestamp: write.timestamp, deleted: write.value.is_none() };
-                self.acknowledged.insert(hash, proof);
-                expiring.push((hash, proof));
-            }
-            let unchanged = self.unflushed.get(&write.key).is_some_and(|it| it.timestamp == write.timestamp);
-            if !unchanged {
-                continue;
+            let proof = Proof { timestamp: write.timestamp, deleted: write.value.is_none() };
+            self.acknowledged.insert(hash, proof);
+            expiring.push((hash, proof));
+            match self.unflushed.get_mut(&write.key) {
+                Some(entry) if entry.timestamp == write.timestamp => {}
+                Some(changed) => {
+                    // Its next change came after what was written.
+                    changed.since = changed.since.max(write.timestamp + 1);
+                    continue;
+                }
+                None => continue,
             }
             if let Some(entry) = self.unflushed.remove(&write.key) {
                 self.bytes -= entry.bytes(&write.key);
@@ -213,12 +252,12 @@ mod tests {
     fn a_row_changed_while_it_is_flushed_is_flushed_again() {
         let mut overlay = Overlay::default();
         overlay.put(key("a"), value("1"), 1);
-        let writes = overlay.writes();
+        let writes = overlay.writes(i64::MAX);
         overlay.put(key("a"), value("2"), 2);
         overlay.acknowledged(writes, 2);
         assert_eq!(overlay.get(&key("a")), Known::Value(value("2")));
-        assert_eq!(overlay.writes().len(), 1);
-        let writes = overlay.writes();
+        assert_eq!(overlay.writes(i64::MAX).len(), 1);
+        let writes = overlay.writes(i64::MAX);
         overlay.acknowledged(writes, 3);
         assert_eq!((overlay.len(), overlay.bytes()), (0, 0));
         assert_eq!(overlay.get(&key("a")), at_least(2));
@@ -229,14 +268,50 @@ mod tests {
         let mut overlay = Overlay::default();
         overlay.put(key("a"), value("1"), 1);
         overlay.put(key("b"), value("1"), 2);
-        overlay.acknowledged(overlay.writes(), 3);
+        let writes = overlay.writes(i64::MAX);
+        overlay.acknowledged(writes, 3);
         overlay.put(key("a"), value("2"), 4);
-        overlay.acknowledged(overlay.writes(), 5);
+        let writes = overlay.writes(i64::MAX);
+        overlay.acknowledged(writes, 5);
         overlay.durable(3);
         assert_eq!(overlay.get(&key("b")), Known::Nothing);
         assert_eq!(overlay.get(&key("a")), at_least(4));
         overlay.durable(5);
         assert_eq!(overlay.get(&key("a")), Known::Nothing);
+    }
+
+    #[test]
+    fn a_timer_cleared_before_it_was_flushed_is_never_written() {
+        let timer = StateKey::Timer(Timer { due_ms: 5, key: Key::from("k"), name: TimerName::HoldExpiry });
+        let mut overlay = Overlay::default();
+        overlay.put(timer.clone(), Some(Bytes::new()), 1);
+        overlay.put(timer.clone(), None, 2);
+        assert_eq!((overlay.len(), overlay.bytes()), (0, 0));
+        // Once a flush has begun, the deletion has to follow it.
+        overlay.put(timer.clone(), Some(Bytes::new()), 3);
+        let writes = overlay.writes(i64::MAX);
+        overlay.put(timer.clone(), None, 4);
+        overlay.acknowledged(writes, 4);
+        assert_eq!(overlay.writes(i64::MAX).len(), 1);
+        // So does that of a timer an earlier life has set.
+        let mut overlay = Overlay::default();
+        overlay.replay(timer.clone(), Some(Bytes::new()), 1);
+        overlay.put(timer, None, 2);
+        assert_eq!(overlay.writes(i64::MAX).len(), 1);
+    }
+
+    #[test]
+    fn what_is_younger_than_the_mark_waits_on() {
+        let mut overlay = Overlay::default();
+        overlay.put(key("a"), value("1"), 1);
+        overlay.put(key("b"), value("1"), 5);
+        overlay.put(key("a"), value("2"), 6);
+        let writes = overlay.writes(5);
+        assert_eq!(writes.iter().map(|it| it.timestamp).collect::<Vec<_>>(), [6]);
+        overlay.put(key("a"), value("3"), 7);
+        overlay.acknowledged(writes, 5);
+        assert_eq!(overlay.writes(6).iter().map(|it| it.timestamp).collect::<Vec<_>>(), [5]);
+        assert_eq!(overlay.writes(8).len(), 2);
     }
 
     #[test]

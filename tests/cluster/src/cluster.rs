@@ -199,12 +199,13 @@ impl Cluster {
     /// Waits until no task has anything left to do, three looks in a row.
     pub async fn drained(&self) {
         let mut quiet = 0;
-        let mut lag = Vec::new();
+        let mut lag: Vec<String> = Vec::new();
         let drained = wait_for(RECOVERY, async || {
             let worker = self.workers().into_iter().find(|it| it.answers())?;
             let metrics = worker.call(Method::GET, "/metrics", None, None).await?.text;
-            lag = metric_values(&metrics, "tillstream_stage_lag_records");
-            let empty = !lag.is_empty() && lag.iter().all(|it| *it == 0.0);
+            let name = "tillstream_stage_lag_records";
+            lag = metrics.lines().filter(|it| it.starts_with(name) && !it.ends_with(" 0")).map(str::to_owned).collect();
+            let empty = lag.is_empty() && !metric_values(&metrics, name).is_empty();
             quiet = if empty { quiet + 1 } else { 0 };
             (quiet >= 20).then_some(())
         });

@@ -2,7 +2,11 @@
 //!
 //! It writes to the keyspace `rows_bench`, which stays: one row per request, then grouped by the database's partitions;
 //! and reads them back grouped. Nothing else should run meanwhile.
-#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark: it measures time and prints")]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark: it measures time and prints"
+)]
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -36,7 +40,10 @@ async fn main() -> Result<(), LogError> {
         };
         let store = ScyllaStore::connect(&settings, PARTITIONS, BUCKETS).await?;
         store.truncate().await?;
-        println!("{rows} rows of {bytes} bytes, {connections} connection(s), {} in flight", settings.in_flight_max);
+        println!(
+            "{rows} rows of {bytes} bytes, {connections} connection(s), {} in flight",
+            settings.in_flight_max
+        );
         measure(&store, rows, bytes).await?;
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -56,7 +63,11 @@ async fn measure(store: &ScyllaStore, rows: usize, bytes: usize) -> Result<(), L
     let (single, grouped, again) = (writes(1), writes(2), writes(3));
     let few = &single[..rows / 5];
     let began = Instant::now();
-    stream::iter(few.chunks(1)).map(|it| store.write(TASK, it)).buffer_unordered(32).try_collect::<Vec<_>>().await?;
+    stream::iter(few.chunks(1))
+        .map(|it| store.write(TASK, it))
+        .buffer_unordered(32)
+        .try_collect::<Vec<_>>()
+        .await?;
     show("written one by one", few.len(), began);
     for (what, writes) in [("written grouped", &grouped), ("overwritten grouped", &again)] {
         let began = Instant::now();
@@ -68,7 +79,11 @@ async fn measure(store: &ScyllaStore, rows: usize, bytes: usize) -> Result<(), L
     let keys: Vec<RowKey> = (0..rows).map(row).collect();
     let few = &keys[..rows / 5];
     let began = Instant::now();
-    stream::iter(few.chunks(1)).map(|it| store.get_many(it)).buffer_unordered(32).try_collect::<Vec<_>>().await?;
+    stream::iter(few.chunks(1))
+        .map(|it| store.get_many(it))
+        .buffer_unordered(32)
+        .try_collect::<Vec<_>>()
+        .await?;
     show("read one by one", few.len(), began);
     for size in [500, FLUSH] {
         let began = Instant::now();

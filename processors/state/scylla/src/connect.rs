@@ -4,6 +4,7 @@ use crate::error;
 use crate::retry::OnceElsewhere;
 use crate::settings::{Consistency, ScyllaSettings, TlsSettings, unusable};
 use openssl::ssl::{SslConnector, SslConnectorBuilder, SslFiletype, SslMethod};
+use parking_lot::RwLock;
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
@@ -11,7 +12,6 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::errors::ExecutionError;
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::statement;
-use parking_lot::RwLock;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,7 +107,8 @@ async fn session(settings: &ScyllaSettings) -> Result<Session, LogError> {
 
 fn tls(settings: &TlsSettings) -> Result<SslConnectorBuilder, LogError> {
     let failed = |what: String, error: openssl::error::ErrorStack| unusable(format!("{what}: {error}"));
-    let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(|it| failed("TLS".into(), it))?;
+    let mut builder =
+        SslConnector::builder(SslMethod::tls_client()).map_err(|it| failed("TLS".into(), it))?;
     match &settings.ca {
         Some(file) => builder.set_ca_file(file).map_err(|it| failed(file.display().to_string(), it))?,
         // The vendored library does not know where this system keeps its authorities.

@@ -43,7 +43,9 @@ impl ScyllaStore {
         let applied = applied(&rows).map_err(|it| error::unreadable(doing, it))?;
         match applied {
             true => Ok(()),
-            false => Err(LogError::Stopped("TS0356: nobody has claimed the keyspace yet: start once first".into())),
+            false => {
+                Err(LogError::Stopped("TS0356: nobody has claimed the keyspace yet: start once first".into()))
+            }
         }
     }
 

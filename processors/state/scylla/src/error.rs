@@ -121,7 +121,10 @@ mod tests {
             answered(DbError::ServerError),
             of_request("reading", &ExecutionError::EmptyPlan),
             of_request("reading", &ExecutionError::RequestTimeout(std::time::Duration::from_secs(1))),
-            of_request("reading", &ExecutionError::LastAttemptError(RequestAttemptError::UnableToAllocStreamId)),
+            of_request(
+                "reading",
+                &ExecutionError::LastAttemptError(RequestAttemptError::UnableToAllocStreamId),
+            ),
             of_request("reading", &ExecutionError::ConnectionPoolError(ConnectionPoolError::Initializing)),
         ];
         for error in mends {
@@ -132,7 +135,10 @@ mod tests {
             (answered(DbError::Invalid), "TS0353"),
             (answered(DbError::Unauthorized), "TS0352"),
             (
-                of_request("reading", &ExecutionError::LastAttemptError(RequestAttemptError::NonfinishedPagingState)),
+                of_request(
+                    "reading",
+                    &ExecutionError::LastAttemptError(RequestAttemptError::NonfinishedPagingState),
+                ),
                 "TS0354",
             ),
         ];

@@ -93,10 +93,7 @@ fn limit_of(limit: usize) -> i32 {
 }
 
 impl RowStore for ScyllaStore {
-    fn get_many<'a>(
-        &'a self,
-        keys: &'a [RowKey],
-    ) -> BoxFuture<'a, Result<Vec<Option<StoredRow>>, LogError>> {
+    fn get_many<'a>(&'a self, keys: &'a [RowKey]) -> BoxFuture<'a, Result<Vec<Option<StoredRow>>, LogError>> {
         Box::pin(self.get_all(keys))
     }
 

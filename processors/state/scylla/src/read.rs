@@ -12,8 +12,11 @@ const KEYS: usize = 100;
 
 impl ScyllaStore {
     pub(crate) async fn get_all(&self, keys: &[RowKey]) -> Result<Vec<Option<StoredRow>>, LogError> {
-        let mut placed: Vec<(Place, &str, usize)> =
-            keys.iter().enumerate().map(|(at, key)| (self.layout.of_row(key), key.key.as_str(), at)).collect();
+        let mut placed: Vec<(Place, &str, usize)> = keys
+            .iter()
+            .enumerate()
+            .map(|(at, key)| (self.layout.of_row(key), key.key.as_str(), at))
+            .collect();
         placed.sort_unstable();
         let groups: Vec<_> =
             placed.chunk_by(|a, b| a.0 == b.0).flat_map(|group| group.chunks(KEYS)).collect();

@@ -79,7 +79,8 @@ pub(crate) async fn create(session: &Session, settings: &ScyllaSettings) -> Resu
         let doing = "reading the schema";
         let statement =
             format!("SELECT {column} FROM system_schema.{table} WHERE keyspace_name = '{keyspace}'");
-        let rows = run(doing, statement).await?.into_rows_result().map_err(|it| error::unreadable(doing, it))?;
+        let rows =
+            run(doing, statement).await?.into_rows_result().map_err(|it| error::unreadable(doing, it))?;
         let rows = rows.rows::<(String,)>().map_err(|it| error::unreadable(doing, it))?;
         rows.map(|row| row.map(|(name,)| name).map_err(|it| error::unreadable(doing, it))).collect()
     };

@@ -187,7 +187,9 @@ mod tests {
 
     #[test]
     fn a_keyspace_that_would_have_to_be_quoted_is_refused() {
-        for (name, good) in [("tillstream", true), ("t_2", true), ("", false), ("2t", false), ("T", false), ("a\"b", false)] {
+        for (name, good) in
+            [("tillstream", true), ("t_2", true), ("", false), ("2t", false), ("T", false), ("a\"b", false)]
+        {
             let settings = ScyllaSettings { keyspace: name.into(), ..ScyllaSettings::default() };
             assert_eq!(settings.check().is_ok(), good, "{name}");
         }

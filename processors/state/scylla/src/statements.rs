@@ -73,7 +73,8 @@ impl Statements {
 
     /// Prepares all.
     pub(crate) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, LogError> {
-        let rows = Table::ALL.map(|table| RowStatements::prepare(session, format!("{keyspace}.\"{}\"", table.name())));
+        let rows = Table::ALL
+            .map(|table| RowStatements::prepare(session, format!("{keyspace}.\"{}\"", table.name())));
         let rows = futures::stream::iter(rows).buffered(AT_ONCE).try_collect().await?;
         let truncate = crate::schema::emptied().map(|name| async move {
             let statement = idempotent(session, format!("TRUNCATE {keyspace}.\"{name}\""));
@@ -90,7 +91,8 @@ impl Statements {
             Ok::<_, LogError>(statement)
         };
         let mut deployment =
-            one("SELECT name, cluster_id, partitions, buckets, rebuilding FROM KS.deployment WHERE id = 0").await?;
+            one("SELECT name, cluster_id, partitions, buckets, rebuilding FROM KS.deployment WHERE id = 0")
+                .await?;
         deployment.set_consistency(Consistency::Serial);
         let mut incarnation = one("SELECT gossip_generation FROM system.local WHERE key = 'local'").await?;
         incarnation.set_consistency(Consistency::One);
@@ -102,8 +104,10 @@ impl Statements {
             delete_timer: one("DELETE FROM KS.timers USING TIMESTAMP ? WHERE kind = ? AND shard = ? \
                  AND due_hour = ? AND due = ? AND key = ? AND name = ?")
             .await?,
-            timers: one("SELECT due, key, name, writetime(value) FROM KS.timers WHERE kind = ? AND shard = ? \
-                 AND due_hour = ? AND due >= ? AND due <= ? LIMIT ?")
+            timers: one(
+                "SELECT due, key, name, writetime(value) FROM KS.timers WHERE kind = ? AND shard = ? \
+                 AND due_hour = ? AND due >= ? AND due <= ? LIMIT ?",
+            )
             .await?,
             put_hour: one("INSERT INTO KS.timer_hours (kind, shard, due_hour, value) VALUES (?, ?, ?, 0x) \
                  USING TIMESTAMP ?")
@@ -111,17 +115,23 @@ impl Statements {
             hours: one("SELECT due_hour FROM KS.timer_hours WHERE kind = ? AND shard = ? AND due_hour >= ? \
                  AND due_hour <= ?")
             .await?,
-            put_checkpoint: one("INSERT INTO KS.checkpoints (kind, shard, generation, \"offset\", timers_from_ms) \
-                 VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?")
+            put_checkpoint: one(
+                "INSERT INTO KS.checkpoints (kind, shard, generation, \"offset\", timers_from_ms) \
+                 VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",
+            )
             .await?,
             checkpoint: one("SELECT generation, \"offset\", timers_from_ms FROM KS.checkpoints \
                  WHERE kind = ? AND shard = ?")
             .await?,
-            put_flushed: one("INSERT INTO KS.flushed (kind, shard, input_offset) VALUES (?, ?, ?) USING TIMESTAMP ?")
-                .await?,
+            put_flushed: one(
+                "INSERT INTO KS.flushed (kind, shard, input_offset) VALUES (?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
             flushed: one("SELECT shard, input_offset FROM KS.flushed WHERE kind = ?").await?,
-            claim: serial("INSERT INTO KS.deployment (id, name, cluster_id, partitions, buckets, rebuilding) \
-                 VALUES (0, ?, ?, ?, ?, ?) IF NOT EXISTS")
+            claim: serial(
+                "INSERT INTO KS.deployment (id, name, cluster_id, partitions, buckets, rebuilding) \
+                 VALUES (0, ?, ?, ?, ?, ?) IF NOT EXISTS",
+            )
             .await?,
             deployment,
             rebuilding: serial("UPDATE KS.deployment SET rebuilding = ? WHERE id = 0 IF EXISTS").await?,
@@ -142,10 +152,13 @@ impl RowStatements {
         Ok(Self {
             put: idempotent(
                 session,
-                format!("INSERT INTO {table} (shard, bucket, key, value) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"),
+                format!(
+                    "INSERT INTO {table} (shard, bucket, key, value) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
+                ),
             )
             .await?,
-            delete: idempotent(session, format!("DELETE FROM {table} USING TIMESTAMP ? {place} AND key = ?")).await?,
+            delete: idempotent(session, format!("DELETE FROM {table} USING TIMESTAMP ? {place} AND key = ?"))
+                .await?,
             get: idempotent(session, format!("{select} AND key IN ?")).await?,
             from: idempotent(session, format!("{select} AND key >= ? LIMIT ?")).await?,
             between: idempotent(session, format!("{select} AND key >= ? AND key < ? LIMIT ?")).await?,

@@ -117,7 +117,8 @@ async fn deleted_rows_do_not_hide_the_living(cassandra: &Cassandra) {
         timestamp,
     };
     let set: Vec<RowWrite> = (0..4_000).map(|n| write(n, true, 1)).collect();
-    let cleared: Vec<RowWrite> = (0..4_000).filter(|n| n % 1_900 != 1_800).map(|n| write(n, false, 2)).collect();
+    let cleared: Vec<RowWrite> =
+        (0..4_000).filter(|n| n % 1_900 != 1_800).map(|n| write(n, false, 2)).collect();
     store.write(ORDER_0, &set).await.unwrap();
     store.write(ORDER_0, &cleared).await.unwrap();
     let expected = vec![(timer(1_800), 1), (timer(3_700), 1)];
@@ -166,7 +167,10 @@ async fn what_was_acknowledged_is_there_after_a_kill_and_nodes_tell_it(cassandra
         assert!(matches!(store.checkpoint(ORDER_0).await, Err(LogError::Unavailable(_))));
     }
     let hidden = store.incarnations().await.unwrap();
-    assert_eq!(hidden.into_iter().collect::<Vec<_>>(), before.keys().map(|it| (it.clone(), None)).collect::<Vec<_>>());
+    assert_eq!(
+        hidden.into_iter().collect::<Vec<_>>(),
+        before.keys().map(|it| (it.clone(), None)).collect::<Vec<_>>()
+    );
     cassandra.start_again().unwrap();
     let found = until("it answers again, to the same store", async || store.get_many(&key).await.ok()).await;
     assert_eq!(found[0].as_ref().map(|it| &it.value[..]), Some(&b"1"[..]));

@@ -47,7 +47,11 @@ async fn only_a_known_client_with_the_password_gets_in_and_only_to_the_right_ser
         ("a wrong password", "TS0352", ScyllaSettings { password: Secret("guess".into()), ..right.clone() }),
         ("no login", "TS0352", ScyllaSettings { user: None, ..right.clone() }),
         ("no TLS", "TS0350", ScyllaSettings { tls: TlsSettings::default(), ..right.clone() }),
-        ("no certificate of its own", "TS0350", with(&right, TlsSettings { cert: None, key: None, ..tls.clone() })),
+        (
+            "no certificate of its own",
+            "TS0350",
+            with(&right, TlsSettings { cert: None, key: None, ..tls.clone() }),
+        ),
         (
             "a certificate of another authority",
             "TS0350",
@@ -60,13 +64,27 @@ async fn only_a_known_client_with_the_password_gets_in_and_only_to_the_right_ser
                 },
             ),
         ),
-        ("a server it does not know", "TS0350", with(&right, TlsSettings { ca: Some(others.authority), ..tls.clone() })),
-        ("a key that is not the certificate's", "TS0355", with(&right, TlsSettings { key: Some(others.client_key), ..tls.clone() })),
-        ("a file that is not there", "TS0355", with(&right, TlsSettings { ca: Some("/nowhere.pem".into()), ..tls })),
+        (
+            "a server it does not know",
+            "TS0350",
+            with(&right, TlsSettings { ca: Some(others.authority), ..tls.clone() }),
+        ),
+        (
+            "a key that is not the certificate's",
+            "TS0355",
+            with(&right, TlsSettings { key: Some(others.client_key), ..tls.clone() }),
+        ),
+        (
+            "a file that is not there",
+            "TS0355",
+            with(&right, TlsSettings { ca: Some("/nowhere.pem".into()), ..tls }),
+        ),
     ];
     for (what, code, settings) in refused {
         let error = connect(&settings).await.expect_err(what);
-        let (LogError::Unavailable(text) | LogError::Stopped(text)) = &error else { panic!("{what}: {error}") };
+        let (LogError::Unavailable(text) | LogError::Stopped(text)) = &error else {
+            panic!("{what}: {error}")
+        };
         println!("{what}: {text}");
         assert!(text.starts_with(code), "{what}: {error}");
         assert!(!text.contains("guess"), "{what}: {error}");

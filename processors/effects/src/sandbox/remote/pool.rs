@@ -90,7 +90,8 @@ impl Pool {
                 None => self.connect().await?,
             };
             let answered = timeout(self.answer_timeout, async {
-                let response = sender.try_send_request(request).await.map_err(|it| Failed::Send(Box::new(it)))?;
+                let response =
+                    sender.try_send_request(request).await.map_err(|it| Failed::Send(Box::new(it)))?;
                 let status = response.status();
                 let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
                 Ok((status, body.map_err(|error| Failed::Read(error.to_string()))?.to_bytes()))
