@@ -21,6 +21,8 @@ const LAST_FLUSH: Duration = Duration::from_secs(5);
 const TICKS_PER_INTERVAL: u32 = 5;
 /// A task for which so many records are fetched is behind,
 const BEHIND_RECORDS: usize = 500;
+/// What only its own task reads is flushed after so many intervals.
+const LAZY_FACTOR: u32 = 12;
 /// and flushes after so many intervals.
 const BEHIND_FACTOR: u32 = 8;
 /// The checkpoint moves at most so often.
@@ -48,7 +50,8 @@ pub(crate) fn start(
 
 struct Flusher {
     session: Arc<ClusterSession>,
-    /// When the first part of a flush was acknowledged whose rest failed: a node that restarts since then may have lost it.
+    /// The nodes when this life first wrote: one that has restarted since may have lost what it acknowledged, for
+    /// prompt and lazy rows of one stretch of the changelog are acknowledged at different times.
     begun: Option<Epoch>,
     /// Acknowledged changelog offsets on their way to the disks.
     rows: Durability,
@@ -62,8 +65,11 @@ struct Flusher {
     shown_unflushed: i64,
     /// Where the log was at the last ticks.
     marks: VecDeque<Mark>,
-    /// What is to be flushed next.
+    /// What is to be flushed next: rows that anybody reads, and those that only their task reads.
     due: Option<Mark>,
+    due_lazily: Option<Mark>,
+    /// Everything before this changelog offset was acknowledged.
+    flushed_to: u64,
 }
 
 /// Where the log was at a moment.
@@ -96,6 +102,8 @@ impl Flusher {
             shown_unflushed: 0,
             marks: VecDeque::new(),
             due: None,
+            due_lazily: None,
+            flushed_to: 0,
         }
     }
 
@@ -174,24 +182,33 @@ impl Flusher {
             // Whoever is behind writes rows of orders that are not done: later, they are written less often.
             age *= BEHIND_FACTOR;
         }
-        let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-        while self.marks.front().is_some_and(|it| it.at_ns.saturating_add(age_ns) <= now_ns) {
-            self.due = self.marks.pop_front();
+        let old = |it: &Mark, age: Duration| {
+            let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+            it.at_ns.saturating_add(age_ns) <= now_ns
+        };
+        self.due = self.marks.iter().rev().find(|it| old(it, age)).copied().or(self.due);
+        // What only its task reads waits longer: most of it changes once more, or goes.
+        let long = if age.is_zero() { age } else { settings.flush_interval * LAZY_FACTOR };
+        while self.marks.front().is_some_and(|it| old(it, long)) {
+            self.due_lazily = self.marks.pop_front();
         }
-        self.due
+        self.due.or(self.due_lazily)
     }
 
     /// Writes what has waited for an interval.
     async fn flush(&mut self) -> Result<(), LogError> {
         let session = Arc::clone(&self.session);
         let Some(mark) = self.mark() else { return Ok(()) };
-        let (flushed_to, input_offset) = mark.place();
+        let input_offset = mark.input_offset;
+        // Everything before this is flushed, also what waits long.
+        let flushed_to = self.due_lazily.map_or(self.flushed_to, |it| it.changelog_end);
         let (mut writes, generation) = {
             let mut inner = session.inner.lock();
             let generation = inner.tag.generation;
-            (inner.overlay.writes(changelog::timestamp(generation, flushed_to)), generation)
+            let before = changelog::timestamp(generation, mark.changelog_end);
+            (inner.overlay.writes(before, changelog::timestamp(generation, flushed_to)), generation)
         };
-        if !writes.is_empty() {
+        if !writes.is_empty() || flushed_to > self.flushed_to {
             let epoch = *self.begun.get_or_insert_with(|| session.ports.nodes.epoch());
             let kind = session.task.kind.as_str();
             self.show(i64::try_from(writes.len()).unwrap_or(i64::MAX));
@@ -200,14 +217,17 @@ impl Flusher {
                 let part: Vec<RowWrite> = std::mem::replace(&mut writes, rest);
                 session.ports.rows.write(session.task, &part).await?;
                 session.ports.metrics.flushed_rows.with_label_values(&[kind]).inc_by(part.len() as u64);
-                session.inner.lock().overlay.acknowledged(part, flushed_to);
+                // The proofs of prompt writes are kept until the lazy ones before them are durable too.
+                session.inner.lock().overlay.acknowledged(part, mark.changelog_end.max(flushed_to));
                 session.changed.notify_waiters();
             }
-            self.rows.acknowledged(flushed_to, session.ports.clock.monotonic_ns(), epoch);
-            self.begun = None;
+            if flushed_to > self.flushed_to {
+                self.rows.acknowledged(flushed_to, session.ports.clock.monotonic_ns(), epoch);
+                self.flushed_to = flushed_to;
+            }
         }
-        self.due = None;
-        if self.told_input != Some(input_offset) {
+        (self.due, self.due_lazily) = (None, None);
+        if self.told_input.is_none_or(|it| it < input_offset) {
             let timestamp = changelog::timestamp(generation, input_offset);
             session.ports.rows.put_flushed(session.task, input_offset, timestamp).await?;
             self.told_input = Some(input_offset);

@@ -69,6 +69,14 @@ pub(crate) struct Overlay {
     expiries: VecDeque<(u64, Vec<(u64, Proof)>)>,
 }
 
+/// Whether nobody but its task reads it.
+fn is_lazy(key: &StateKey) -> bool {
+    match key {
+        StateKey::Row(row) => row.table.is_private(),
+        StateKey::Timer(_) => true,
+    }
+}
+
 fn hash_of(key: &StateKey) -> u64 {
     let mut hasher = FxHasher::default();
     key.hash(&mut hasher);
@@ -135,10 +143,12 @@ impl Overlay {
         self.unflushed.len()
     }
 
-    /// What has waited since before `before` (a timestamp), as writes.
-    pub fn writes(&mut self, before: i64) -> Vec<RowWrite> {
+    /// What has waited since before `before` (a timestamp), as writes; of what only its task reads, since before
+    /// `before_lazily`.
+    pub fn writes(&mut self, before: i64, before_lazily: i64) -> Vec<RowWrite> {
         let mut writes = Vec::new();
-        for (key, entry) in self.unflushed.iter_mut().filter(|(_, it)| it.since < before) {
+        let waited = |key: &StateKey, it: &Entry| it.since < if is_lazy(key) { before_lazily } else { before };
+        for (key, entry) in self.unflushed.iter_mut().filter(|(key, it)| waited(key, it)) {
             entry.stored = true;
             writes.push(RowWrite { key: key.clone(), value: entry.value.clone(), timestamp: entry.timestamp });
         }
@@ -252,12 +262,12 @@ mod tests {
     fn a_row_changed_while_it_is_flushed_is_flushed_again() {
         let mut overlay = Overlay::default();
         overlay.put(key("a"), value("1"), 1);
-        let writes = overlay.writes(i64::MAX);
+        let writes = overlay.writes(i64::MAX, i64::MAX);
         overlay.put(key("a"), value("2"), 2);
         overlay.acknowledged(writes, 2);
         assert_eq!(overlay.get(&key("a")), Known::Value(value("2")));
-        assert_eq!(overlay.writes(i64::MAX).len(), 1);
-        let writes = overlay.writes(i64::MAX);
+        assert_eq!(overlay.writes(i64::MAX, i64::MAX).len(), 1);
+        let writes = overlay.writes(i64::MAX, i64::MAX);
         overlay.acknowledged(writes, 3);
         assert_eq!((overlay.len(), overlay.bytes()), (0, 0));
         assert_eq!(overlay.get(&key("a")), at_least(2));
@@ -268,10 +278,10 @@ mod tests {
         let mut overlay = Overlay::default();
         overlay.put(key("a"), value("1"), 1);
         overlay.put(key("b"), value("1"), 2);
-        let writes = overlay.writes(i64::MAX);
+        let writes = overlay.writes(i64::MAX, i64::MAX);
         overlay.acknowledged(writes, 3);
         overlay.put(key("a"), value("2"), 4);
-        let writes = overlay.writes(i64::MAX);
+        let writes = overlay.writes(i64::MAX, i64::MAX);
         overlay.acknowledged(writes, 5);
         overlay.durable(3);
         assert_eq!(overlay.get(&key("b")), Known::Nothing);
@@ -289,15 +299,15 @@ mod tests {
         assert_eq!((overlay.len(), overlay.bytes()), (0, 0));
         // Once a flush has begun, the deletion has to follow it.
         overlay.put(timer.clone(), Some(Bytes::new()), 3);
-        let writes = overlay.writes(i64::MAX);
+        let writes = overlay.writes(i64::MAX, i64::MAX);
         overlay.put(timer.clone(), None, 4);
         overlay.acknowledged(writes, 4);
-        assert_eq!(overlay.writes(i64::MAX).len(), 1);
+        assert_eq!(overlay.writes(i64::MAX, i64::MAX).len(), 1);
         // So does that of a timer an earlier life has set.
         let mut overlay = Overlay::default();
         overlay.replay(timer.clone(), Some(Bytes::new()), 1);
         overlay.put(timer, None, 2);
-        assert_eq!(overlay.writes(i64::MAX).len(), 1);
+        assert_eq!(overlay.writes(i64::MAX, i64::MAX).len(), 1);
     }
 
     #[test]
@@ -306,12 +316,22 @@ mod tests {
         overlay.put(key("a"), value("1"), 1);
         overlay.put(key("b"), value("1"), 5);
         overlay.put(key("a"), value("2"), 6);
-        let writes = overlay.writes(5);
+        let writes = overlay.writes(5, 5);
         assert_eq!(writes.iter().map(|it| it.timestamp).collect::<Vec<_>>(), [6]);
         overlay.put(key("a"), value("3"), 7);
         overlay.acknowledged(writes, 5);
-        assert_eq!(overlay.writes(6).iter().map(|it| it.timestamp).collect::<Vec<_>>(), [5]);
-        assert_eq!(overlay.writes(8).len(), 2);
+        assert_eq!(overlay.writes(6, 6).iter().map(|it| it.timestamp).collect::<Vec<_>>(), [5]);
+        assert_eq!(overlay.writes(8, 8).len(), 2);
+    }
+
+    #[test]
+    fn what_only_its_task_reads_waits_longer() {
+        let mut overlay = Overlay::default();
+        overlay.put(key("a"), value("1"), 1);
+        overlay.put(StateKey::Row(RowKey::new(Table::Hold, Key::from("h"))), value("1"), 2);
+        overlay.put(key("b"), value("1"), 3);
+        assert_eq!(overlay.writes(4, 2).len(), 2);
+        assert_eq!(overlay.writes(4, 3).len(), 3);
     }
 
     #[test]

@@ -54,6 +54,11 @@ impl Table {
         }
     }
 
+    /// Whether only its own task reads it, and no query.
+    pub fn is_private(self) -> bool {
+        self == Self::Hold
+    }
+
     /// Finds a table by its name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|table| table.name() == name)

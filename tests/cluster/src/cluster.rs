@@ -3,7 +3,7 @@
 use crate::command::{self, Done};
 use crate::spawn::spawn;
 use crate::worker::Worker;
-use crate::{blocking, wait_for};
+use crate::{blocking, from_environment, wait_for};
 use parking_lot::Mutex;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -25,6 +25,9 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_millis(2_000);
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_millis(3_000);
 /// How long anything may take to come back after a fault.
 pub const RECOVERY: Duration = Duration::from_secs(60);
+
+/// The gauges follow within a second: so many looks, 20 ms apart, must find nothing left.
+const QUIET_LOOKS: u32 = 50;
 
 /// How a deployment differs from the usual one.
 #[derive(Clone, Debug, Default)]
@@ -143,6 +146,7 @@ impl Cluster {
     pub fn worker_of(&self, deployment: &str, roles: &str, more: &[&str]) -> Arc<Worker> {
         let name = format!("w{}", self.made.fetch_add(1, Ordering::Relaxed));
         let mut arguments = vec!["--mode".to_owned(), "cluster".to_owned()];
+        arguments.extend(std::env::var("TILLSTREAM_E2E_LOG").ok().map(|it| format!("--log={it}")));
         arguments.extend(self.deployment_arguments(deployment));
         arguments.extend(["--sandbox-url".to_owned(), self.sandbox.url().to_owned()]);
         if !roles.is_empty() {
@@ -196,8 +200,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until no task has anything left to do, three looks in a row.
-    pub async fn drained(&self) {
+    /// Waits until no task has anything left to do for a while; what is left after [`RECOVERY`].
+    pub async fn drained(&self) -> Vec<String> {
         let mut quiet = 0;
         let mut lag: Vec<String> = Vec::new();
         let drained = wait_for(RECOVERY, async || {
@@ -207,14 +211,14 @@ impl Cluster {
             lag = metrics.lines().filter(|it| it.starts_with(name) && !it.ends_with(" 0")).map(str::to_owned).collect();
             let empty = lag.is_empty() && !metric_values(&metrics, name).is_empty();
             quiet = if empty { quiet + 1 } else { 0 };
-            (quiet >= 20).then_some(())
+            (quiet >= QUIET_LOOKS).then_some(())
         });
-        assert!(drained.await.is_some(), "records are left: {lag:?}\n{}", self.tails());
+        if drained.await.is_some() { Vec::new() } else { lag }
     }
 
     /// The end of every worker's log.
     pub fn tails(&self) -> String {
-        let tails = self.workers().iter().map(|it| format!("--- {}\n{}\n", it.name, it.tail(25))).collect::<Vec<_>>();
+        let tails = self.workers().iter().map(|it| format!("--- {}\n{}\n", it.name, it.tail(from_environment("TILLSTREAM_TAIL", 25) as usize))).collect::<Vec<_>>();
         tails.concat()
     }
 

@@ -43,7 +43,7 @@ pub async fn run(cluster: &Arc<Cluster>, faults: &[Fault], seed: u64, n: u64) ->
     load.more(20).await;
     load.end(clients).await;
     let struck = began.elapsed();
-    cluster.drained().await;
+    let left = cluster.drained().await;
     let drained = began.elapsed();
     let mut audit = audit::Audit::new(cluster, &load, from).await;
     let mut found = None;
@@ -58,12 +58,13 @@ pub async fn run(cluster: &Arc<Cluster>, faults: &[Fault], seed: u64, n: u64) ->
     if !clean {
         let shown: Vec<&str> = found.problems.iter().take(30).map(String::as_str).collect();
         panic!(
-            "history {n}, seed {seed:#x}, {faults:?}: {} problems:\n{}\n{}",
+            "history {n}, seed {seed:#x}, {faults:?}: {left:?} left, {} problems:\n{}\n{}",
             found.problems.len(),
             shown.join("\n"),
             cluster.tails()
         );
     }
+    assert!(left.is_empty(), "history {n}, seed {seed:#x}, {faults:?}: {left:?} left\n{}", cluster.tails());
     let verified = cluster.state(&["verify", "--strict"]).await;
     assert_eq!(verified.code, Some(0), "history {n}, seed {seed:#x}, {faults:?}: {}", verified.text);
     for worker in cluster.workers() {

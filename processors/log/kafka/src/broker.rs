@@ -56,6 +56,8 @@ impl Broker for KafkaBroker {
     }
 
     fn join(&self, group: &str, topic: Topic) -> Result<Arc<dyn GroupMember>, BrokerError> {
+        // Who joins asks for the group's offsets next: its connections are made meanwhile.
+        self.core.group(group)?;
         Ok(Arc::new(KafkaMember::start(&self.core, group, topic)?))
     }
 

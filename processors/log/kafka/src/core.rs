@@ -248,7 +248,7 @@ impl Core {
     }
 
     /// A consumer that bears the group's name and does not join it.
-    fn group(&self, group: &str) -> Result<Arc<BaseConsumer<Plain>>, BrokerError> {
+    pub(crate) fn group(&self, group: &str) -> Result<Arc<BaseConsumer<Plain>>, BrokerError> {
         let mut groups = self.groups.lock();
         if let Some(consumer) = groups.get(group) {
             return Ok(Arc::clone(consumer));

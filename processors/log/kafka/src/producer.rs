@@ -21,6 +21,9 @@ use tokio::sync::oneshot;
 /// Between two looks at the deliveries. The library's own poll does not return early, and its last millisecond spins.
 const LOOK: Duration = Duration::from_micros(200);
 
+/// How long a producer waits for its first connection before it does anything.
+const WARM_UP: Duration = Duration::from_secs(2);
+
 /// How often an idle producer serves its log lines.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -135,6 +138,11 @@ struct Thread {
 
 impl Thread {
     fn run(mut self, calls: &mpsc::Receiver<Call>) {
+        // The library looks for the transaction's coordinator at the first call, and where no broker is connected yet
+        // it looks again half a second later.
+        if self.client.client().fetch_cluster_id(WARM_UP).is_none() {
+            tracing::debug!("a producer begins without a connection");
+        }
         loop {
             match calls.recv_timeout(IDLE) {
                 Ok(Call { work, reply }) => {
