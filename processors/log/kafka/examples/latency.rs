@@ -56,6 +56,20 @@ async fn main() {
     let t = Instant::now();
     for p in 0..4 { m.fetch_from(p, 0).await.unwrap(); }
     println!("4 fetch_from {:?}", t.elapsed());
+    let oc = TopicPartition::new(Topic::OrderCommands, 0);
+    let l2 = KafkaLog::open(&broker).await.unwrap();
+    for _ in 0..3 {
+    l2.append(vec![NewRecord{to: oc, key:"k".into(), value:"v".into(), headers: Headers::new()}]).await.unwrap();
+    let e = broker.bounds(oc).await.unwrap().1;
+    let t = Instant::now();
+    m.fetch_from(0, e-1).await.unwrap(); m.wait_buffered(0, 0).await;
+    println!("fetch_from to record {:?}", t.elapsed());
+    }
+    m.take(0, ReadLimit{records_max:1000, bytes_max:1<<20}).unwrap();
+    let fo = l2.follower(&[Topic::OrderCommands]).unwrap();
+    let t = Instant::now();
+    fo.wait_past(oc, fo.end_offset(oc).unwrap()-1).await.unwrap();
+    println!("new follower to record {:?}", t.elapsed());
     let t = Instant::now();
     for _ in 0..100 { m.metadata().unwrap(); }
     println!("metadata each {:?}", t.elapsed()/100);

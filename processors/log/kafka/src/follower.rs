@@ -69,7 +69,7 @@ impl Follower {
                 }
             });
             let membership = Membership::Own(partitions);
-            let fetching = fetch::start(core, &config, *topic, &membership, hear)?;
+            let fetching = fetch::start(core, &config, *topic, membership, hear)?;
             tails.insert(*topic, Tail { fetching, places });
         }
         Ok(Self { log, tails })

@@ -49,7 +49,7 @@ impl KafkaMember {
             let _ = sender.send(event);
         });
         let mut waiting = handle.lock();
-        let fetching = fetch::start(core, &config, topic, &Membership::Group, hear)?;
+        let fetching = fetch::start(core, &config, topic, Membership::Group, hear)?;
         let fetching = Arc::new(fetching);
         *waiting = Arc::downgrade(&fetching);
         drop(waiting);

@@ -1,5 +1,6 @@
 //! A transactional producer: the library's blocking calls on a thread of their own, one after the other.
 
+use crate::clock::Deadline;
 use crate::convert::{number, position, to_headers, to_wire};
 use crate::core::Core;
 use crate::deliveries::Deliveries;
@@ -23,6 +24,7 @@ const LOOK: Duration = Duration::from_micros(200);
 
 /// How long a producer waits for its first connection before it does anything.
 const WARM_UP: Duration = Duration::from_secs(2);
+const CONNECTED: Duration = Duration::from_millis(2);
 
 /// How often an idle producer serves its log lines.
 const IDLE: Duration = Duration::from_secs(1);
@@ -140,9 +142,9 @@ impl Thread {
     fn run(mut self, calls: &mpsc::Receiver<Call>) {
         // The library looks for the transaction's coordinator at the first call, and where no broker is connected yet
         // it looks again half a second later.
-        if self.client.client().fetch_cluster_id(WARM_UP).is_none() {
-            tracing::debug!("a producer begins without a connection");
-        }
+        let deadline = Deadline::after(WARM_UP);
+        // Short waits: the library's own misses the answer that comes just before it begins.
+        while self.client.client().fetch_cluster_id(CONNECTED).is_none() && !deadline.passed() {}
         loop {
             match calls.recv_timeout(IDLE) {
                 Ok(Call { work, reply }) => {

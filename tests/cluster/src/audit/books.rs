@@ -47,7 +47,10 @@ fn check_provider(seen: &Seen<'_>, findings: &mut Findings) {
         findings.expect(events == ours, || format!("{id}: events say {events:?}, the row {ours:?} (captured, refunded)"));
         let charges = charges.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
         findings.expect(charges.len() <= 1, || format!("{id} has {} payments: {charges:?}", charges.len()));
-        let theirs = charges.iter().fold((0, 0), |sum, it| (sum.0 + number(&it["captured"]), sum.1 + number(&it["refunded"])));
+        let one = charges.iter().all(|it| it["charges"].as_array().is_some_and(|it| it.len() <= 1));
+        findings.expect(one, || format!("{id} was charged more than once: {charges:?}"));
+        let sum = |name: &str| charges.iter().map(|it| number(&it[name])).sum::<i64>();
+        let theirs = (sum("captured_minor"), sum("refunded_minor"));
         findings.expect(theirs == ours, || format!("{id}: the provider says {charges:?}, the row {payment}"));
         let total = number(&row["order"]["total_minor"]);
         findings.expect(theirs.0 == 0 || theirs.0 == total, || format!("{id}: {} captured of {total}", theirs.0));
@@ -82,7 +85,9 @@ fn check_analytics(seen: &Seen<'_>, findings: &mut Findings) {
         let Some(placed) = seen.book.get(text(&event["order_id"])) else { continue };
         let entry = expected.entry(placed.currency.to_owned()).or_default();
         let payload = &event["payload"];
-        let manual = payload["kind"] == "PaymentAuthorized" && payload["capture"] == "manual";
+        // Authorized too late for a cancelled order, it does not count.
+        let authorized = payload["kind"] == "PaymentAuthorized" && event["status"] == "confirmed";
+        let manual = authorized && payload["capture"] == "manual";
         if payload["kind"] == "OrderPriced" {
             entry[1] += 1;
             entry[2] += 1;

@@ -110,7 +110,7 @@ pub(crate) fn start(
     core: &Core,
     config: &ClientConfig,
     topic: Topic,
-    membership: &Membership,
+    membership: Membership,
     hear: Hear,
 ) -> Result<Fetching, BrokerError> {
     let context = Fetch::new(Arc::clone(&core.connection));
@@ -120,14 +120,9 @@ pub(crate) fn start(
     let on_message = Arc::clone(&wake);
     consumer.set_nonempty_callback(move || on_message.wake());
     let buffers = Arc::new(Buffers::new(core.settings.buffered_bytes_max, Arc::clone(&wake)));
-    match membership {
+    match &membership {
         Membership::Group => consumer.subscribe(&[topic.name()]).map_err(refuse)?,
-        Membership::Own(partitions) => {
-            let mut all = list(topic.name(), partitions);
-            all.set_all_offsets(rdkafka::Offset::Offset(0)).map_err(refuse)?;
-            consumer.assign(&all).and_then(|()| consumer.pause(&all)).map_err(refuse)?;
-            partitions.iter().for_each(|it| buffers.add(*it));
-        }
+        Membership::Own(partitions) => partitions.iter().for_each(|it| buffers.add(*it)),
     }
     let consumer = Arc::new(consumer);
     let (commands, received) = mpsc::channel();
@@ -152,7 +147,7 @@ pub(crate) fn start(
     };
     std::thread::Builder::new()
         .name("kafka-fetch".into())
-        .spawn(move || thread.run(&received))
+        .spawn(move || thread.run(&membership, &received))
         .map_err(|error| BrokerError::Unavailable(format!("no thread: {error}")))?;
     Ok(fetching)
 }
@@ -189,7 +184,10 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(mut self, commands: &mpsc::Receiver<Command>) {
+    fn run(mut self, membership: &Membership, commands: &mpsc::Receiver<Command>) {
+        if let Membership::Own(partitions) = membership {
+            self.assign(partitions);
+        }
         let mut wait = LOOK;
         loop {
             self.wake.wait(wait);
@@ -211,6 +209,22 @@ impl Thread {
             } else {
                 SEEK_AGAIN
             };
+        }
+    }
+
+    /// Assigns what needs no group, paused.
+    fn assign(&mut self, partitions: &[u32]) {
+        // A seek in a partition whose leader is not known yet is only tried again a second later.
+        if let Err(error) = self.consumer.fetch_metadata(Some(self.topic.name()), SEEK) {
+            self.note(&error);
+        }
+        let mut all = list(self.topic.name(), partitions);
+        let assigned = all
+            .set_all_offsets(rdkafka::Offset::Offset(0))
+            .and_then(|()| self.consumer.assign(&all))
+            .and_then(|()| self.consumer.pause(&all));
+        if let Err(error) = assigned {
+            tracing::warn!(topic = %self.topic, %error, "partitions could not be assigned");
         }
     }
 
