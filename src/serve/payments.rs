@@ -2,7 +2,7 @@
 
 use super::ServeError;
 use super::ports::Sandbox;
-use crate::cli::Serve;
+use crate::cli::{Mode, Serve};
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_effects::{
@@ -37,6 +37,12 @@ pub fn build(
             (sandbox.clone(), sandbox)
         }
         None => {
+            if options.mode == Mode::Cluster {
+                tracing::warn!(
+                    "no --sandbox-url: payments are kept in this process's data dir, so no other worker may have the \
+                     effects role"
+                );
+            }
             let sandbox = Arc::new(own(options)?);
             (sandbox.clone(), sandbox)
         }

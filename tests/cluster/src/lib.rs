@@ -9,6 +9,7 @@ pub mod command;
 pub mod faults;
 pub mod history;
 pub mod load;
+pub mod operator;
 pub mod python;
 pub mod spawn;
 pub mod tables;

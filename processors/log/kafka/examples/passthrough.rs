@@ -34,7 +34,11 @@ async fn main() -> Done<()> {
     let broker = KafkaBroker::new(settings, Arc::default())?;
     let log = KafkaLog::open(&broker).await?;
     let mut out = std::io::stdout();
-    writeln!(out, "{:>10} {:>12} {:>9} {:>9} {:>10}", "per commit", "transactions", "p50 ms", "p99 ms", "records/s")?;
+    writeln!(
+        out,
+        "{:>10} {:>12} {:>9} {:>9} {:>10}",
+        "per commit", "transactions", "p50 ms", "p99 ms", "records/s"
+    )?;
     for size in [10, 100, 1_000, 5_000] {
         let measured = measure(&broker, &log, size, records.min(size as u64 * 500)).await?;
         writeln!(out, "{size:>10} {measured}")?;
@@ -92,9 +96,12 @@ async fn pass_on(
     let count = records.len() as u64;
     let began = now();
     producer.begin().await?;
-    let out = records
-        .into_iter()
-        .map(|it| ProduceRecord { to: OUTPUT, key: it.key, value: Some(it.value), headers: it.headers });
+    let out = records.into_iter().map(|it| ProduceRecord {
+        to: OUTPUT,
+        key: it.key,
+        value: Some(it.value),
+        headers: it.headers,
+    });
     producer.produce(out.collect()).await?;
     producer.drain().await?;
     let place = GroupOffset { offset: next_offset, metadata: String::new() };

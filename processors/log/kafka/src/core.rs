@@ -40,7 +40,7 @@ const FOLLOWED_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) type Bounds = (u64, u64);
 
 /// Which end is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Which {
     /// The last stable offset: what consumers of committed records reach.
     Stable,
@@ -112,6 +112,7 @@ impl Core {
             followed: Arc::clone(&followed),
             stable: Arc::clone(&questions),
             durable,
+            learnt: Mutex::default(),
             known: Arc::clone(&known),
             timeout: settings.request_timeout(),
         };
@@ -345,6 +346,8 @@ struct Asker {
     followed: Arc<Mutex<BTreeSet<TopicPartition>>>,
     stable: Arc<BaseConsumer<Plain>>,
     durable: BaseConsumer<Plain>,
+    /// Whose topics' leaders were asked for.
+    learnt: Mutex<BTreeSet<(Which, Topic)>>,
     known: Arc<Known>,
     timeout: Duration,
 }
@@ -364,6 +367,27 @@ impl Asker {
                     tracing::debug!(%error, "the ends of followed partitions");
                 }
                 due = Deadline::after(FOLLOWED);
+            }
+        }
+    }
+
+    /// A first question for a topic whose leaders the client does not know takes most of a second more than asking for
+    /// the leaders before it.
+    fn learn_leaders(
+        &self,
+        which: Which,
+        consumer: &BaseConsumer<Plain>,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) {
+        let topics: BTreeSet<Topic> = partitions.iter().map(|it| it.topic).collect();
+        for topic in topics {
+            if self.learnt.lock().insert((which, topic))
+                && let Err(error) = consumer.fetch_metadata(Some(topic.name()), timeout)
+            {
+                // The question itself will tell.
+                tracing::debug!(%topic, %error, "leaders are not known");
+                self.learnt.lock().remove(&(which, topic));
             }
         }
     }
@@ -399,6 +423,7 @@ impl Asker {
             Which::Stable => &*self.stable,
             Which::Durable => &self.durable,
         };
+        self.learn_leaders(which, consumer, partitions, timeout);
         let starts = list_offsets(consumer, partitions, Offset::Beginning, deadline)?;
         let ends = list_offsets(consumer, partitions, Offset::End, deadline)?;
         consumer.context().0.answered();

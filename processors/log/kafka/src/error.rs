@@ -126,7 +126,9 @@ pub(crate) fn transaction_error(
         BrokerError::Refused(detail)
     } else if step == Step::Init {
         // Nothing can have happened that the next attempt does not do again.
-        connection.refused().map_or(BrokerError::Unavailable(connection.explain(&detail)), BrokerError::Refused)
+        connection
+            .refused()
+            .map_or(BrokerError::Unavailable(connection.explain(&detail)), BrokerError::Refused)
     } else {
         BrokerError::Unknown(detail)
     }

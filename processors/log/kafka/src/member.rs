@@ -27,7 +27,8 @@ impl KafkaMember {
         config.set("session.timeout.ms", settings.session_timeout_ms.to_string());
         config.set("heartbeat.interval.ms", (settings.session_timeout_ms / 5).clamp(100, 3_000).to_string());
         config.set("max.poll.interval.ms", settings.session_timeout_ms.max(60_000).to_string());
-        config.set("fetch.wait.max.ms", "100");
+        // A partition that is begun waits for the fetch under way, which waits this long where nothing comes.
+        config.set("fetch.wait.max.ms", "50");
         let queued = settings.buffered_bytes_max.max(1 << 20);
         KafkaSettings::fetching(&mut config, 1 << 20, 4 << 20, queued);
         let (sender, events) = mpsc::unbounded_channel();

@@ -85,14 +85,13 @@ fn check_analytics(seen: &Seen<'_>, findings: &mut Findings) {
         let Some(placed) = seen.book.get(text(&event["order_id"])) else { continue };
         let entry = expected.entry(placed.currency.to_owned()).or_default();
         let payload = &event["payload"];
-        // Authorized too late for a cancelled order, it does not count.
-        let authorized = payload["kind"] == "PaymentAuthorized" && event["status"] == "confirmed";
-        let manual = authorized && payload["capture"] == "manual";
+        // Captured for an order that is cancelled, it goes back and was never revenue.
+        let alive = !matches!(text(&event["status"]), "cancelled" | "failed");
         if payload["kind"] == "OrderPriced" {
             entry[1] += 1;
             entry[2] += 1;
         }
-        if manual || (payload["kind"] == "PaymentCaptured" && payload["confirms"] == true) {
+        if payload["kind"] == "PaymentCaptured" && alive {
             entry[0] += 1;
             entry[3] += placed.units.values().sum::<i64>();
             entry[4] += placed.gross;

@@ -32,6 +32,9 @@ const SEEK_AGAIN: Duration = Duration::from_millis(1);
 /// How long a seek is tried.
 const SEEK: Duration = Duration::from_secs(5);
 
+/// How long the question that wakes a broker's thread may take.
+const QUESTION: Duration = Duration::from_millis(50);
+
 /// Messages that are moved from one partition at a time.
 const MOVED_MAX: usize = 1_000;
 
@@ -355,7 +358,15 @@ impl Thread {
         };
         let queue = queue.ok_or_else(|| KafkaError::Seek("no such partition".into()))?;
         self.active.insert(pending.partition, Active { life: pending.life, queue });
-        self.consumer.resume(&list(topic, &[pending.partition]))
+        let mut places = list(topic, &[pending.partition]);
+        self.consumer.resume(&places)?;
+        if self.active.len() == 1 {
+            // The library's thread of that broker may sleep for up to a second, and resuming does not wake it: a
+            // question does. What the answer is does not matter.
+            places.set_all_offsets(rdkafka::Offset::End)?;
+            let _ = self.consumer.offsets_for_times(places, QUESTION);
+        }
+        Ok(())
     }
 
     /// Gives a partition a new fetcher, paused.
