@@ -6,10 +6,13 @@ CARGO ?= cargo
 DATA_DIR ?= tillstream-data
 HTTP ?= 127.0.0.1:8080
 CUTS ?= 500
+HISTORIES ?= 200
+SEED ?= 1592590340
+KEYS ?= 10000
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e chaos bench bench-cluster bench-commit clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos chaos-cluster bench bench-takeover bench-cluster bench-commit clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,7 +45,7 @@ ops-check: ## The compose file and the alerts, by the tools of their makers wher
 	@ops/dev/ops-check.sh
 
 unit: ## Every test but the end-to-end ones and those that start real servers
-	$(CARGO) test --workspace --exclude tillstream-e2e --exclude tillstream-servers --locked
+	$(CARGO) test --workspace --exclude tillstream-e2e --exclude tillstream-e2e-cluster --exclude tillstream-servers --locked
 
 servers: jars ## Kafka, Cassandra and a schema registry start, survive kills and keep strangers out
 	$(CARGO) test -p tillstream-servers --locked -- --test-threads=2
@@ -50,10 +53,17 @@ servers: jars ## Kafka, Cassandra and a schema registry start, survive kills and
 e2e: build ## The real binary: first run, import, crashes, bad input
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
 
-test: setup lint deny ops-check unit servers e2e ## Everything that gates a change
+cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, TLS and logins, other people's clients
+	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
+
+test: setup lint deny ops-check unit servers e2e cluster ## Everything that gates a change
 
 chaos: build ## Kills the real binary CUTS times (default 500)
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture
+
+chaos-cluster: build jars ## HISTORIES histories of faults on the real servers (default 200), from SEED
+	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_HISTORIES=$(HISTORIES) TILLSTREAM_SEED=$(SEED) \
+		$(CARGO) test -p tillstream-e2e-cluster --locked --test histories -- --nocapture
 
 bench: build ## Orders/s, CPU per order, latency, memory, cost of each stage
 	$(CARGO) build --release --locked -p tillstream-loadtest
@@ -68,6 +78,10 @@ bench-cluster: build jars ## Cluster mode beside the Kafka Streams yardstick ($(
 bench-commit: build jars ## The bare commit at 10 to 5,000 records, beside the pipeline's own
 	$(CARGO) build --release --locked -p tillstream-loadtest
 	target/release/tillstream-bench commit --bin target/release/tillstream
+
+bench-takeover: build jars ## From kill -9 of a worker to the first new commit on its partitions, with KEYS keys of state (default 10000)
+	$(CARGO) build --release --locked -p tillstream-e2e-cluster
+	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_KEYS=$(KEYS) target/release/takeover
 
 clean: ## Removes build output (never data)
 	$(CARGO) clean

@@ -34,8 +34,10 @@ const QUIET_LOOKS: u32 = 50;
 pub struct Wires {
     /// Instead of the broker's plain address.
     pub brokers: Option<String>,
-    /// More options, such as for TLS and logins.
-    pub arguments: Vec<String>,
+    /// More options for the broker, such as for TLS and logins.
+    pub broker: Vec<String>,
+    /// More options for the database.
+    pub database: Vec<String>,
     /// More of the environment, such as passwords.
     pub environment: Vec<(String, String)>,
     /// More options of the sandbox.
@@ -95,9 +97,8 @@ impl Cluster {
     pub async fn create_topics(&self) {
         let partitions = PARTITIONS.to_string();
         let command = ["topics", "create", "--partitions", &partitions, "--replication-factor", "1"];
-        let mut broker = vec!["--brokers".to_owned(), self.brokers().to_owned()];
-        broker.extend(self.wires.arguments.iter().filter(|it| !it.starts_with("--scylla")).cloned());
-        let broker: Vec<&str> = broker.iter().map(String::as_str).collect();
+        let mut broker = vec!["--brokers", self.brokers()];
+        broker.extend(self.wires.broker.iter().map(String::as_str));
         self.run(&command, &broker).await.ok();
     }
 
@@ -134,7 +135,8 @@ impl Cluster {
             ("--durable-after-ms", "2500"),
         ]
         .map(|(name, value)| [name.to_owned(), value.to_owned()]);
-        pairs.into_iter().flatten().chain(self.wires.arguments.iter().cloned()).collect()
+        let more = self.wires.broker.iter().chain(&self.wires.database).cloned();
+        pairs.into_iter().flatten().chain(more).collect()
     }
 
     /// A worker that is not started; `roles` empty for all.
@@ -152,7 +154,7 @@ impl Cluster {
         if !roles.is_empty() {
             arguments.extend(["--roles".to_owned(), roles.to_owned()]);
         }
-        arguments.extend(more.iter().map(ToString::to_string));
+        override_with(&mut arguments, more);
         let dir: PathBuf = self.dir.path().join(&name);
         Arc::new(Worker::new(&name, dir, arguments, self.wires.environment.clone()))
     }
@@ -161,8 +163,13 @@ impl Cluster {
     pub fn add(&self, roles: &str) -> Arc<Worker> {
         let worker = self.worker(roles, &[]);
         worker.start();
-        self.workers.lock().push(worker.clone());
+        self.adopt(worker.clone());
         worker
+    }
+
+    /// Makes a started worker one of the deployment's.
+    pub fn adopt(&self, worker: Arc<Worker>) {
+        self.workers.lock().push(worker);
     }
 
     /// Starts workers and waits until all are ready.
@@ -268,6 +275,16 @@ impl Cluster {
             let Some(last) = lines.last() else { return all };
             after = last["id"].as_str().expect("a payment has an id").to_owned();
             all.extend(lines);
+        }
+    }
+}
+
+/// Options given again take the place of earlier ones; all have a value.
+fn override_with(arguments: &mut Vec<String>, more: &[&str]) {
+    for pair in more.chunks(2) {
+        match arguments.iter().position(|it| it == pair[0]) {
+            Some(place) => arguments[place + 1] = pair[1].to_owned(),
+            None => arguments.extend(pair.iter().map(ToString::to_string)),
         }
     }
 }

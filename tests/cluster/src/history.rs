@@ -65,6 +65,7 @@ pub async fn run(cluster: &Arc<Cluster>, faults: &[Fault], seed: u64, n: u64) ->
         );
     }
     assert!(left.is_empty(), "history {n}, seed {seed:#x}, {faults:?}: {left:?} left\n{}", cluster.tails());
+    let audited = began.elapsed();
     let verified = cluster.state(&["verify", "--strict"]).await;
     assert_eq!(verified.code, Some(0), "history {n}, seed {seed:#x}, {faults:?}: {}", verified.text);
     for worker in cluster.workers() {
@@ -72,11 +73,13 @@ pub async fn run(cluster: &Arc<Cluster>, faults: &[Fault], seed: u64, n: u64) ->
     }
     let outcome = Outcome { orders: load.book.lock().orders.len(), statuses: found.statuses };
     println!(
-        "history {n:>3} seed {seed:#018x} {faults:?}: {} orders {:?}, {:.1} s of load, at rest after {:.1} s, {:.1} s",
+        "history {n:>3} seed {seed:#018x} {faults:?}: {} orders {:?}, {:.1} s of load, drained after {:.1} s, \
+         looked at after {:.1} s, verified after {:.1} s",
         outcome.orders,
         outcome.statuses,
         struck.as_secs_f64(),
         drained.as_secs_f64(),
+        audited.as_secs_f64(),
         began.elapsed().as_secs_f64()
     );
     outcome

@@ -13,6 +13,7 @@ pub mod operator;
 pub mod python;
 pub mod spawn;
 pub mod tables;
+pub mod takeover;
 pub mod topics;
 pub mod worker;
 

@@ -1,8 +1,9 @@
 //! Appends outside of transactions, by one producer for the whole process.
 
+use crate::bounds::Known;
 use crate::context::{self, Connection};
 use crate::convert::{number, offset, to_headers, to_wire};
-use crate::core::{Core, Known};
+use crate::core::Core;
 use crate::error::broker_error;
 use parking_lot::Mutex;
 use rdkafka::Message;

@@ -6,6 +6,7 @@
 //! call returns. Values carry this build's schema ids inside the process and the registry's on the wire.
 
 mod append;
+mod bounds;
 mod broker;
 mod clock;
 mod context;

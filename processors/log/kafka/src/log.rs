@@ -1,8 +1,9 @@
 //! The log over a broker: appends, reads here and there, and followers.
 
 use crate::append::Appender;
+use crate::bounds::Bounds;
 use crate::broker::KafkaBroker;
-use crate::core::{Bounds, Core};
+use crate::core::Core;
 use crate::error::{KafkaClientError, log_error};
 use crate::follower::Follower;
 use crate::reader::Readers;

@@ -288,23 +288,39 @@ impl Thread {
             }
         }
         for shift in consumer.context().take_shifts() {
-            match &shift {
-                Shift::Assigned(partitions) => {
-                    consumer.context().connection.answered();
-                    partitions.iter().for_each(|it| self.buffers.add(*it));
-                }
-                Shift::Revoked(revocation, partitions) => {
-                    self.revoking.insert(*revocation, partitions.clone());
-                }
-                Shift::Lost(partitions) => self.forget(partitions),
-            }
-            (self.hear)(Ok(shift));
+            self.pass_on(shift);
         }
         if !self.revoking.is_empty() && consumer.assignment_lost() {
             for partitions in std::mem::take(&mut self.revoking).into_values() {
                 self.give_back(&partitions);
                 (self.hear)(Ok(Shift::Lost(partitions)));
             }
+        }
+    }
+
+    fn pass_on(&mut self, shift: Shift) {
+        let none = match &shift {
+            Shift::Assigned(partitions) => {
+                self.consumer.context().connection.answered();
+                partitions.iter().for_each(|it| self.buffers.add(*it));
+                partitions.is_empty()
+            }
+            Shift::Revoked(_, partitions) if partitions.is_empty() => {
+                self.give_back(&[]);
+                true
+            }
+            Shift::Revoked(revocation, partitions) => {
+                self.revoking.insert(*revocation, partitions.clone());
+                false
+            }
+            Shift::Lost(partitions) => {
+                self.forget(partitions);
+                partitions.is_empty()
+            }
+        };
+        // The library also tells of rebalances that move nothing.
+        if !none {
+            (self.hear)(Ok(shift));
         }
     }
 
