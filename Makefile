@@ -45,10 +45,10 @@ ops-check: ## The compose file and the alerts, by the tools of their makers wher
 	@ops/dev/ops-check.sh
 
 unit: ## Every test but the end-to-end ones and those that start real servers
-	$(CARGO) test --workspace --exclude tillstream-e2e --exclude tillstream-e2e-cluster --exclude tillstream-servers --locked
+	$(CARGO) test --workspace --exclude tillstream-e2e --exclude tillstream-e2e-cluster --exclude tillstream-servers --exclude tillstream-kafka --exclude tillstream-scylla --exclude tillstream-registry --locked
 
-servers: jars ## Kafka, Cassandra and a schema registry start, survive kills and keep strangers out
-	$(CARGO) test -p tillstream-servers --locked -- --test-threads=2
+servers: jars ## The clients of broker, database and registry on real servers, and the servers themselves
+	$(CARGO) test -p tillstream-servers -p tillstream-kafka -p tillstream-scylla -p tillstream-registry --locked -- --test-threads=2
 
 e2e: build ## The real binary: first run, import, crashes, bad input
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e --locked -- --test-threads=1

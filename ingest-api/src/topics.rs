@@ -200,8 +200,8 @@ impl Tail {
             let at = TopicPartition::new(self.topic, *partition);
             let (mut matched, mut scanned) = (0, 0);
             while matched < self.limit && scanned < SCANNED_RECORDS_MAX {
-                let records = match ingest.log.read(at, *next, STEP).await {
-                    Ok(records) => records,
+                let (records, read_to) = match ingest.log.read_on(at, *next, STEP).await {
+                    Ok(read) => read,
                     Err(LogError::Corrupt { next_offset, .. }) => {
                         *next = next_offset.max(*next + 1);
                         continue;
@@ -214,7 +214,13 @@ impl Tail {
                     Err(error) => return Err(error.into()),
                 };
                 if records.is_empty() {
-                    break;
+                    // Past offsets that hold no record; where there is nothing at all, it stays.
+                    let stays = read_to == *next;
+                    *next = read_to;
+                    if stays {
+                        break;
+                    }
+                    continue;
                 }
                 for record in records {
                     if matched == self.limit {

@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tillstream_cluster::{
-    ClusterMetrics, ClusterPorts, ClusterProgress, ClusterSessions, ClusterState, NodeWatch, StartTask,
-    TokioSpawner, run_member,
+    ClusterMetrics, ClusterPorts, ClusterProgress, ClusterSessions, ClusterState, NodeWatch, PatientState,
+    StartTask, TokioSpawner, run_member,
 };
 use tillstream_effects::EffectsMetrics;
 use tillstream_ingest_api::ports;
@@ -73,8 +73,9 @@ pub async fn build(options: &Serve, tasks: &Handle) -> Result<(House, Box<dyn En
         .collect();
     products.refresh(&partitions).await?;
     events.refresh(&partitions).await?;
+    let patient = Arc::new(PatientState(state.clone()));
     let house = House {
-        catalog: CatalogCache::new(products, state.clone(), CATALOG_ENTRIES_MAX, CATALOG_REPLAY_RECORDS)?,
+        catalog: CatalogCache::new(products, patient, CATALOG_ENTRIES_MAX, CATALOG_REPLAY_RECORDS)?,
         events: Subscriptions::new(events, SUBSCRIBER_EVENTS_MAX),
         progress: Arc::new(Progress::new()),
         sessions: sessions.clone(),

@@ -109,7 +109,8 @@ pub(crate) async fn place(
     if let (Some(wait), Some(feed)) = (wait, feed) {
         known = ingest.await_order(&caller.tenant, &order_id, wait, Some(feed), is_settled).await?;
     } else if matches!(accepted, Accepted::Before) && known.is_none() {
-        known = ingest.row(Table::Order, ids::key(&caller.tenant, &order_id)).await?;
+        let row = ingest.readable(&[RowKey::new(Table::Order, ids::key(&caller.tenant, &order_id))]).await?;
+        known = row.into_iter().next().flatten().map(|it| codec::decode(&it)).transpose()?;
     }
     Ok(answer(&order_id, known.as_ref(), wait))
 }

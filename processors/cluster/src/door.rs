@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tillstream_log::{Log, LogError, ReadLimit, TopicPartition};
 use tillstream_runtime::timeout;
@@ -18,17 +19,53 @@ use tillstream_state::row_store::StateKey;
 use tillstream_state::{Page, State, TaskId, Timer};
 use tokio::sync::{Notify, watch};
 
+/// The longest a read waits for the database: whoever called has better things to do.
+const READ_MAX: Duration = Duration::from_secs(2);
+/// After a read that was not answered, one in so long tries again; the others are refused at once.
+const AWAY: Duration = Duration::from_secs(1);
+
 /// Rows as the database has them; newer ones where the task that writes them runs in this process. A row changed
-/// elsewhere is at most a flush interval old.
+/// elsewhere is at most a flush interval old. While the database does not answer, reads are [`LogError::Unavailable`]
+/// soon, most of them at once.
 pub struct ClusterState {
     ports: ClusterPorts,
     sessions: Option<Arc<ClusterSessions>>,
+    /// Until then (monotonic ns) nobody but one asks the database; 0: it answers.
+    away_until_ns: AtomicU64,
 }
 
 impl ClusterState {
     /// Over the tasks of this process, if it has any.
     pub fn new(ports: ClusterPorts, sessions: Option<Arc<ClusterSessions>>) -> Self {
-        Self { ports, sessions }
+        Self { ports, sessions, away_until_ns: AtomicU64::new(0) }
+    }
+
+    /// Whether the database may be asked: always while it answers, else once in a while.
+    fn may_ask(&self) -> bool {
+        let until_ns = self.away_until_ns.load(Ordering::Relaxed);
+        if until_ns == 0 {
+            return true;
+        }
+        let next_ns = self.ports.clock.deadline(AWAY);
+        let (order, now_ns) = (Ordering::Relaxed, self.ports.clock.monotonic_ns());
+        now_ns >= until_ns && self.away_until_ns.compare_exchange(until_ns, next_ns, order, order).is_ok()
+    }
+
+    /// What the database says, soon.
+    async fn ask<T>(&self, answer: impl Future<Output = Result<T, LogError>>) -> Result<T, LogError> {
+        if !self.may_ask() {
+            return Err(LogError::Unavailable("the database has not answered lately".to_owned()));
+        }
+        let clock = &*self.ports.clock;
+        let answer = timeout(clock, clock.deadline(READ_MAX), answer).await;
+        let answer = answer
+            .unwrap_or_else(|| Err(LogError::Unavailable("the database does not answer in time".to_owned())));
+        let until_ns = match &answer {
+            Err(LogError::Unavailable(_)) => clock.deadline(AWAY),
+            _ => 0,
+        };
+        self.away_until_ns.store(until_ns, Ordering::Relaxed);
+        answer
     }
 
     async fn read(&self, keys: &[RowKey]) -> Result<Vec<Option<Bytes>>, LogError> {
@@ -46,7 +83,7 @@ impl ClusterState {
             return Ok(values);
         }
         let wanted: Vec<RowKey> = asked.iter().map(|it| keys[*it].clone()).collect();
-        for (index, row) in asked.into_iter().zip(self.ports.rows.get_many(&wanted).await?) {
+        for (index, row) in asked.into_iter().zip(self.ask(self.ports.rows.get_many(&wanted)).await?) {
             values[index] = row.map(|it| it.value);
         }
         Ok(values)
@@ -65,7 +102,7 @@ impl State for ClusterState {
         after: Option<&'a str>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Page, LogError>> {
-        self.ports.rows.scan(table, prefix, after, limit)
+        Box::pin(self.ask(self.ports.rows.scan(table, prefix, after, limit)))
     }
 
     fn timers_due(
@@ -76,7 +113,7 @@ impl State for ClusterState {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Timer>, LogError>> {
         Box::pin(async move {
-            let found = self.ports.rows.timers(task, from_ms, until_ms, limit).await?;
+            let found = self.ask(self.ports.rows.timers(task, from_ms, until_ms, limit)).await?;
             Ok(found.into_iter().map(|(timer, _)| timer).collect())
         })
     }
@@ -89,6 +126,58 @@ impl State for ClusterState {
             let found = found.map_err(|error| LogError::Unavailable(error.to_string()))?;
             Ok(found.into_iter().next().flatten().map_or(0, |it| it.offset))
         })
+    }
+}
+
+/// The same for whoever must have an answer: a task that needs a product waits for the database instead of ending its
+/// life.
+pub struct PatientState(pub Arc<ClusterState>);
+
+impl PatientState {
+    async fn wait_out<T, F: Future<Output = Result<T, LogError>>>(
+        &self,
+        mut ask: impl FnMut() -> F,
+    ) -> Result<T, LogError> {
+        let ports = &self.0.ports;
+        loop {
+            match ask().await {
+                Err(LogError::Unavailable(detail)) => {
+                    tracing::debug!(detail, "waiting for the database");
+                    ports.clock.sleep(ports.settings.retry_wait).await;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl State for PatientState {
+    fn get_many<'a>(&'a self, keys: &'a [RowKey]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, LogError>> {
+        Box::pin(self.wait_out(|| self.0.get_many(keys)))
+    }
+
+    fn scan<'a>(
+        &'a self,
+        table: Table,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, LogError>> {
+        Box::pin(self.wait_out(move || self.0.scan(table, prefix, after, limit)))
+    }
+
+    fn timers_due(
+        &self,
+        task: TaskId,
+        from_ms: i64,
+        until_ms: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Timer>, LogError>> {
+        Box::pin(self.wait_out(move || self.0.timers_due(task, from_ms, until_ms, limit)))
+    }
+
+    fn committed(&self, task: TaskId) -> BoxFuture<'_, Result<u64, LogError>> {
+        Box::pin(self.wait_out(move || self.0.committed(task)))
     }
 }
 
@@ -155,7 +244,11 @@ impl ClusterProgress {
         self.log.refresh(&inputs).await?;
         // A database that does not answer leaves rows unreadable, but not the lag unknown.
         let flushed = match kind.changelog() {
-            Some(_) => self.ports.rows.flushed(kind).await.unwrap_or_default(),
+            Some(_) => {
+                let clock = &*self.ports.clock;
+                let asked = timeout(clock, clock.deadline(READ_MAX), self.ports.rows.flushed(kind)).await;
+                asked.and_then(Result::ok).unwrap_or_default()
+            }
             None => BTreeMap::new(),
         };
         for (input, place) in inputs.iter().zip(places) {

@@ -7,8 +7,9 @@ use tillstream_stage::RowKey;
 
 /// Keys of the first layer.
 const FIRST_LAYER_KEYS: usize = 16_384;
-/// One key in so many is asked for in vain.
-const FALSE_POSITIVES: f64 = 0.01;
+/// The share of new keys that are asked for in vain, per full layer. While the database is away such a key holds its whole
+/// partition up, so there must be next to none.
+const FALSE_POSITIVES: f64 = 1e-6;
 /// Any number: the same in every process, so that a run can be repeated.
 const SEED: u128 = 0x7469_6c6c_7374_7265_616d;
 
@@ -91,8 +92,8 @@ mod tests {
         assert!(!known.is_new(&key(70_000)), "not before every stored key was walked over");
         known.completed();
         assert!((0..60_000).all(|n| !known.is_new(&key(n))));
-        let new = (60_000..80_000).filter(|n| known.is_new(&key(*n))).count();
-        assert!(new > 19_000, "{new} of 20000");
+        let new = (60_000..160_000).filter(|n| known.is_new(&key(*n))).count();
+        assert!(new >= 99_995, "{new} of 100000");
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod session;
 mod verify;
 
 pub use assignment::{StartTask, run_member};
-pub use door::{ClusterProgress, ClusterState};
+pub use door::{ClusterProgress, ClusterState, PatientState};
 pub use halt::{Halt, deployment_conflict};
 pub use metrics::ClusterMetrics;
 pub use nodes::NodeWatch;

@@ -248,9 +248,6 @@ impl CatalogCache {
         let ends: Vec<TopicPartition> =
             asked.iter().map(|it| TopicPartition::new(Topic::Products, *it)).collect();
         self.log.refresh(&ends).await?;
-        let places: Vec<TopicPartition> =
-            asked.iter().map(|it| TopicPartition::new(Topic::Products, *it)).collect();
-        self.log.refresh(&places).await?;
         for partition in asked {
             let end = self.log.end_offset(TopicPartition::new(Topic::Products, partition))?;
             let mut position = self.position(partition)?.subscribe();

@@ -52,7 +52,9 @@ fn plain(value: Avro) -> Value {
         Avro::Bytes(it) => json!(it),
         Avro::Union(_, inner) => plain(*inner),
         Avro::Array(items) => items.into_iter().map(plain).collect(),
-        Avro::Map(items) => Value::Object(items.into_iter().map(|(key, it)| (key, plain(it))).collect::<Map<_, _>>()),
+        Avro::Map(items) => {
+            Value::Object(items.into_iter().map(|(key, it)| (key, plain(it))).collect::<Map<_, _>>())
+        }
         Avro::Record(fields) => {
             Value::Object(fields.into_iter().map(|(key, it)| (key, plain(it))).collect::<Map<_, _>>())
         }

@@ -89,7 +89,10 @@ impl Cluster {
             turn: AtomicUsize::new(0),
         };
         cluster.create_topics().await;
-        cluster.run(&["schemas", "register"], &["--schema-registry", cluster.stack.registry.address()]).await.ok();
+        cluster
+            .run(&["schemas", "register"], &["--schema-registry", cluster.stack.registry.address()])
+            .await
+            .ok();
         Arc::new(cluster)
     }
 
@@ -133,6 +136,7 @@ impl Cluster {
             ("--session-timeout-ms", &SESSION_TIMEOUT.as_millis().to_string()),
             ("--transaction-timeout-ms", &TRANSACTION_TIMEOUT.as_millis().to_string()),
             ("--durable-after-ms", "2500"),
+            ("--flush-interval-ms", "100"),
         ]
         .map(|(name, value)| [name.to_owned(), value.to_owned()]);
         let more = self.wires.broker.iter().chain(&self.wires.database).cloned();
@@ -190,7 +194,8 @@ impl Cluster {
 
     /// SIGTERM to every worker; all must exit 0.
     pub async fn stop_workers(&self) {
-        for worker in std::mem::take(&mut *self.workers.lock()) {
+        let workers = std::mem::take(&mut *self.workers.lock());
+        for worker in workers {
             let status = worker.terminate().await;
             assert!(status.success(), "{} ended with {status}:\n{}", worker.name, worker.tail(40));
         }
@@ -215,7 +220,11 @@ impl Cluster {
             let worker = self.workers().into_iter().find(|it| it.answers())?;
             let metrics = worker.call(Method::GET, "/metrics", None, None).await?.text;
             let name = "tillstream_stage_lag_records";
-            lag = metrics.lines().filter(|it| it.starts_with(name) && !it.ends_with(" 0")).map(str::to_owned).collect();
+            lag = metrics
+                .lines()
+                .filter(|it| it.starts_with(name) && !it.ends_with(" 0"))
+                .map(str::to_owned)
+                .collect();
             let empty = lag.is_empty() && !metric_values(&metrics, name).is_empty();
             quiet = if empty { quiet + 1 } else { 0 };
             (quiet >= QUIET_LOOKS).then_some(())
@@ -225,7 +234,13 @@ impl Cluster {
 
     /// The end of every worker's log.
     pub fn tails(&self) -> String {
-        let tails = self.workers().iter().map(|it| format!("--- {}\n{}\n", it.name, it.tail(from_environment("TILLSTREAM_TAIL", 25) as usize))).collect::<Vec<_>>();
+        let tails = self
+            .workers()
+            .iter()
+            .map(|it| {
+                format!("--- {}\n{}\n", it.name, it.tail(from_environment("TILLSTREAM_TAIL", 25) as usize))
+            })
+            .collect::<Vec<_>>();
         tails.concat()
     }
 
@@ -242,7 +257,13 @@ impl Cluster {
     }
 
     /// A call that some live worker must answer.
-    pub async fn send(&self, method: Method, path: &str, key: Option<&str>, body: Option<&Value>) -> (StatusCode, Value) {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Option<&Value>,
+    ) -> (StatusCode, Value) {
         let mut last = String::new();
         let deadline = Instant::now() + RECOVERY;
         let mut ticks = tokio::time::interval(Duration::from_millis(10));
@@ -292,7 +313,8 @@ fn override_with(arguments: &mut Vec<String>, more: &[&str]) {
 async fn start_sandbox(data_dir: &std::path::Path, more: &[String]) -> Server {
     let port = free_port();
     let mut command = Command::new(binary());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILLSTREAM_")) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILLSTREAM_"))
+    {
         command.env_remove(name);
     }
     command.arg("sandbox").arg("--data-dir").arg(data_dir).args(["--listen", &format!("127.0.0.1:{port}")]);

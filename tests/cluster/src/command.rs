@@ -33,7 +33,9 @@ pub async fn tillstream(arguments: Vec<String>) -> Done {
     blocking(move || {
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", "120"]).arg(binary()).args(arguments);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILLSTREAM_")) {
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILLSTREAM_"))
+        {
             command.env_remove(name);
         }
         run(&mut command)

@@ -48,7 +48,8 @@ impl Fault {
             Self::KillWorker => kill(&[one(&workers, random)], random).await,
             Self::KillTwo => {
                 let spared = one(&workers, random);
-                let struck: Vec<_> = workers.into_iter().filter(|it| !Arc::ptr_eq(it, &spared)).take(2).collect();
+                let struck: Vec<_> =
+                    workers.into_iter().filter(|it| !Arc::ptr_eq(it, &spared)).take(2).collect();
                 kill(&struck, random).await;
             }
             Self::KillAll => kill(&workers, random).await,

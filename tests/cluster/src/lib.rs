@@ -1,6 +1,11 @@
 //! A cluster of the real binary on real servers: workers that are killed, frozen and moved while clients go on, and an
 //! independent look at what that left behind.
-#![allow(clippy::expect_used, clippy::panic, reason = "a harness fails by panicking with what it saw")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a harness prints what it did, and fails by panicking with what it saw"
+)]
 
 pub mod audit;
 pub mod avro;

@@ -107,8 +107,11 @@ impl Load {
     /// The nth order: the same for the same seed, whatever happens around it.
     fn order(&self, n: usize) -> (Value, Placed) {
         let mut random = Random::new(self.seed ^ (n as u64).wrapping_mul(0x9e37_79b9));
-        let mut placed =
-            Placed { units: BTreeMap::new(), gross: 0, currency: if random.below(4) == 0 { "EUR" } else { "GBP" } };
+        let mut placed = Placed {
+            units: BTreeMap::new(),
+            gross: 0,
+            currency: if random.below(4) == 0 { "EUR" } else { "GBP" },
+        };
         let mut lines = Vec::new();
         for _ in 0..1 + random.below(5) {
             let quantity = 1 + random.below(3) as i64;
@@ -172,7 +175,8 @@ impl Load {
                 }
                 _ => continue,
             };
-            let (status, answer) = cluster.post(&format!("/v1/orders/{id}/{what}"), &format!("{key}-{step}"), &body).await;
+            let (status, answer) =
+                cluster.post(&format!("/v1/orders/{id}/{what}"), &format!("{key}-{step}"), &body).await;
             // Whether the order can take it is for the order to say; that it is answered is checked here.
             assert!(status.is_success() || matches!(status.as_u16(), 404 | 409), "{what}: {status} {answer}");
             if status.is_success() {
@@ -205,7 +209,11 @@ impl Load {
         let there = crate::wait_for(crate::cluster::RECOVERY, async || {
             (self.done.load(Ordering::Relaxed) >= until).then_some(())
         });
-        assert!(there.await.is_some(), "{} of {until} orders were acknowledged", self.done.load(Ordering::Relaxed));
+        assert!(
+            there.await.is_some(),
+            "{} of {until} orders were acknowledged",
+            self.done.load(Ordering::Relaxed)
+        );
     }
 
     /// Lets the clients finish what they are at.

@@ -68,7 +68,8 @@ pub async fn load(cluster: &Arc<Cluster>, orders: usize, first: usize) {
 pub async fn stock_up(cluster: &Arc<Cluster>) {
     for n in 0..SKUS {
         let body = json!({"delta": 1_000_000, "reason": "received", "location": "main"});
-        let (status, answer) = cluster.post(&format!("/v1/inventory/bulk-{n}/adjustments"), "stock", &body).await;
+        let (status, answer) =
+            cluster.post(&format!("/v1/inventory/bulk-{n}/adjustments"), "stock", &body).await;
         assert!(status.is_success(), "{answer}");
     }
 }
@@ -195,7 +196,9 @@ fn told(lines: &[String], killed_ms: f64, seen: &[((Topic, i32), f64)]) -> Vec<T
             task: task.to_owned(),
             detection: span(killed_ms, *assigned_ms),
             first_commit: span(*assigned_ms, first_ms),
-            opening: Duration::from_millis(field(line, "took_ms").and_then(|it| it.parse().ok()).unwrap_or(0)),
+            opening: Duration::from_millis(
+                field(line, "took_ms").and_then(|it| it.parse().ok()).unwrap_or(0),
+            ),
             replayed: field(line, "replayed").and_then(|it| it.parse().ok()).unwrap_or(0),
         });
     }

@@ -59,15 +59,17 @@ pub fn beginnings(topics: &[Topic], partitions: u32) -> Places {
 
 /// Every committed record of these topics from these places to what is stable now. Blocks.
 pub fn read(brokers: &str, from: &Places) -> Vec<Raw> {
-    let consumer = consumer(brokers);
     let topics: BTreeSet<Topic> = from.keys().map(|(topic, _)| *topic).collect();
-    let mut records = Vec::new();
-    // One after the other: the client tells of an end by the partition alone.
-    for topic in topics {
-        let places = from.iter().filter(|((it, _), _)| *it == topic);
-        read_topic(&consumer, topic, &places.map(|((_, partition), at)| (*partition, *at)).collect(), &mut records);
-    }
-    records
+    // A client for each: it tells of an end by the partition alone.
+    std::thread::scope(|scope| {
+        let read = |topic: Topic| {
+            let places = from.iter().filter(move |((it, _), _)| *it == topic);
+            let places: BTreeMap<i32, i64> = places.map(|((_, partition), at)| (*partition, *at)).collect();
+            scope.spawn(move || read_topic(&consumer(brokers), topic, &places))
+        };
+        let readers: Vec<_> = topics.into_iter().map(read).collect();
+        readers.into_iter().flat_map(|it| it.join().expect("a reader does not panic")).collect()
+    })
 }
 
 fn read_topic(consumer: &BaseConsumer, topic: Topic, from: &BTreeMap<i32, i64>, records: &mut Vec<Raw>) {
@@ -99,4 +101,5 @@ fn read_topic(consumer: &BaseConsumer, topic: Topic, from: &BTreeMap<i32, i64>, 
             Some(Err(error)) => panic!("reading {topic}: {error}"),
         }
     }
+    records
 }

@@ -56,13 +56,22 @@ impl Worker {
         self.place.lock().clone()
     }
 
-    /// Whether clients can hope for an answer.
+    /// Whether it has the role of taking orders in, and clients can hope for an answer.
     pub fn answers(&self) -> bool {
-        !self.frozen.load(Ordering::Relaxed) && self.place.lock().is_some()
+        let roles = self.arguments.iter().skip_while(|it| *it != "--roles").nth(1);
+        roles.is_none_or(|it| it.contains("ingest"))
+            && !self.frozen.load(Ordering::Relaxed)
+            && self.place.lock().is_some()
     }
 
     /// One call; `None` when it was not answered.
-    pub async fn call(&self, method: Method, path: &str, key: Option<&str>, body: Option<&Value>) -> Option<Answer> {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Option<&Value>,
+    ) -> Option<Answer> {
         let server = self.server()?;
         let call = server.try_call(method, path, key, body);
         tokio::time::timeout(CALL, call).await.ok()?.ok()
@@ -152,13 +161,11 @@ impl Worker {
 /// Clients let go of a server as soon as their calls have ended.
 async fn unshared(server: Arc<Server>) -> Server {
     let mut server = Some(server);
-    crate::wait_for(Duration::from_secs(60), async || {
-        match Arc::try_unwrap(server.take()?) {
-            Ok(alone) => Some(alone),
-            Err(shared) => {
-                server = Some(shared);
-                None
-            }
+    crate::wait_for(Duration::from_secs(60), async || match Arc::try_unwrap(server.take()?) {
+        Ok(alone) => Some(alone),
+        Err(shared) => {
+            server = Some(shared);
+            None
         }
     })
     .await

@@ -1,5 +1,12 @@
 //! Histories of load and faults on real servers. `TILLSTREAM_HISTORIES` says how many, `TILLSTREAM_SEED` where to begin.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 use tillstream_e2e::random::Random;
 use tillstream_e2e_cluster::cluster::Cluster;
@@ -36,8 +43,19 @@ const SHORT: [&[Fault]; 25] = [
 ];
 
 const ANY: [Fault; 13] = [
-    KillWorker, KillWorker, KillWorker, KillTwo, KillTwo, KillAll, Freeze, KillBroker, KillDatabase, Rebalance, Rebalance,
-    SlowDatabase, StrayAbort,
+    KillWorker,
+    KillWorker,
+    KillWorker,
+    KillTwo,
+    KillTwo,
+    KillAll,
+    Freeze,
+    KillBroker,
+    KillDatabase,
+    Rebalance,
+    Rebalance,
+    SlowDatabase,
+    StrayAbort,
 ];
 
 fn faults(seed: u64, n: u64) -> Vec<Fault> {

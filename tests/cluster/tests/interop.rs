@@ -1,6 +1,13 @@
 //! Other people's clients on our topics: Python's confluent-kafka with fastavro and the registry, the Java console
 //! producer, kcat.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +57,8 @@ fn each_order_once(outcome: &Outcome, records: &[Value]) {
 }
 
 fn lines_into(mut command: Command, keys: &[String]) {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     keys.iter().for_each(|it| writeln!(stdin, "{it}").unwrap());
     drop(stdin);
@@ -59,7 +67,11 @@ fn lines_into(mut command: Command, keys: &[String]) {
 }
 
 /// Where a client put each key.
-async fn placed_by(cluster: &Arc<Cluster>, topic: &str, produce: impl FnOnce(&str) + Send + 'static) -> BTreeMap<String, u32> {
+async fn placed_by(
+    cluster: &Arc<Cluster>,
+    topic: &str,
+    produce: impl FnOnce(&str) + Send + 'static,
+) -> BTreeMap<String, u32> {
     let partitions = PARTITIONS.to_string();
     cluster.topics_tool(&["--create", "--topic", topic, "--partitions", &partitions]).await.ok();
     let name = topic.to_owned();
@@ -104,7 +116,19 @@ async fn same_partitions(cluster: &Arc<Cluster>, ours: &BTreeMap<String, u32>) {
     assert_eq!(&theirs.await, ours, "kcat's partitions");
     let topic = Topic::OrderEvents.name();
     let mut kcat = Command::new("kcat");
-    kcat.args(["-C", "-b", cluster.brokers(), "-t", topic, "-e", "-q", "-o", "beginning", "-f", "%p|%k|%h\n"]);
+    kcat.args([
+        "-C",
+        "-b",
+        cluster.brokers(),
+        "-t",
+        topic,
+        "-e",
+        "-q",
+        "-o",
+        "beginning",
+        "-f",
+        "%p|%k|%h\n",
+    ]);
     kcat.args(["-X", "isolation.level=read_committed"]);
     let text = blocking(move || command::run(&mut kcat)).await.ok();
     let lines: Vec<&str> = text.lines().filter(|it| it.contains('|')).collect();

@@ -1,6 +1,13 @@
 //! The database is away for a while under load. `TILLSTREAM_OUTAGE_SECONDS` says how long, `TILLSTREAM_OUTAGE_RATE` how
 //! many orders per second are placed meanwhile, `TILLSTREAM_OUTAGE_KILL=1` kills the database instead of freezing it.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
@@ -80,7 +87,8 @@ impl Clients {
             let url = format!("{}/v1/orders", live[turn % live.len()].url());
             drop(live);
             let asked = Instant::now();
-            let call = self.http.post(&url).bearer_auth(KEY).header("Idempotency-Key", &key).json(&body).send();
+            let call =
+                self.http.post(&url).bearer_auth(KEY).header("Idempotency-Key", &key).json(&body).send();
             let answer = tokio::time::timeout(ANSWER_MAX, call).await;
             let took_ms = usize::try_from(asked.elapsed().as_millis()).unwrap();
             self.tally.slowest_ms.fetch_max(took_ms, Ordering::Relaxed);
@@ -95,9 +103,12 @@ impl Clients {
                     let (status, headers) = (answer.status(), answer.headers().clone());
                     let text = answer.text().await.unwrap_or_default();
                     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{key}: {text}");
-                    let after = headers.get(header::RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
+                    let after =
+                        headers.get(header::RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
                     self.tally.refused.fetch_add(1, Ordering::Relaxed);
-                    Duration::from_secs(after.unwrap_or_else(|| panic!("refused without Retry-After: {text}")))
+                    Duration::from_secs(
+                        after.unwrap_or_else(|| panic!("refused without Retry-After: {text}")),
+                    )
                 }
                 Ok(Err(error)) => panic!("{key}: {error}"),
                 Err(_) => {
@@ -119,7 +130,10 @@ impl Clients {
             let n = self.tally.sent.fetch_add(1, Ordering::Relaxed);
             let own = self.clone();
             placing.spawn(async move { own.place(n).await });
-            while placing.try_join_next().is_some_and(|it| it.map(|()| true).expect("a client does not panic")) {}
+            while placing
+                .try_join_next()
+                .is_some_and(|it| it.map(|()| true).expect("a client does not panic"))
+            {}
         }
         while let Some(placed) = placing.join_next().await {
             placed.expect("a client does not panic");
@@ -170,7 +184,9 @@ async fn confirmed(cluster: &Cluster, from: Places, to: Places) -> BTreeSet<Stri
 
 async fn away(cluster: &Arc<Cluster>, kill: bool, seconds: u64) -> u64 {
     let stack = cluster.stack.clone();
-    blocking(move || if kill { stack.cassandra.kill() } else { stack.cassandra.pause() }).await.expect("it was up");
+    blocking(move || if kill { stack.cassandra.kill() } else { stack.cassandra.pause() })
+        .await
+        .expect("it was up");
     let mut peak = 0;
     let until = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < until {
@@ -193,7 +209,14 @@ async fn a_database_that_is_away_stops_no_cached_work_and_loses_nothing() {
     let rate = from_environment("TILLSTREAM_OUTAGE_RATE", 150);
     let kill = from_environment("TILLSTREAM_OUTAGE_KILL", 0) == 1;
     let cluster = Cluster::start().await;
-    cluster.add_ready(&["", ""]).await;
+    for _ in 0..2 {
+        // A machine that is busy must not look like a worker that is gone.
+        let worker =
+            cluster.worker("", &["--session-timeout-ms", "10000", "--transaction-timeout-ms", "12000"]);
+        worker.start();
+        cluster.adopt(worker);
+    }
+    cluster.ready().await;
     let from = {
         let brokers = cluster.brokers().to_owned();
         blocking(move || ends(&brokers, &Topic::ALL, PARTITIONS)).await

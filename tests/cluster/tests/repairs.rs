@@ -1,5 +1,12 @@
 //! Log and state that do not fit together any more: each halts by its own code, and the command it names repairs it.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +33,11 @@ async fn a_truncated_table(cluster: &Arc<Cluster>) {
     cluster.stack.cassandra.execute(&format!("TRUNCATE {}.\"order\"", cluster.keyspace)).unwrap();
     let verify = cluster.state(&["verify"]).await;
     assert_eq!(verify.code, Some(1), "{}", verify.text);
-    assert!(verify.text.contains("order/demo/ord_") && verify.text.contains("missing in the database"), "{}", verify.text);
+    assert!(
+        verify.text.contains("order/demo/ord_") && verify.text.contains("missing in the database"),
+        "{}",
+        verify.text
+    );
     let output = cluster.halts_with("TS0325").await;
     assert!(output.contains("state rebuild"), "{output}");
     let rebuilt = cluster.state(&["rebuild"]).await.ok();

@@ -29,11 +29,19 @@ fn wires(stack: &Stack, dir: &tempfile::TempDir) -> Wires {
     Wires {
         brokers: stack.kafka.scram_address().map(str::to_owned),
         broker: of(&[
-            "--broker-ca-file", &broker_ca, "--broker-user", USER, "--broker-password-file",
+            "--broker-ca-file",
+            &broker_ca,
+            "--broker-user",
+            USER,
+            "--broker-password-file",
             &path("broker-password", BROKER_PASSWORD),
         ]),
         database: of(&[
-            "--scylla-ca-file", &database_ca, "--scylla-user", "cassandra", "--scylla-password-file",
+            "--scylla-ca-file",
+            &database_ca,
+            "--scylla-user",
+            "cassandra",
+            "--scylla-password-file",
             &path("database-password", DATABASE_PASSWORD),
         ]),
         ..Wires::default()
@@ -43,7 +51,8 @@ fn wires(stack: &Stack, dir: &tempfile::TempDir) -> Wires {
 async fn secured(dir: &tempfile::TempDir) -> Arc<Cluster> {
     let credentials = Credentials { user: USER.into(), password: BROKER_PASSWORD.into() };
     let kafka = KafkaOptions { scram: Some(credentials), ..KafkaOptions::default() };
-    let cassandra = CassandraOptions { password: true, tls: ClientTls::Server, ..CassandraOptions::default() };
+    let cassandra =
+        CassandraOptions { password: true, tls: ClientTls::Server, ..CassandraOptions::default() };
     Cluster::start_with(kafka, cassandra, |stack| wires(stack, dir)).await
 }
 
@@ -61,7 +70,8 @@ async fn refused(cluster: &Cluster, options: [&str; 2], words: &[&str]) {
     let worker = cluster.worker("", &options);
     worker.start();
     let said = |line: &String| words.iter().any(|it| line.to_lowercase().contains(it));
-    let told = wait_for(Duration::from_secs(60), async || worker.output().iter().any(said).then_some(())).await;
+    let told =
+        wait_for(Duration::from_secs(60), async || worker.output().iter().any(said).then_some(())).await;
     assert!(told.is_some(), "{options:?}: none of {words:?} is in:\n{}", worker.tail(40));
     assert!(!worker.is_ready().await, "{options:?} was let in");
     shows_no_secret(&worker);
@@ -95,7 +105,8 @@ async fn an_order_goes_through_tls_and_logins_and_no_secret_is_shown() {
     std::fs::write(&wrong, WRONG).unwrap();
     let wrong = wrong.display().to_string();
     refused(&cluster, ["--broker-password-file", &wrong], &["authentication failed", "sasl"]).await;
-    refused(&cluster, ["--scylla-password-file", &wrong], &["authentication", "credentials", "password"]).await;
+    refused(&cluster, ["--scylla-password-file", &wrong], &["authentication", "credentials", "password"])
+        .await;
     let strange = dir.path().join("strange");
     let strange = tillstream_servers::Certificates::create(&strange).unwrap().authority.display().to_string();
     refused(&cluster, ["--broker-ca-file", &strange], &["certificate", "ssl"]).await;

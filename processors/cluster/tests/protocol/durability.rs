@@ -11,7 +11,7 @@ async fn the_checkpoint_moves_once_all_rows_before_it_are_acknowledged_and_two_s
     life.put("t/k", "1").await.unwrap();
     world.pass(seconds(19)).await;
     assert!(world.rows.checkpoints().is_empty());
-    world.pass(seconds(4)).await;
+    world.pass(seconds(8)).await;
     let end = world.rows.checkpoints()[&task(0)].offset;
     assert_eq!(end, 2, "the incarnation and the row");
     world.rows.faults().hold_writes(true);
@@ -86,11 +86,11 @@ async fn a_lost_acknowledged_write_is_noticed_on_read_by_its_timestamp() {
     let process = world.bare("a").await;
     let mut life = process.open(0).await.unwrap();
     life.put_many(&[("t/k", Some("1")), ("t/gone", Some("1"))]).await.unwrap();
-    world.pass(seconds(25)).await;
+    world.pass(seconds(40)).await;
     for (key, value) in [("t/k", Some("2")), ("t/gone", None), ("t/new", Some("2"))] {
         let mut life = process.open(0).await.unwrap();
         life.put_many(&[(key, value)]).await.unwrap();
-        world.pass(millis(300)).await;
+        world.pass(millis(400)).await;
         // Before anybody has asked for the nodes' starts.
         world.rows.faults().hide_incarnation(true);
         world.rows.faults().crash(Loss::All);
@@ -109,7 +109,7 @@ async fn the_offset_tells_the_durable_checkpoint_and_an_older_database_is_seen_a
     let process = world.bare("a").await;
     let mut life = process.open(0).await.unwrap();
     life.put("t/k", "1").await.unwrap();
-    world.pass(seconds(25)).await;
+    world.pass(seconds(27)).await;
     let copy = world.rows.snapshot();
     assert_eq!(copy_checkpoint(&world), 2);
     life.put("t/k", "2").await.unwrap();
@@ -120,6 +120,7 @@ async fn the_offset_tells_the_durable_checkpoint_and_an_older_database_is_seen_a
     let durable = copy_checkpoint(&world);
     assert!(durable > 2);
     assert_eq!(told(&world), format!("v1 generation=1 checkpoint={durable}"));
+    drop(life);
     world.rows.faults().restore(&copy);
     assert_eq!(process.halt_code(0).await, "TS0324");
     process.close().await;
@@ -141,8 +142,9 @@ async fn a_crash_that_loses_a_fresh_checkpoint_halts_nobody() {
     let process = world.bare("a").await;
     let mut life = process.open(0).await.unwrap();
     life.put("t/k", "1").await.unwrap();
-    world.pass(seconds(22)).await;
-    assert_eq!(world.rows.checkpoints().len(), 1);
+    while world.rows.checkpoints().is_empty() {
+        world.pass(millis(200)).await;
+    }
     life.put("t/k", "2").await.unwrap();
     world.rows.faults().crash(Loss::All);
     assert!(world.rows.checkpoints().is_empty(), "it was not synced");

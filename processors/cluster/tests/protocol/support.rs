@@ -10,7 +10,7 @@ use tillstream_cluster::{
     ClusterMetrics, ClusterPorts, ClusterSessions, ClusterSettings, NodeWatch, Spawner, StartTask, Verified,
     run_member, verify,
 };
-use tillstream_log::broker::{Broker, GroupMember};
+use tillstream_log::broker::GroupMember;
 use tillstream_log::{LogError, ReadLimit, Record, TopicPartition};
 use tillstream_runtime::{Clock, Metrics, Progress, TaskPorts, TaskSettings, supervise};
 use tillstream_schemas::Topic;

@@ -17,7 +17,7 @@ async fn a_row_is_written_once_per_interval_however_often_it_changes() {
     for n in 0..200 {
         life.put_many(&[("t/hot", Some(&n.to_string())), (&format!("t/k{n}"), Some("1"))]).await.unwrap();
     }
-    world.pass(millis(1_100)).await;
+    world.pass(millis(1_500)).await;
     let counts = world.rows.counts();
     assert_eq!(counts.cells_written, 201);
     assert_eq!(counts.calls[&RowCall::Write], 1, "and all of them together");
@@ -72,7 +72,7 @@ async fn a_late_write_of_an_old_life_loses_against_the_new_one() {
     let mut old = process.open(0).await.unwrap();
     world.rows.faults().fail(RowCall::Write, WriteFault::Late);
     old.put_many(&[("t/k", Some("9")), ("t/gone", Some("9"))]).await.unwrap();
-    world.pass(millis(300)).await;
+    world.pass(millis(400)).await;
     let mut new = process.open(0).await.unwrap();
     new.put_many(&[("t/k", Some("1")), ("t/gone", None)]).await.unwrap();
     world.pass(seconds(2)).await;

@@ -44,7 +44,9 @@ fn check_provider(seen: &Seen<'_>, findings: &mut Findings) {
         let payment = &row["payment"];
         let ours = (number(&payment["captured_minor"]), number(&payment["refunded_minor"]));
         let events = told.get(id.as_str()).copied().unwrap_or_default();
-        findings.expect(events == ours, || format!("{id}: events say {events:?}, the row {ours:?} (captured, refunded)"));
+        findings.expect(events == ours, || {
+            format!("{id}: events say {events:?}, the row {ours:?} (captured, refunded)")
+        });
         let charges = charges.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
         findings.expect(charges.len() <= 1, || format!("{id} has {} payments: {charges:?}", charges.len()));
         let one = charges.iter().all(|it| it["charges"].as_array().is_some_and(|it| it.len() <= 1));
@@ -53,7 +55,8 @@ fn check_provider(seen: &Seen<'_>, findings: &mut Findings) {
         let theirs = (sum("captured_minor"), sum("refunded_minor"));
         findings.expect(theirs == ours, || format!("{id}: the provider says {charges:?}, the row {payment}"));
         let total = number(&row["order"]["total_minor"]);
-        findings.expect(theirs.0 == 0 || theirs.0 == total, || format!("{id}: {} captured of {total}", theirs.0));
+        findings
+            .expect(theirs.0 == 0 || theirs.0 == total, || format!("{id}: {} captured of {total}", theirs.0));
         if matches!(text(&row["view"]["status"]), "cancelled" | "failed") {
             findings.expect(ours.0 == ours.1, || format!("{id} is dead and keeps money: {payment}"));
         }
@@ -100,5 +103,6 @@ fn check_analytics(seen: &Seen<'_>, findings: &mut Findings) {
     findings.expect(deltas == expected, || {
         format!("analytics deltas come to {deltas:?}, the events to {expected:?} (orders, placed, priced, units, gross)")
     });
-    findings.expect(windows == expected, || format!("windows come to {windows:?}, the events to {expected:?}"));
+    findings
+        .expect(windows == expected, || format!("windows come to {windows:?}, the events to {expected:?}"));
 }

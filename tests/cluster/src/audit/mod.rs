@@ -5,6 +5,8 @@ mod books;
 mod orders;
 mod replay;
 mod stock;
+#[cfg(test)]
+mod tests;
 
 use crate::avro::{Decoder, RowDecoder};
 use crate::blocking;
@@ -150,7 +152,8 @@ impl Audit {
             let place = || format!("{}/{}@{}", it.topic, it.partition, it.offset);
             findings.expect(!it.topic.is_dlq(), || format!("a dead letter at {}: {value}", place()));
             // Adjustments come from clients, who may send one twice.
-            let from_a_client = text(&value["payload"]["kind"]) == "AdjustStock" || value["payload"]["kind"] == "UpsertProduct";
+            let from_a_client = text(&value["payload"]["kind"]) == "AdjustStock"
+                || value["payload"]["kind"] == "UpsertProduct";
             if !from_a_client && !it.topic.is_dlq() {
                 let id = text(&value["id"]).to_owned();
                 findings.expect(!id.is_empty() && ids.insert((it.topic, id.clone())), || {
@@ -162,7 +165,11 @@ impl Audit {
         records
     }
 
-    async fn rows_of(&self, table: &'static str, name: impl Fn(&str) -> Option<String>) -> BTreeMap<String, Value> {
+    async fn rows_of(
+        &self,
+        table: &'static str,
+        name: impl Fn(&str) -> Option<String>,
+    ) -> BTreeMap<String, Value> {
         let rows = self.tables.rows(table).await;
         let decoder = &self.rows[table];
         rows.iter().filter_map(|(key, value)| Some((name(key)?, decoder.decode(value)))).collect()

@@ -52,7 +52,9 @@ fn kinds<'a>(events: &[&'a Value]) -> Vec<&'a str> {
 fn check_events(id: &str, events: &[&Value], row: &Value, findings: &mut Findings) {
     let kinds = kinds(events);
     let count = |kind: &str| kinds.iter().filter(|it| **it == kind).count();
-    findings.expect(count("OrderPriced") == 1, || format!("{id} was priced {} times: {kinds:?}", count("OrderPriced")));
+    findings.expect(count("OrderPriced") == 1, || {
+        format!("{id} was priced {} times: {kinds:?}", count("OrderPriced"))
+    });
     for kind in ONCE {
         findings.expect(count(kind) <= 1, || format!("{id} has {} of {kind}: {kinds:?}", count(kind)));
     }
@@ -62,8 +64,11 @@ fn check_events(id: &str, events: &[&Value], row: &Value, findings: &mut Finding
         ("ShipmentShipped", "shipment_id"),
         ("OrderReturned", "return_id"),
     ] {
-        let all: Vec<&str> =
-            events.iter().filter(|it| it["payload"]["kind"] == kind).map(|it| text(&it["payload"][name])).collect();
+        let all: Vec<&str> = events
+            .iter()
+            .filter(|it| it["payload"]["kind"] == kind)
+            .map(|it| text(&it["payload"][name]))
+            .collect();
         let distinct: BTreeSet<&str> = all.iter().copied().collect();
         findings.expect(all.len() == distinct.len(), || format!("{id} has a {kind} twice: {all:?}"));
     }

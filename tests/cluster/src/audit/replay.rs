@@ -40,7 +40,11 @@ pub async fn check(tables: &Tables, changes: Vec<Raw>, findings: &mut Findings) 
             findings.expect(same, || {
                 let place = format!("{}/{}@{}", record.topic, record.partition, record.offset);
                 let said = |value: &Option<Vec<u8>>| value.as_ref().map(Vec::len);
-                format!("{key}: {:?} bytes at {place}, {:?} in the table", said(&record.value), found.as_ref().map(said))
+                format!(
+                    "{key}: {:?} bytes at {place}, {:?} in the table",
+                    said(&record.value),
+                    found.as_ref().map(said)
+                )
             });
         }
         let extra = there.keys().map(|key| format!("{key} is in the table, and not in {topic}"));

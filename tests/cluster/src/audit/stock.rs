@@ -37,13 +37,16 @@ pub(super) fn check(seen: &Seen<'_>, findings: &mut Findings) {
         let locations = || row["locations"].as_array().into_iter().flatten();
         let (on_hand, reserved) = (sum(locations(), "on_hand"), sum(locations(), "reserved"));
         let prefix = format!("{sku}/");
-        let open = seen.holds.iter().filter(|(key, hold)| key.starts_with(&prefix) && hold["phase"] == "open");
+        let open =
+            seen.holds.iter().filter(|(key, hold)| key.starts_with(&prefix) && hold["phase"] == "open");
         let held = sum(open.map(|(_, hold)| hold), "quantity");
         let sold = gone.get(sku).copied().unwrap_or(0);
         findings.expect(on_hand - reserved + held + sold == *received, || {
             format!("{sku}: {received} received, but {on_hand} on hand, {reserved} reserved, {held} held, {sold} sold: {row}")
         });
-        findings.expect(reserved == held && held == 0, || format!("{sku}: {reserved} reserved, {held} held at rest"));
+        findings.expect(reserved == held && held == 0, || {
+            format!("{sku}: {reserved} reserved, {held} held at rest")
+        });
         findings.expect(on_hand >= 0, || format!("{sku} was oversold: {row}"));
     }
     let strange = seen.stock.keys().filter(|it| !seen.received.contains_key(*it));

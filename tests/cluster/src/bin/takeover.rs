@@ -1,5 +1,9 @@
 //! `make bench-takeover KEYS=10000`: from kill -9 of a worker to the first new commit on the partitions it had.
-#![allow(clippy::print_stdout, clippy::expect_used, reason = "a benchmark prints, and fails by saying what it saw")]
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a benchmark prints, and fails by saying what it saw"
+)]
 
 use std::time::Duration;
 use tillstream_e2e_cluster::cluster::Cluster;
@@ -22,7 +26,10 @@ async fn main() {
     takeover::load(&cluster, orders, 0).await;
     takeover::settled(&cluster).await;
     println!("{orders} orders loaded; {} rows and timers", rows(&cluster).await);
-    println!("{:>3} {:<12} {:>12} {:>14} {:>10} {:>9}", "run", "task", "detection", "first commit", "opening", "replayed");
+    println!(
+        "{:>3} {:<12} {:>12} {:>14} {:>10} {:>9}",
+        "run", "task", "detection", "first commit", "opening", "replayed"
+    );
     let mut worst = Duration::ZERO;
     for run in 0..runs {
         for it in takeover::measure(&cluster, 1_000 + run).await {
