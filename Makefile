@@ -12,7 +12,7 @@ KEYS ?= 10000
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos chaos-cluster bench bench-takeover bench-cluster bench-commit clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos mutants chaos-cluster bench bench-takeover bench-cluster bench-commit clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,9 @@ chaos: build ## Kills the real binary CUTS times (default 500)
 chaos-cluster: build jars ## HISTORIES histories of faults on the real servers (default 200), from SEED
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_HISTORIES=$(HISTORIES) TILLSTREAM_SEED=$(SEED) \
 		$(CARGO) test -p tillstream-e2e-cluster --locked --test histories -- --nocapture
+
+mutants: ## Takes each rule of the cluster protocol out and expects a test to fail (some 20 minutes)
+	@ops/dev/mutants.sh
 
 bench: build ## Orders/s, CPU per order, latency, memory, cost of each stage
 	$(CARGO) build --release --locked -p tillstream-loadtest

@@ -62,7 +62,11 @@ pub async fn run_member(
                 drop(release);
             }
             GroupEvent::Lost(partitions) => {
-                tracing::warn!(stage = kind.as_str(), ?partitions, "partitions lost: another member has them");
+                tracing::warn!(
+                    stage = kind.as_str(),
+                    ?partitions,
+                    "partitions lost: another member has them"
+                );
                 for task in partitions.iter().filter_map(|it| running.get(it)) {
                     task.stop();
                 }

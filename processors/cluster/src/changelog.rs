@@ -63,7 +63,10 @@ pub fn read(record: ReplayRecord) -> Result<Change, String> {
     let key = std::str::from_utf8(&record.key).map_err(|error| error.to_string())?;
     if key == INCARNATION {
         let text = record.value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-        return text.parse().map(Change::Incarnation).map_err(|_| format!("incarnation {text:?} is no number"));
+        return text
+            .parse()
+            .map(Change::Incarnation)
+            .map_err(|_| format!("incarnation {text:?} is no number"));
     }
     let (kind, rest) = key.split_once('/').ok_or_else(|| format!("key {key:?} names no table"))?;
     if kind == "timer" {

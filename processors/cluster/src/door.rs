@@ -72,7 +72,8 @@ impl ClusterState {
         let mut values = vec![None; keys.len()];
         let mut asked = Vec::new();
         for (index, key) in keys.iter().enumerate() {
-            let task = TaskId { kind: key.table.kind(), partition: shard_of(key, self.ports.settings.partitions) };
+            let task =
+                TaskId { kind: key.table.kind(), partition: shard_of(key, self.ports.settings.partitions) };
             let life = self.sessions.as_ref().and_then(|it| it.life(task));
             match life.map(|it| it.inner.lock().overlay.get(&StateKey::Row(key.clone()))) {
                 Some(Known::Value(value)) => values[index] = value,

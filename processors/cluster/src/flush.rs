@@ -12,8 +12,8 @@ use std::time::Duration;
 use tillstream_log::LogError;
 use tillstream_runtime::timeout;
 use tillstream_stage::{RowKey, Table};
-use tokio::sync::watch;
 use tillstream_state::row_store::{Checkpoint, RowWrite, ShardPlace};
+use tokio::sync::watch;
 
 /// How long the last flush of a life may take; what is left is replayed by the next.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
@@ -124,7 +124,12 @@ impl Flusher {
             match self.turn().await {
                 Ok(()) => wait = tick,
                 Err(error) => {
-                    session.ports.metrics.flush_failures.with_label_values(&[session.task.kind.as_str()]).inc();
+                    session
+                        .ports
+                        .metrics
+                        .flush_failures
+                        .with_label_values(&[session.task.kind.as_str()])
+                        .inc();
                     tracing::debug!(task = %session.task, %error, "a flush is tried again");
                     if error.is_fatal() {
                         session.life_over(format!("its rows cannot be written: {error}"));
@@ -245,7 +250,9 @@ impl Flusher {
         let (rows, told) = match advanced {
             Ok(advanced) => advanced,
             Err(NodesRestarted) => {
-                return Err(session.life_over("a node of the database has restarted: its last writes are replayed"));
+                return Err(
+                    session.life_over("a node of the database has restarted: its last writes are replayed")
+                );
             }
         };
         let (generation, timers_from_ms, end) = {
@@ -294,9 +301,8 @@ async fn fill_filter(session: Weak<ClusterSession>) {
         loop {
             let Some(life) = session.upgrade() else { return };
             let partition = life.task.partition;
-            let page = life.until_available(|| {
-                life.ports.rows.shard_page(table, partition, from.as_ref(), WALK_ROWS)
-            });
+            let page = life
+                .until_available(|| life.ports.rows.shard_page(table, partition, from.as_ref(), WALK_ROWS));
             let Ok(page) = page.await else { return };
             let mut inner = life.inner.lock();
             for (key, _) in page.rows {

@@ -56,7 +56,10 @@ impl ClusterMetrics {
             replayed: counter("tillstream_task_replayed_records_total", "Changelog records replayed.")?,
             takeover_seconds: Histogram::with_opts(takeover)?,
             checkpoint_lag: IntGaugeVec::new(
-                Opts::new("tillstream_state_checkpoint_lag_records", "Changelog records behind the checkpoint."),
+                Opts::new(
+                    "tillstream_state_checkpoint_lag_records",
+                    "Changelog records behind the checkpoint.",
+                ),
                 &["stage", "partition"],
             )?,
         };

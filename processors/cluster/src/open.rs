@@ -34,7 +34,12 @@ pub struct ClusterSessions {
 impl ClusterSessions {
     /// No group joined yet.
     pub fn new(ports: ClusterPorts) -> Arc<Self> {
-        Arc::new(Self { ports, groups: Mutex::default(), lives: Mutex::default(), flushing: watch::channel(0).0 })
+        Arc::new(Self {
+            ports,
+            groups: Mutex::default(),
+            lives: Mutex::default(),
+            flushing: watch::channel(0).0,
+        })
     }
 
     /// Tasks of this kind read what this member is given.
@@ -92,7 +97,8 @@ impl ClusterSessions {
             is_over: AtomicBool::new(false),
             changed: Notify::new(),
         });
-        let life_over = |error: BrokerError| LogError::LifeOver { task: task.to_string(), reason: error.to_string() };
+        let life_over =
+            |error: BrokerError| LogError::LifeOver { task: task.to_string(), reason: error.to_string() };
         session.group.fetch_from(task.partition, opened.next_offset).await.map_err(life_over)?;
         if changelog_of(task).is_some() {
             flush::start(&session, opened.checkpoint, self.flushing.clone());
@@ -160,9 +166,8 @@ impl Opening<'_> {
             && !told.is_met_by(checkpoint)
         {
             let expected = format!("{} of generation {}", told.checkpoint, told.generation);
-            let found = checkpoint.map_or("none".to_owned(), |it| {
-                format!("{} of generation {}", it.offset, it.generation)
-            });
+            let found = checkpoint
+                .map_or("none".to_owned(), |it| format!("{} of generation {}", it.offset, it.generation));
             return Err(Halt::DatabaseOlder { task: self.task, expected, found }.into());
         }
         let replayed = self.replay(checkpoint).await?;
@@ -217,7 +222,8 @@ impl Opening<'_> {
     async fn committed(&self) -> Result<Option<GroupOffset>, LogError> {
         let group = self.ports.settings.group(self.task.kind);
         let input = [input_of(self.task)];
-        let found = self.bounded("reading the committed offset", self.ports.broker.group_offsets(&group, &input));
+        let found =
+            self.bounded("reading the committed offset", self.ports.broker.group_offsets(&group, &input));
         Ok(found.await?.into_iter().next().flatten())
     }
 
@@ -247,6 +253,11 @@ impl Opening<'_> {
         let (start, end) = bounds.await?;
         let Some(committed) = committed.map(|it| it.offset) else {
             if checkpoint.is_some() || self.changelog_has_records().await? {
+                if self.committed().await?.is_some() {
+                    // Asked while this process stood still: somebody else has begun the task.
+                    let reason = "another owner has committed meanwhile".to_owned();
+                    return Err(LogError::LifeOver { task: task.to_string(), reason });
+                }
                 return Err(Halt::OffsetMissing { task, input }.into());
             }
             if start > 0 {
@@ -273,7 +284,8 @@ impl Opening<'_> {
 
     /// Reads the changelog from the checkpoint to what is stable, which after the fencing is all there is.
     async fn replay(&self, checkpoint: Option<Checkpoint>) -> Result<Replayed, LogError> {
-        let mut replayed = Replayed { timers_from_ms: checkpoint.map_or(0, |it| it.timers_from_ms), ..Replayed::default() };
+        let mut replayed =
+            Replayed { timers_from_ms: checkpoint.map_or(0, |it| it.timers_from_ms), ..Replayed::default() };
         let Some(changelog) = changelog_of(self.task) else { return Ok(replayed) };
         let bounds = self.bounded("reading the changelog's bounds", self.ports.broker.bounds(changelog));
         let (start, end) = bounds.await?;
@@ -293,8 +305,11 @@ impl Opening<'_> {
             replayed.count += records.len() as u64;
             for record in records {
                 let offset = record.offset;
-                let change = changelog::read(record)
-                    .map_err(|detail| Halt::ForeignRecord { changelog, offset, detail })?;
+                let change = changelog::read(record).map_err(|detail| Halt::ForeignRecord {
+                    changelog,
+                    offset,
+                    detail,
+                })?;
                 match change {
                     Change::Incarnation(found) => {
                         generation = Some(found);
@@ -304,7 +319,11 @@ impl Opening<'_> {
                         if let (StateKey::Timer(timer), Some(_)) = (&key, &value) {
                             replayed.timers_from_ms = replayed.timers_from_ms.min(timer.due_ms);
                         }
-                        replayed.overlay.replay(key, value, changelog::timestamp(generation.unwrap_or(1), offset));
+                        replayed.overlay.replay(
+                            key,
+                            value,
+                            changelog::timestamp(generation.unwrap_or(1), offset),
+                        );
                     }
                 }
             }

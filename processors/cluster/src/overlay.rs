@@ -147,10 +147,15 @@ impl Overlay {
     /// `before_lazily`.
     pub fn writes(&mut self, before: i64, before_lazily: i64) -> Vec<RowWrite> {
         let mut writes = Vec::new();
-        let waited = |key: &StateKey, it: &Entry| it.since < if is_lazy(key) { before_lazily } else { before };
+        let waited =
+            |key: &StateKey, it: &Entry| it.since < if is_lazy(key) { before_lazily } else { before };
         for (key, entry) in self.unflushed.iter_mut().filter(|(key, it)| waited(key, it)) {
             entry.stored = true;
-            writes.push(RowWrite { key: key.clone(), value: entry.value.clone(), timestamp: entry.timestamp });
+            writes.push(RowWrite {
+                key: key.clone(),
+                value: entry.value.clone(),
+                timestamp: entry.timestamp,
+            });
         }
         writes
     }
@@ -253,8 +258,11 @@ mod tests {
 
     #[test]
     fn a_lost_write_is_seen_and_a_deletion_is_none() {
-        let (written, deleted) = (Proof { timestamp: 5, deleted: false }, Proof { timestamp: 5, deleted: true });
-        assert!(written.holds(Some(5)) && written.holds(Some(6)) && deleted.holds(None) && deleted.holds(Some(6)));
+        let (written, deleted) =
+            (Proof { timestamp: 5, deleted: false }, Proof { timestamp: 5, deleted: true });
+        assert!(
+            written.holds(Some(5)) && written.holds(Some(6)) && deleted.holds(None) && deleted.holds(Some(6))
+        );
         assert!(!written.holds(None) && !written.holds(Some(4)) && !deleted.holds(Some(4)));
     }
 

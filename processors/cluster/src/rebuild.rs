@@ -49,8 +49,16 @@ pub async fn rebuild(ports: &ClusterPorts, mut told: impl FnMut(RebuildProgress)
     let mut checkpoints = Vec::new();
     for (done, task) in tasks.iter().enumerate() {
         let tasks_done = u32::try_from(done).unwrap_or(u32::MAX);
-        let shown = |offset, end, written| RebuildProgress { task: *task, tasks_done, tasks: count, offset, end, written };
-        let filled = fill(ports, *task, written, |offset, end, written| told(shown(offset, end, written))).await?;
+        let shown = |offset, end, written| RebuildProgress {
+            task: *task,
+            tasks_done,
+            tasks: count,
+            offset,
+            end,
+            written,
+        };
+        let filled =
+            fill(ports, *task, written, |offset, end, written| told(shown(offset, end, written))).await?;
         written = filled.0;
         if let Some(checkpoint) = filled.1 {
             checkpoints.push((*task, checkpoint));
@@ -75,7 +83,8 @@ pub(crate) async fn until_durable(
     if ports.rows.incarnations().await? == *nodes {
         return Ok(());
     }
-    let detail = "a node of the database has restarted, come or gone, and may have lost rows: run the command again";
+    let detail =
+        "a node of the database has restarted, come or gone, and may have lost rows: run the command again";
     Err(LogError::Unavailable(detail.to_owned()))
 }
 
@@ -97,8 +106,11 @@ async fn fill(
         for record in records {
             let offset = record.offset;
             checkpoint.offset = offset + 1;
-            let change =
-                changelog::read(record).map_err(|detail| Halt::ForeignRecord { changelog, offset, detail })?;
+            let change = changelog::read(record).map_err(|detail| Halt::ForeignRecord {
+                changelog,
+                offset,
+                detail,
+            })?;
             match change {
                 Change::Incarnation(generation) => checkpoint.generation = generation,
                 Change::State(key, value) => {

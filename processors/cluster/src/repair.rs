@@ -41,7 +41,11 @@ pub struct AcceptedOffset {
 ///
 /// # Errors
 /// [`LogError::OutOfRange`] for an offset the topic does not have; the broker's.
-pub async fn accept_offsets(ports: &ClusterPorts, task: TaskId, from: From) -> Result<AcceptedOffset, LogError> {
+pub async fn accept_offsets(
+    ports: &ClusterPorts,
+    task: TaskId,
+    from: From,
+) -> Result<AcceptedOffset, LogError> {
     let input = input_of(task);
     let unavailable = |error: BrokerError| error.into_log_error();
     let group = ports.settings.group(task.kind);

@@ -114,7 +114,8 @@ impl ClusterSession {
 
     /// The transaction's records: outputs, then the changelog. Also the index of the first changelog record.
     fn records(&self, commit: &TaskCommit, outputs: Vec<NewRecord>) -> (Vec<ProduceRecord>, usize) {
-        let count = outputs.len() + commit.rows.len() + commit.timers_removed.len() + commit.timers_set.len() + 1;
+        let count =
+            outputs.len() + commit.rows.len() + commit.timers_removed.len() + commit.timers_set.len() + 1;
         let mut records = Vec::with_capacity(count);
         records.extend(outputs.into_iter().map(|it| ProduceRecord {
             to: it.to,
@@ -178,7 +179,9 @@ impl ClusterSession {
             }
             (inner.members.front().map(|(_, it)| it.clone()), inner.tag)
         };
-        if let Some(wrong) = commit.outputs.iter().find(|it| it.to.partition >= self.ports.settings.partitions) {
+        if let Some(wrong) =
+            commit.outputs.iter().find(|it| it.to.partition >= self.ports.settings.partitions)
+        {
             return Err(LogError::NoSuchPartition(wrong.to));
         }
         self.wait_for_room().await?;
@@ -307,12 +310,7 @@ impl ClusterSession {
         Ok(values)
     }
 
-    async fn timers(
-        &self,
-        from_ms: i64,
-        until_ms: i64,
-        limit: usize,
-    ) -> Result<Vec<Timer>, LogError> {
+    async fn timers(&self, from_ms: i64, until_ms: i64, limit: usize) -> Result<Vec<Timer>, LogError> {
         self.check_alive()?;
         let (floor_ms, changes) = {
             let inner = self.inner.lock();
@@ -333,7 +331,8 @@ impl ClusterSession {
         let before = match start_ms > floor_ms {
             true => {
                 let page = 1 + changes.removed(floor_ms, start_ms - 1);
-                self.until_available(|| self.ports.rows.timers(self.task, floor_ms, start_ms - 1, page)).await?
+                self.until_available(|| self.ports.rows.timers(self.task, floor_ms, start_ms - 1, page))
+                    .await?
             }
             false => Vec::new(),
         };

@@ -34,7 +34,9 @@ impl std::fmt::Display for Difference {
         };
         match key {
             StateKey::Row(row) => write!(f, "{}/{}: {what}", row.table.name(), row.key),
-            StateKey::Timer(it) => write!(f, "timer {} {} of {}: {what}", it.due_ms, it.name.as_str(), it.key),
+            StateKey::Timer(it) => {
+                write!(f, "timer {} {} of {}: {what}", it.due_ms, it.name.as_str(), it.key)
+            }
         }
     }
 }
@@ -81,7 +83,11 @@ fn hash_of(value: &[u8]) -> u64 {
 ///
 /// # Errors
 /// The broker's or the database's; [`Halt::ForeignRecord`].
-pub async fn verify(ports: &ClusterPorts, task: TaskId, differences_max: usize) -> Result<Verified, LogError> {
+pub async fn verify(
+    ports: &ClusterPorts,
+    task: TaskId,
+    differences_max: usize,
+) -> Result<Verified, LogError> {
     let mut verified = Verified::default();
     let Some(changelog) = changelog_of(task) else { return Ok(verified) };
     // Before the replay: what is flushed later than this only turns unflushed rows into alike ones.
@@ -97,8 +103,11 @@ pub async fn verify(ports: &ClusterPorts, task: TaskId, differences_max: usize) 
         }
         for record in records {
             let offset = record.offset;
-            let change =
-                changelog::read(record).map_err(|detail| Halt::ForeignRecord { changelog, offset, detail })?;
+            let change = changelog::read(record).map_err(|detail| Halt::ForeignRecord {
+                changelog,
+                offset,
+                detail,
+            })?;
             if let Change::State(key, value) = change {
                 last.insert(key, Last { value: value.as_deref().map(hash_of), offset });
             }

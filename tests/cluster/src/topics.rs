@@ -72,7 +72,8 @@ pub fn read(brokers: &str, from: &Places) -> Vec<Raw> {
     })
 }
 
-fn read_topic(consumer: &BaseConsumer, topic: Topic, from: &BTreeMap<i32, i64>, records: &mut Vec<Raw>) {
+fn read_topic(consumer: &BaseConsumer, topic: Topic, from: &BTreeMap<i32, i64>) -> Vec<Raw> {
+    let mut records = Vec::new();
     let mut list = TopicPartitionList::new();
     for (partition, offset) in from {
         list.add_partition_offset(topic.name(), *partition, Offset::Offset(*offset)).expect("an offset");

@@ -25,7 +25,7 @@ use tillstream_e2e_cluster::{blocking, from_environment, pass, wait_for};
 use tillstream_schemas::Topic;
 use tokio::time::{Instant, MissedTickBehavior};
 
-/// Load before the outage.
+/// So long the tasks must have kept up before the outage.
 const WARM_UP: Duration = Duration::from_secs(5);
 /// The longest an answer to a post may take, whatever it says.
 const ANSWER_MAX: Duration = Duration::from_secs(6);
@@ -165,6 +165,36 @@ async fn lag(cluster: &Cluster) -> Option<f64> {
     most
 }
 
+/// Waits until the groups have settled and the tasks keep up with the load; then they know their keys. The lag then.
+async fn warmed_up(cluster: &Cluster, rate: u64) -> f64 {
+    let (mut low, mut left) = (None, f64::MAX);
+    let settled = wait_for(Duration::from_secs(60), async || {
+        left = lag(cluster).await?;
+        let since = *low.get_or_insert_with(Instant::now);
+        if left > rate as f64 {
+            low = None;
+        }
+        (left <= rate as f64 && since.elapsed() > WARM_UP).then_some(())
+    });
+    assert!(settled.await.is_some(), "{left} records are left under the usual load\n{}", cluster.tails());
+    left
+}
+
+/// Reads that went to the database, by stage, of all workers.
+async fn reads(cluster: &Cluster) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for worker in cluster.workers() {
+        let metrics = worker.call(reqwest::Method::GET, "/metrics", None, None).await.map(|it| it.text);
+        for line in metrics.iter().flat_map(|it| it.lines()) {
+            let asked = line.strip_prefix("tillstream_state_misses_total{source=\"database\",stage=\"");
+            if let Some((stage, count)) = asked.and_then(|it| it.split_once("\"} ")) {
+                *all.entry(stage.to_owned()).or_default() += count.parse::<u64>().unwrap_or(0);
+            }
+        }
+    }
+    all
+}
+
 async fn ends_of_events(cluster: &Cluster) -> Places {
     let brokers = cluster.brokers().to_owned();
     blocking(move || ends(&brokers, &[Topic::OrderEvents], PARTITIONS)).await
@@ -231,16 +261,16 @@ async fn a_database_that_is_away_stops_no_cached_work_and_loses_nothing() {
         rate,
     });
     let running = tokio::spawn(clients.clone().run());
-    pass(WARM_UP).await;
-    let usual = lag(&cluster).await.unwrap_or(0.0);
+    let usual = warmed_up(&cluster, rate).await;
     let acknowledged = || load.book.lock().orders.len();
     let before: BTreeSet<String> = load.book.lock().orders.keys().cloned().collect();
 
     let from_events = ends_of_events(&cluster).await;
-    let rss_before = rss_mib(&cluster);
+    let (rss_before, reads_before) = (rss_mib(&cluster), reads(&cluster).await);
     let mut peak = away(&cluster, kill, seconds).await;
     let (sent, taken) = (clients.tally.sent.load(Ordering::Relaxed), acknowledged());
     let to_events = ends_of_events(&cluster).await;
+    let reads_during = reads(&cluster).await;
     back(&cluster, kill).await;
 
     // The load goes on while it catches up: what a second brings is no lag.
@@ -262,7 +292,8 @@ async fn a_database_that_is_away_stops_no_cached_work_and_loses_nothing() {
     println!(
         "{seconds} s without the database ({}) at {rate} orders/s: {sent} sent by its end, {taken} acknowledged, {} \
          refusals, {} unanswered, slowest answer {} ms; {fresh} orders placed meanwhile were confirmed meanwhile; lag \
-         {usual} before, back to {left} after {:.1} s; RSS {rss_before} MiB before, {peak} MiB at most",
+         {usual} before, back to {left} after {:.1} s; RSS {rss_before} MiB before, {peak} MiB at most; rows asked for {reads_before:?} before, {reads_during:?} \
+         at its end",
         if kill { "killed" } else { "frozen" },
         tally.refused.load(Ordering::Relaxed),
         tally.unanswered.load(Ordering::Relaxed),

@@ -2,7 +2,9 @@
 //!
 //! Each suite takes a factory of empty stores and panics at the first promise that is broken:
 //! [`log_suite`], [`state_suite`], [`commit_suite`], [`keys_suite`], [`broker_suite`], [`row_store_suite`]. A store
-//! under test must have at least two partitions per topic.
+//! under test must have at least two partitions per topic. The first three hold for one store as for a cluster's
+//! engines together ([`ClusterStore`]): they compare values and order, not the offsets that commits get, and only the
+//! task that owns a row writes it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,6 +13,7 @@
 )]
 
 mod broker;
+mod cluster;
 mod commit;
 mod keys;
 mod log;
@@ -18,14 +21,17 @@ mod row_store;
 mod state;
 
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::time::Duration;
-use tillstream_log::{Headers, NewRecord, ReadLimit, Record, TopicPartition};
+use tillstream_log::{Headers, Log, NewRecord, ReadLimit, Record, TopicPartition};
 use tillstream_schemas::Topic;
 use tillstream_stage::task::TaskKind;
 use tillstream_stage::{Key, RowKey, Table};
-use tillstream_state::{TaskCommit, TaskId};
+use tillstream_state::layout::shard_of;
+use tillstream_state::{Commit, State, TaskCommit, TaskId};
 
 pub use broker::{BrokerCase, broker_suite};
+pub use cluster::{ClusterParts, ClusterStore};
 pub use commit::commit_suite;
 pub use keys::keys_suite;
 pub use log::log_suite;
@@ -82,4 +88,58 @@ pub fn row_key(table: Table, key: &str) -> RowKey {
 /// The values of records, as text.
 pub fn values(records: &[Record]) -> Vec<&str> {
     records.iter().map(|record| std::str::from_utf8(&record.value).unwrap()).collect()
+}
+
+/// The task that owns a row: nobody else writes it.
+pub fn owner_of(log: &impl Log, row: &RowKey) -> TaskId {
+    let kind = row.table.kind();
+    TaskId { kind, partition: shard_of(row, log.partitions(kind.input())) }
+}
+
+/// Keys `<prefix>0`, `<prefix>1`, … of rows that `task` owns.
+pub fn keys_of(
+    log: &impl Log,
+    task: TaskId,
+    table: Table,
+    prefix: &str,
+) -> impl Iterator<Item = String> {
+    (0..)
+        .map(move |n| format!("{prefix}{n}"))
+        .filter(move |key| owner_of(log, &row_key(table, key)) == task)
+}
+
+/// The first of [`keys_of`] the order task of partition 0.
+pub fn key_of(log: &impl Log, prefix: &str) -> String {
+    keys_of(log, ORDER_0, Table::Order, prefix).next().expect("some key falls to partition 0")
+}
+
+/// Writes rows, each by its task.
+pub async fn put_rows<S: Log + State + Commit>(store: &S, rows: Vec<(RowKey, Option<Bytes>)>) {
+    let mut commits: BTreeMap<TaskId, TaskCommit> = BTreeMap::new();
+    for row in rows {
+        let task = owner_of(store, &row.0);
+        if !commits.contains_key(&task) {
+            let from = store.committed(task).await.unwrap();
+            commits.insert(task, commit_of(task, from, from + 1));
+        }
+        commits.entry(task).and_modify(|it| it.rows.push(row));
+    }
+    for commit in commits.into_values() {
+        store.commit(commit).await.unwrap();
+    }
+}
+
+/// All that is durable of a partition now.
+pub async fn all_of(log: &impl Log, partition: TopicPartition) -> Vec<Record> {
+    log.refresh(&[partition]).await.unwrap();
+    let (mut offset, end) = (log.start_offset(partition).unwrap(), log.end_offset(partition).unwrap());
+    let mut records = Vec::new();
+    while offset < end {
+        let (more, next_offset) = log.read_on(partition, offset, EVERYTHING).await.unwrap();
+        assert!(next_offset > offset, "{partition} does not go on at {offset} of {end}");
+        records.extend(more);
+        offset = next_offset;
+    }
+    assert!(records.is_sorted_by(|a, b| a.offset < b.offset), "offsets do not grow");
+    records
 }

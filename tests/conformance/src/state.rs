@@ -1,14 +1,15 @@
 //! What every state promises.
 
-use crate::{ORDER_0, commit_of, row, row_key};
+use crate::{ORDER_0, commit_of, keys_of, put_rows, row, row_key};
 use bytes::Bytes;
 use std::sync::Arc;
+use tillstream_log::Log;
 use tillstream_stage::task::TaskKind;
 use tillstream_stage::{Key, Table, TimerName};
 use tillstream_state::{Commit, Page, State, TaskId, Timer};
 
 /// Runs every case on a store of its own.
-pub async fn state_suite<S: State + Commit>(make: impl AsyncFn() -> Arc<S>) {
+pub async fn state_suite<S: Log + State + Commit>(make: impl AsyncFn() -> Arc<S>) {
     an_empty_store_has_no_rows_timers_or_offsets(&*make().await).await;
     rows_are_written_rewritten_and_deleted(&*make().await).await;
     tables_do_not_mix(&*make().await).await;
@@ -32,27 +33,30 @@ async fn an_empty_store_has_no_rows_timers_or_offsets(store: &impl State) {
     assert_eq!(store.committed(ORDER_0).await, Ok(0));
 }
 
-async fn rows_are_written_rewritten_and_deleted<S: State + Commit>(store: &S) {
-    let keys = ["demo/a", "demo/b", "demo/c"].map(|key| row_key(Table::Order, key));
+async fn rows_are_written_rewritten_and_deleted<S: Log + State + Commit>(store: &S) {
+    let names: Vec<String> = keys_of(store, ORDER_0, Table::Order, "demo/ord_").take(4).collect();
+    let [a, b, _, never_there] = &names[..] else { unreachable!("four were taken") };
+    let keys = [0, 1, 2].map(|it| row_key(Table::Order, &names[it]));
     let mut first = commit_of(ORDER_0, 0, 1);
-    first.rows = vec![row(Table::Order, "demo/a", "1"), row(Table::Order, "demo/b", "")];
+    first.rows = vec![row(Table::Order, a, "1"), row(Table::Order, b, "")];
     store.commit(first).await.unwrap();
     let expected = vec![Some(Bytes::from_static(b"1")), Some(Bytes::new()), None];
     assert_eq!(store.get_many(&keys).await, Ok(expected), "an empty value is a row, too");
     let mut second = commit_of(ORDER_0, 1, 2);
-    second.rows = vec![row(Table::Order, "demo/a", "2"), (row_key(Table::Order, "demo/b"), None)];
-    second.rows.push((row_key(Table::Order, "demo/never-there"), None));
+    second.rows = vec![row(Table::Order, a, "2"), (row_key(Table::Order, b), None)];
+    second.rows.push((row_key(Table::Order, never_there), None));
     store.commit(second).await.unwrap();
     assert_eq!(store.get_many(&keys).await, Ok(vec![Some(Bytes::from_static(b"2")), None, None]));
     let back_to_front: Vec<_> = keys.iter().rev().cloned().collect();
     let expected = vec![None, None, Some(Bytes::from_static(b"2"))];
     assert_eq!(store.get_many(&back_to_front).await, Ok(expected), "rows come in the order of the keys");
+    let page = store.scan(Table::Order, "demo/", None, 10).await.unwrap();
+    assert_eq!(page, Page { rows: vec![(Key::new(a), Bytes::from_static(b"2"))], more: false });
 }
 
-async fn tables_do_not_mix<S: State + Commit>(store: &S) {
-    let mut commit = commit_of(ORDER_0, 0, 1);
-    commit.rows = Table::ALL.into_iter().map(|table| row(table, "demo/same", table.name())).collect();
-    store.commit(commit).await.unwrap();
+async fn tables_do_not_mix<S: Log + State + Commit>(store: &S) {
+    let rows = Table::ALL.into_iter().map(|table| row(table, "demo/same", table.name())).collect();
+    put_rows(store, rows).await;
     for table in Table::ALL {
         let page = store.scan(table, "demo/", None, 10).await.unwrap();
         let expected = vec![(Key::new("demo/same"), Bytes::from_static(table.name().as_bytes()))];
@@ -63,11 +67,9 @@ async fn tables_do_not_mix<S: State + Commit>(store: &S) {
 /// Prefix, after, limit; the keys expected, and whether there are more.
 type Scan<'a> = (&'a str, Option<&'a str>, usize, &'a [&'a str], bool);
 
-async fn a_scan_pages_through_a_prefix_in_key_order<S: State + Commit>(store: &S) {
-    let mut commit = commit_of(ORDER_0, 0, 1);
+async fn a_scan_pages_through_a_prefix_in_key_order<S: Log + State + Commit>(store: &S) {
     let keys = ["a", "demo", "demo/", "demo/1", "demo/10", "demo/2", "demo/é", "demo0", "z"];
-    commit.rows = keys.iter().rev().map(|key| row(Table::Product, key, key)).collect();
-    store.commit(commit).await.unwrap();
+    put_rows(store, keys.iter().rev().map(|key| row(Table::Product, key, key)).collect()).await;
     let cases: [Scan<'_>; 9] = [
         ("demo/", None, 10, &["demo/", "demo/1", "demo/10", "demo/2", "demo/é"], false),
         ("demo/", None, 2, &["demo/", "demo/1"], true),
@@ -87,7 +89,7 @@ async fn a_scan_pages_through_a_prefix_in_key_order<S: State + Commit>(store: &S
     }
 }
 
-async fn timers_are_due_in_order_within_both_bounds<S: State + Commit>(store: &S) {
+async fn timers_are_due_in_order_within_both_bounds<S: Log + State + Commit>(store: &S) {
     let other = TaskId { kind: TaskKind::Item, partition: 0 };
     let neighbour = TaskId { kind: TaskKind::Order, partition: 1 };
     let all = [
@@ -120,7 +122,7 @@ async fn timers_are_due_in_order_within_both_bounds<S: State + Commit>(store: &S
     }
 }
 
-async fn a_timer_moves_and_goes<S: State + Commit>(store: &S) {
+async fn a_timer_moves_and_goes<S: Log + State + Commit>(store: &S) {
     let (early, late) =
         (timer(100, "demo/a", TimerName::HoldExpiry), timer(900, "demo/a", TimerName::HoldExpiry));
     let mut set = commit_of(ORDER_0, 0, 1);
@@ -137,7 +139,7 @@ async fn a_timer_moves_and_goes<S: State + Commit>(store: &S) {
     assert_eq!(store.timers_due(ORDER_0, 0, 1_000, 10).await, Ok(Vec::new()));
 }
 
-async fn a_timer_removed_and_set_in_one_commit_is_set<S: State + Commit>(store: &S) {
+async fn a_timer_removed_and_set_in_one_commit_is_set<S: Log + State + Commit>(store: &S) {
     let same = timer(100, "demo/a", TimerName::HoldExpiry);
     for offset in 0..2 {
         let mut commit = commit_of(ORDER_0, offset, offset + 1);

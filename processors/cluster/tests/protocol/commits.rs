@@ -88,7 +88,9 @@ async fn a_batch_that_is_dropped_is_read_again() {
     life.commit_to(2).await.unwrap();
     assert_eq!(life.take(2, 10).await.len(), 1);
     life.commit_to(3).await.unwrap();
-    assert!(is_over(&life.commit_to(1).await.and(life.commit(TaskCommit { from_offset: 0, ..life.empty() }).await)));
+    assert!(is_over(
+        &life.commit_to(1).await.and(life.commit(TaskCommit { from_offset: 0, ..life.empty() }).await)
+    ));
 }
 
 fn limit(records_max: usize) -> tillstream_log::ReadLimit {

@@ -140,7 +140,10 @@ async fn an_adoption_that_was_cut_short_is_begun_again_and_its_generation_wins()
     process.close().await;
     // Everything is in the log; the database is away when the checkpoint should follow.
     let rows = world.rows.faults();
-    rows.fail(tillstream_simulation::rows::RowCall::PutCheckpoint, tillstream_simulation::rows::WriteFault::Nothing);
+    rows.fail(
+        tillstream_simulation::rows::RowCall::PutCheckpoint,
+        tillstream_simulation::rows::WriteFault::Nothing,
+    );
     assert!(adopt_changelog(&process.ports, task(0)).await.is_err());
     adopt_changelog(&process.ports, task(0)).await.unwrap();
     goes_on(&world, 5).await;
@@ -160,7 +163,8 @@ async fn an_emptied_table_halts_and_is_rebuilt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rebuild_from_a_compacted_changelog_whose_last_records_are_gone_is_not_taken_for_an_older_database() {
+async fn a_rebuild_from_a_compacted_changelog_whose_last_records_are_gone_is_not_taken_for_an_older_database()
+{
     let world = World::new(1);
     let process = world.bare("a").await;
     let mut life = process.open(0).await.unwrap();
@@ -215,7 +219,8 @@ fn two_deployments_or_other_partitions_on_one_keyspace_are_a_conflict() {
         buckets: 16,
         rebuilding: false,
     };
-    let code = |theirs: Deployment| deployment_conflict(&theirs, &ours).map_or_else(|it| it.code(), |()| "none");
+    let code =
+        |theirs: Deployment| deployment_conflict(&theirs, &ours).map_or_else(|it| it.code(), |()| "none");
     assert_eq!(code(ours.clone()), "none");
     assert_eq!(code(Deployment { name: "other".into(), ..ours.clone() }), "TS0326");
     assert_eq!(code(Deployment { cluster_id: "c2".into(), ..ours.clone() }), "TS0326");
@@ -240,9 +245,12 @@ async fn verify_names_what_differs() {
     world.rows.write(task(0), &writes).await.unwrap();
     let verified = world.verified(&process, 0).await;
     let named: Vec<String> = verified.differences.iter().map(ToString::to_string).collect();
-    assert_eq!(named, [
-        "order/t/a: missing in the database",
-        "order/t/b: another value in the database",
-        "order/t/c: not in the changelog",
-    ]);
+    assert_eq!(
+        named,
+        [
+            "order/t/a: missing in the database",
+            "order/t/b: another value in the database",
+            "order/t/c: not in the changelog",
+        ]
+    );
 }

@@ -108,9 +108,15 @@ impl History {
             }
             7 => drop(broker.arrive_late_commits()),
             8 => {
-                let calls = [Call::Drain, Call::SendOffset, Call::Deliver, Call::Init, Call::Replay, Call::FetchFrom];
+                let calls =
+                    [Call::Drain, Call::SendOffset, Call::Deliver, Call::Init, Call::Replay, Call::FetchFrom];
                 let call = calls[self.random.below(calls.len())];
-                broker.fail(call, "", if self.random.percent(50) { Effect::None } else { Effect::Full }, error);
+                broker.fail(
+                    call,
+                    "",
+                    if self.random.percent(50) { Effect::None } else { Effect::Full },
+                    error,
+                );
             }
             9 => broker.hold_markers("", Hold::For(millis(500))),
             10 => rows.crash(if self.random.percent(50) { Loss::All } else { Loss::BySeed }),
@@ -154,7 +160,11 @@ impl History {
                 assert_eq!(words[2], counted.due_ms.to_string(), "{at}: {text}");
                 (counted.fired, counted.due_ms) = (counted.fired + 1, 0);
             } else {
-                assert_eq!(commands.next().map(String::as_str), Some(head), "{at}: every command once, in order");
+                assert_eq!(
+                    commands.next().map(String::as_str),
+                    Some(head),
+                    "{at}: every command once, in order"
+                );
                 match words[1] {
                     "add" => counted.sum += words[2].parse::<i64>().unwrap(),
                     "set" => counted.due_ms = told.due_ms,
@@ -175,7 +185,12 @@ impl History {
         for partition in 0..PARTITIONS {
             self.check_events(partition, &mut model);
             let verified = self.world.verified(self.processes.last().unwrap(), partition).await;
-            assert_eq!((verified.different, verified.unflushed), (0, 0), "seed {seed}: {:?}", verified.differences);
+            assert_eq!(
+                (verified.different, verified.unflushed),
+                (0, 0),
+                "seed {seed}: {:?}",
+                verified.differences
+            );
         }
         for (key, counted) in &model {
             assert_eq!(counted.due_ms, 0, "seed {seed}: the timer of {key} has not fired");
@@ -213,7 +228,8 @@ async fn history(seed: u64) -> (u64, u64) {
 }
 
 fn run(seed: u64) -> (u64, u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(history(seed))
 }
 

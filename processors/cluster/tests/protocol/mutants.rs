@@ -1,1 +1,25 @@
+//! The mutants of `make mutants` still fit the code.
 
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn every_mutant_still_applies() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut patches = 0;
+    for entry in std::fs::read_dir(root.join("tests/mutants")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("Rule: "), "{} names no rule", path.display());
+        let checked = Command::new("patch")
+            .args(["-p1", "--dry-run", "--silent", "--fuzz=0", "--input"])
+            .arg(&path)
+            .current_dir(&root)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&checked.stdout);
+        assert!(checked.status.success(), "{}: {said}", path.display());
+        patches += 1;
+    }
+    assert!(patches > 30, "{patches}");
+}

@@ -55,11 +55,9 @@ async fn a_new_life_waits_for_a_commit_whose_markers_are_late() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_commit_outcome_ends_the_life_and_the_next_one_finds_out() {
-    for (fate, expected) in [
-        (CommitFate::Happened, "2"),
-        (CommitFate::NeverArrived, "1"),
-        (CommitFate::ArrivesLater, "1"),
-    ] {
+    for (fate, expected) in
+        [(CommitFate::Happened, "2"), (CommitFate::NeverArrived, "1"), (CommitFate::ArrivesLater, "1")]
+    {
         let world = World::new(1);
         let process = world.bare("a").await;
         let mut life = process.open(0).await.unwrap();
@@ -143,4 +141,17 @@ async fn a_takeover_replays_from_the_checkpoint_and_not_all() {
     assert_eq!(replayed.get() - before, 1);
     assert_eq!(next.get("t/k7").await.as_deref(), Some("1"));
     assert_eq!(next.get("t/last").await.as_deref(), Some("1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_was_overtaken_by_the_first_commit_of_another_halts_nothing() {
+    let world = World::new(1);
+    let process = std::sync::Arc::new(world.bare("a").await);
+    let other = process.clone();
+    process.hooks.at("group_offsets after", async move {
+        let mut life = other.open(0).await.unwrap();
+        life.put("t/k", "1").await.unwrap();
+    });
+    assert!(is_over(&process.open(0).await.map(|_| ())));
+    assert_eq!(process.open(0).await.unwrap().get("t/k").await.as_deref(), Some("1"));
 }

@@ -1,9 +1,9 @@
 //! Whole tasks through the runtime.
 
 use crate::support::*;
+use tillstream_schemas::Topic;
 use tillstream_schemas::codec;
 use tillstream_schemas::dead_letter::DeadLetter;
-use tillstream_schemas::Topic;
 use tillstream_simulation::broker::{CommitFate, Seen};
 use tillstream_stage::partition::partition_of;
 

@@ -2,10 +2,10 @@
 
 use crate::support::*;
 use tillstream_runtime::Clock;
+use tillstream_schemas::Topic;
 use tillstream_simulation::broker::Seen;
 use tillstream_stage::{Key, TimerName};
 use tillstream_state::Timer;
-use tillstream_schemas::Topic;
 
 fn timer(due_ms: i64) -> Timer {
     Timer { due_ms, key: Key::from("t/k"), name: TimerName::HoldExpiry }

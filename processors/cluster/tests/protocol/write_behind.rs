@@ -50,7 +50,11 @@ async fn rows_that_wait_are_bounded_in_memory_and_the_task_goes_on_once_there_is
     let large = "x".repeat(10_000);
     life.put("t/large", &large).await.unwrap();
     world.pass(seconds(1)).await;
-    assert_eq!(world.stored("t/large").map(|it| it.len()), Some(10_000), "one batch may be larger than the bound");
+    assert_eq!(
+        world.stored("t/large").map(|it| it.len()),
+        Some(10_000),
+        "one batch may be larger than the bound"
+    );
     world.rows.faults().set_available(false);
     let mut committed = 0;
     while tokio::time::timeout(seconds(5), life.put(&format!("t/k{committed}"), "1")).await.is_ok() {

@@ -78,6 +78,16 @@ impl Broker for KafkaBroker {
         Ok(Box::new(KafkaReplay::start(&self.core, partition, offset)?))
     }
 
+    fn set_group_offset<'a>(
+        &'a self,
+        group: &'a str,
+        partition: TopicPartition,
+        place: GroupOffset,
+    ) -> BoxFuture<'a, Result<(), BrokerError>> {
+        let group = group.to_owned();
+        Box::pin(self.core.ask(move |it| it.set_group_offset(&group, partition, &place)))
+    }
+
     fn partitions(&self, topic: Topic) -> BoxFuture<'_, Result<Option<u32>, BrokerError>> {
         Box::pin(self.core.ask(move |it| it.partitions(topic)))
     }

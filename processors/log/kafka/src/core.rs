@@ -3,11 +3,11 @@
 use crate::bounds::{Answer, Ask, Asker, Bounds, Known, Which, list, refuse, serve};
 use crate::clock::Deadline;
 use crate::context::{Connection, Plain};
-use crate::convert::number;
+use crate::convert::{number, position};
 use crate::error::broker_error;
 use crate::settings::KafkaSettings;
 use parking_lot::Mutex;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
@@ -188,6 +188,31 @@ impl Core {
                     self.connection.answered();
                     return Ok(offsets);
                 }
+                Err(error) if !deadline.passed() && is_unsettled(&error) => std::thread::sleep(UNSTABLE),
+                Err(error) => return Err(refuse(&consumer, &error)),
+            }
+        }
+    }
+
+    /// Commits an offset for a group that nobody is in; the broker refuses it while somebody is. Blocks.
+    pub(crate) fn set_group_offset(
+        &self,
+        group: &str,
+        partition: TopicPartition,
+        place: &GroupOffset,
+    ) -> Result<(), BrokerError> {
+        let consumer = self.group(group)?;
+        let deadline = Deadline::after(self.settings.request_timeout());
+        let mut list = TopicPartitionList::with_capacity(1);
+        let name = partition.topic.name();
+        let mut place_of = list.add_partition(name, number(partition.partition));
+        place_of.set_offset(position(place.offset)).map_err(|error| refuse(&consumer, &error))?;
+        place_of.set_metadata(&place.metadata);
+        loop {
+            let done = consumer.commit(&list, CommitMode::Sync);
+            serve(&consumer);
+            match done {
+                Ok(()) => return Ok(()),
                 Err(error) if !deadline.passed() && is_unsettled(&error) => std::thread::sleep(UNSTABLE),
                 Err(error) => return Err(refuse(&consumer, &error)),
             }

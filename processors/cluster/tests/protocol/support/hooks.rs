@@ -5,7 +5,8 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tillstream_log::broker::{
-    Broker, BrokerError, GroupMember, GroupMetadata, GroupOffset, ProduceRecord, Replay, TransactionalProducer,
+    Broker, BrokerError, GroupMember, GroupMetadata, GroupOffset, ProduceRecord, Replay,
+    TransactionalProducer,
 };
 use tillstream_log::{LogError, TopicPartition};
 use tillstream_schemas::Topic;
@@ -21,7 +22,7 @@ use tillstream_state::{Page, TaskId, Timer};
 /// What is done at a call.
 type Hook = BoxFuture<'static, ()>;
 
-/// Notes every call; runs a hook once at the next call of its name (`timers` after it, all others before).
+/// Notes every call; runs a hook once before the next call of its name (`timers` and `… after`: after it).
 #[derive(Clone, Default)]
 pub struct Hooks {
     calls: Arc<Mutex<Vec<String>>>,
@@ -73,7 +74,9 @@ impl Broker for HookedBroker {
     ) -> BoxFuture<'a, Result<Vec<Option<GroupOffset>>, BrokerError>> {
         Box::pin(async move {
             self.hooks.reach("group_offsets").await;
-            self.inner.group_offsets(group, partitions).await
+            let found = self.inner.group_offsets(group, partitions).await;
+            self.hooks.run("group_offsets after").await;
+            found
         })
     }
 

@@ -90,7 +90,12 @@ impl Task for Toy {
         let mut counted = context.rows.get(&row(&key)).copied().unwrap_or_default();
         let was_due_ms = (counted.due_ms > 0).then_some(counted.due_ms);
         let mut timer = |was_due_ms, due_ms| {
-            context.timers.push(KeyTimer { key: key.clone(), name: TimerName::HoldExpiry, was_due_ms, due_ms });
+            context.timers.push(KeyTimer {
+                key: key.clone(),
+                name: TimerName::HoldExpiry,
+                was_due_ms,
+                due_ms,
+            });
         };
         let text = match input {
             TaskInput::Timer { due_ms, .. } => {
@@ -111,7 +116,8 @@ impl Task for Toy {
                         timer(was_due_ms, None);
                     }
                     _ => {
-                        let error = StageError::Invariant { stage: "pricing", what: "told to fail".to_owned() };
+                        let error =
+                            StageError::Invariant { stage: "pricing", what: "told to fail".to_owned() };
                         return Err(TaskError::Stage { stage: StageName::Pricing, error });
                     }
                 }

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Takes the rules of the cluster protocol out, one after the other, and expects a test to fail: each patch of
+# tests/mutants is applied to a copy of the workspace. Prints a table; fails when a mutant survives or a patch no longer
+# applies. Arguments: names of mutants (default: all). MUTANTS_DIR keeps the copy and its build between runs.
+set -uo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+dir=${MUTANTS_DIR:-$(mktemp -d)}
+[ -n "${MUTANTS_DIR:-}" ] || trap 'rm -rf "$dir"' EXIT
+copy=$dir/workspace
+mkdir -p "$copy"
+fresh() { tar -C "$root" --exclude=./target --exclude=./.git --exclude=./tillstream-data -cf - . | tar -C "$copy" -xf -; }
+fresh
+cd "$copy" || exit 1
+export CARGO_TARGET_DIR=$dir/target
+export RUST_BACKTRACE=0
+# The quick tests first, but not the one that looks at the patches; random histories only where those see nothing. A mutant may wait for ever: that is a failure too.
+run() {
+    timeout 150 cargo test -p tillstream-cluster --lib --test protocol --locked -- --skip histories --skip mutants:: >"$dir/out" 2>&1 &&
+        timeout 300 cargo test -p tillstream-cluster --test protocol --locked -- histories >"$dir/out" 2>&1
+}
+if ! timeout 900 cargo test -p tillstream-cluster --lib --test protocol --locked --no-run >"$dir/out" 2>&1 || ! run; then
+    echo "mutants: the tests fail without any mutant:" >&2
+    grep -E '^error|FAILED|panicked' "$dir/out" >&2
+    exit 1
+fi
+echo '| rule | mutant | caught by | s |'
+echo '|---|---|---|---|'
+bad=0
+if [ $# -gt 0 ]; then patches=("${@/%/.patch}"); else patches=($(cd "$root/tests/mutants" && ls -- *.patch)); fi
+for name in "${patches[@]}"; do
+    patch=$root/tests/mutants/$name
+    rule=$(sed -n 's/^Rule: //p;1q' "$patch")
+    file=$(sed -n 's/^+++ b\///p' "$patch" | head -1)
+    began=$SECONDS
+    if ! patch -p1 --silent --fuzz=0 <"$patch" >/dev/null 2>&1; then
+        caught='**the patch does not apply**'
+        bad=1
+    elif run; then
+        caught='**nothing: it survives**'
+        bad=1
+    elif grep -qE '^error(\[|:)' "$dir/out" && ! grep -q '^test ' "$dir/out"; then
+        caught='**it does not compile**'
+        bad=1
+    else
+        caught=$(sed -n 's/^test \(.*\) \.\.\. FAILED.*/`\1`/p' "$dir/out" | head -1)
+        [ -n "$caught" ] || caught='a test that waits for ever'
+    fi
+    cp "$root/$file" "$copy/$file"
+    find "$copy" -name '*.rej' -o -name '*.orig' | xargs -r rm -f
+    echo "| $rule | ${name%.patch} | $caught | $((SECONDS - began)) |"
+done
+exit $bad
