@@ -7,12 +7,15 @@ DATA_DIR ?= tillstream-data
 HTTP ?= 127.0.0.1:8080
 CUTS ?= 500
 HISTORIES ?= 200
+SECONDS ?= 60
+RATE ?= 500
+OUTAGE ?= freeze
 SEED ?= 1592590340
 KEYS ?= 10000
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos mutants chaos-cluster bench bench-takeover bench-cluster bench-commit clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos mutants chaos-cluster outage bench bench-takeover bench-cluster bench-commit clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +67,10 @@ chaos: build ## Kills the real binary CUTS times (default 500)
 chaos-cluster: build jars ## HISTORIES histories of faults on the real servers (default 200), from SEED
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_HISTORIES=$(HISTORIES) TILLSTREAM_SEED=$(SEED) \
 		$(CARGO) test -p tillstream-e2e-cluster --locked --test histories -- --nocapture
+
+outage: build jars ## The database is away for SECONDS (default 60) under RATE orders/s (default 500); OUTAGE=kill kills it, else it is frozen
+	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_OUTAGE_SECONDS=$(SECONDS) TILLSTREAM_OUTAGE_RATE=$(RATE) TILLSTREAM_OUTAGE_KILL=$(if $(filter kill,$(OUTAGE)),1,0) \
+		$(CARGO) test -p tillstream-e2e-cluster --locked --test outage -- --nocapture
 
 mutants: ## Takes each rule of the cluster protocol out and expects a test to fail (some 20 minutes)
 	@ops/dev/mutants.sh

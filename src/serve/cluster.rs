@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tillstream_cluster::{
     ClusterMetrics, ClusterPorts, ClusterProgress, ClusterSessions, ClusterState, NodeWatch, PatientState,
-    StartTask, TokioSpawner, run_member,
+    StartTask, TokioSpawner, run_member, stopped_within,
 };
 use tillstream_effects::EffectsMetrics;
 use tillstream_ingest_api::ports;
@@ -30,6 +30,9 @@ const NODES_INTERVAL: Duration = Duration::from_secs(1);
 /// How far the tasks are is asked so often, and so often while somebody waits for it.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const PROGRESS_EAGER: Duration = Duration::from_millis(25);
+
+/// A task stops so long after its batch's hard deadline at the latest.
+const STOP_SLACK: Duration = Duration::from_secs(1);
 
 /// Products of the last seconds may not be in the database yet: the cache begins so far back, per partition.
 const CATALOG_REPLAY_RECORDS: u64 = 50_000;
@@ -127,8 +130,13 @@ impl Engine for Cluster {
             let group = self.ports.settings.group(kind);
             let member = self.ports.broker.join(&group, kind.input()).map_err(|it| it.into_log_error())?;
             self.sessions.joined(kind, member.clone());
-            let worker = crew.clone();
-            let start: StartTask = Arc::new(move |task, stopping| worker.work(task, stopping));
+            let (worker, clock) = (crew.clone(), self.ports.clock.clone());
+            // A batch that can end has ended by then.
+            let longest = self.ports.settings.batch_deadline() + STOP_SLACK;
+            let start: StartTask = Arc::new(move |task, stopping| {
+                let work = worker.work(task, stopping.clone());
+                Box::pin(stopped_within(longest, task, work, stopping, clock.clone()))
+            });
             let spawner = self.ports.spawner.clone();
             let membership = run_member(kind, member, start, spawner, crew.stopping.clone());
             workers.push(crew.spawn(crew.watched(format!("the {} group", kind.as_str()), membership)));

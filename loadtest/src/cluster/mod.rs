@@ -85,11 +85,11 @@ struct Results {
 /// Runs all parts and prints the report.
 pub async fn run(settings: ClusterSettings) -> Result<(), BenchError> {
     let has = |part| settings.parts.contains(&part);
-    let house = House::start(&settings).await?;
     let theirs = match has(Part::Yardstick) {
         true => Some(Yardstick::copy(&settings.yardstick).await?),
         false => None,
     };
+    let house = House::start(&settings).await?;
     let generator = Arc::new(Generator::new(settings.seed, settings.skus));
     load::items(&house, &generator).await?;
     let mut results = Results::default();

@@ -90,7 +90,8 @@ impl Yardstick {
         }
         .map_err(BenchError::io("the yardstick"))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let line = text.lines().rev().find(|it| it.starts_with('{'));
+        // Its build tool may leave colour codes in front.
+        let line = text.lines().rev().find_map(|it| it.get(it.find("{\"peer\"")?..));
         match line.and_then(|it| serde_json::from_str(it).ok()) {
             Some(figures) if output.status.success() => Ok(Figures(figures)),
             _ => Err(BenchError::Yardstick(format!(

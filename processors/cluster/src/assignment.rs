@@ -4,7 +4,9 @@ use crate::ports::Spawner;
 use futures::future::{BoxFuture, join_all};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tillstream_log::broker::{BrokerError, GroupEvent, GroupMember};
+use tillstream_runtime::Clock;
 use tillstream_stage::task::TaskKind;
 use tillstream_state::TaskId;
 use tokio::sync::{oneshot, watch};
@@ -77,6 +79,27 @@ pub async fn run_member(
     stop_all(std::mem::take(&mut running).into_values().collect()).await;
     member.leave().await;
     ended
+}
+
+/// Runs a task's work; when it is to stop and does not within `longest`, it is dropped: it may wait for a database that is
+/// away. That is the end of its life like any other, and a transaction it left open is ended by the next life.
+pub async fn stopped_within(
+    longest: Duration,
+    task: TaskId,
+    work: BoxFuture<'static, ()>,
+    mut stopping: watch::Receiver<bool>,
+    clock: Arc<dyn Clock>,
+) {
+    let overdue = async {
+        // A dropped sender is a stop, too.
+        let _ = stopping.wait_for(|it| *it).await;
+        clock.sleep(longest).await;
+    };
+    tokio::select! {
+        biased;
+        () = work => {}
+        () = overdue => tracing::warn!(%task, "it did not stop in time: what it was at is left to its next life"),
+    }
 }
 
 async fn stop_all(tasks: Vec<Running>) {

@@ -23,7 +23,7 @@ mod repair;
 mod session;
 mod verify;
 
-pub use assignment::{StartTask, run_member};
+pub use assignment::{StartTask, run_member, stopped_within};
 pub use door::{ClusterProgress, ClusterState, PatientState};
 pub use halt::{Halt, deployment_conflict};
 pub use metrics::ClusterMetrics;

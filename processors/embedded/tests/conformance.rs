@@ -5,8 +5,13 @@ mod common;
 
 use common::Dir;
 use std::sync::Arc;
-use tillstream_conformance::{commit_suite, keys_suite, log_suite, state_suite};
+use tillstream_conformance::{
+    ORDER_0, commit_of, commit_suite, events, keys_suite, log_suite, record, state_suite,
+};
 use tillstream_embedded::EmbeddedStore;
+use tillstream_log::{Log, LogError};
+use tillstream_stage::task::TaskKind;
+use tillstream_state::{Commit, TaskId};
 
 async fn on_new_stores(tail_bytes: usize, suite: impl AsyncFn(&dyn Fn() -> Arc<EmbeddedStore>)) {
     let dirs = std::cell::RefCell::new(Vec::new());
@@ -44,4 +49,28 @@ async fn commits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys() {
     on_new_stores(32 << 20, async |make| keys_suite(async || make()).await).await;
+}
+
+/// Here, and only here, a refused commit says what is committed, and offsets have no gaps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_say_what_is_there_and_offsets_have_no_gaps() {
+    let dir = Dir::new();
+    let store = EmbeddedStore::open(dir.settings()).unwrap();
+    for (from, next) in [(0, 5), (5, 9)] {
+        let mut commit = commit_of(ORDER_0, from, next);
+        commit.outputs = vec![record(events(1), "k", "v")];
+        store.commit(commit).await.unwrap();
+    }
+    assert_eq!(store.end_offset(events(1)), Ok(2));
+    for from in [0, 8, 10] {
+        let fenced = LogError::Fenced { task: "order.0".to_owned(), expected: from, found: 9 };
+        assert_eq!(store.commit(commit_of(ORDER_0, from, 12)).await, Err(fenced));
+    }
+    let mut beyond = commit_of(ORDER_0, 9, 10);
+    let nowhere = events(store.partitions(events(0).topic));
+    beyond.outputs = vec![record(nowhere, "k", "v")];
+    assert_eq!(store.commit(beyond).await, Err(LogError::NoSuchPartition(nowhere)));
+    let nobody = TaskId { kind: TaskKind::Order, partition: nowhere.partition };
+    let refused = store.commit(commit_of(nobody, 0, 1)).await;
+    assert!(matches!(refused, Err(LogError::NoSuchPartition(_))), "{refused:?}");
 }

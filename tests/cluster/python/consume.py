@@ -61,7 +61,7 @@ def main(brokers, registry, topics, until):
             "topic": message.topic(), "partition": message.partition(), "offset": message.offset(),
             "key": text(message.key()), "headers": {name: text(it) for name, it in message.headers() or []},
             "value": None if value is None else decode(registry, known, value),
-        }, default=text))
+        }, default=str))
     consumer.close()
 
 

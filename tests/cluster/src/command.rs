@@ -11,6 +11,8 @@ pub struct Done {
     pub code: Option<i32>,
     /// Both streams.
     pub text: String,
+    /// Standard output alone.
+    pub answer: String,
 }
 
 impl Done {
@@ -18,6 +20,12 @@ impl Done {
     pub fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{}", self.text);
         self.text
+    }
+
+    /// Expects exit code 0, and gives what it answered without what it said beside.
+    pub fn answered(self) -> String {
+        assert_eq!(self.code, Some(0), "{}", self.text);
+        self.answer
     }
 
     /// Expects exit code 1 and a code of ours in the text.
@@ -28,11 +36,11 @@ impl Done {
     }
 }
 
-/// Runs `tillstream` with nothing inherited that would change it; killed after two minutes.
+/// Runs `tillstream` with nothing inherited that would change it; killed after a quarter of an hour, which a large state takes to verify.
 pub async fn tillstream(arguments: Vec<String>) -> Done {
     blocking(move || {
         let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", "120"]).arg(binary()).args(arguments);
+        command.args(["--signal=KILL", "900"]).arg(binary()).args(arguments);
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TILLSTREAM_"))
         {
@@ -46,6 +54,7 @@ pub async fn tillstream(arguments: Vec<String>) -> Done {
 /// Runs any command to its end.
 pub fn run(command: &mut Command) -> Done {
     let output = command.output().expect("the command starts");
-    let text = [output.stdout, output.stderr].concat();
-    Done { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() }
+    let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = format!("{answer}{}", String::from_utf8_lossy(&output.stderr));
+    Done { code: output.status.code(), text, answer }
 }

@@ -5,7 +5,7 @@ use crate::cluster::Cluster;
 use crate::faults::Fault;
 use crate::load::Load;
 use crate::topics::ends;
-use crate::{blocking, wait_for};
+use crate::{blocking, from_environment, wait_for};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +70,9 @@ pub async fn run(cluster: &Arc<Cluster>, faults: &[Fault], seed: u64, n: u64) ->
     assert_eq!(verified.code, Some(0), "history {n}, seed {seed:#x}, {faults:?}: {}", verified.text);
     for worker in cluster.workers() {
         assert!(!worker.has_died(), "{} has ended by itself:\n{}", worker.name, worker.tail(40));
+    }
+    if from_environment("TILLSTREAM_SHOW", 0) > 0 {
+        println!("{}", cluster.tails());
     }
     let outcome = Outcome { orders: load.book.lock().orders.len(), statuses: found.statuses };
     println!(

@@ -19,7 +19,7 @@ use tillstream_schemas::Topic;
 /// Lines of one bulk request.
 const BULK: usize = 5_000;
 /// SKUs the loaded orders spread over.
-const SKUS: usize = 2_000;
+const SKUS: usize = 500;
 
 /// One partition's way from its owner's death to the first new commit.
 #[derive(Clone, Debug)]

@@ -38,10 +38,10 @@ fn services(places: &[(&str, String)]) -> BTreeMap<String, Service> {
     let file = std::fs::read_to_string(root().join("docker-compose.yml")).unwrap();
     let mut file: Yaml = serde_yaml_ng::from_str(&file).unwrap();
     file.apply_merge().unwrap();
-    let ours = file["services"].as_mapping().unwrap().iter().filter(|(_, it)| it["image"] == "tillstream:dev");
-    let placed = |value: &str| {
-        places.iter().fold(interpolated(value), |text, (from, to)| text.replace(from, to))
-    };
+    let ours =
+        file["services"].as_mapping().unwrap().iter().filter(|(_, it)| it["image"] == "tillstream:dev");
+    let placed =
+        |value: &str| places.iter().fold(interpolated(value), |text, (from, to)| text.replace(from, to));
     ours.map(|(name, it)| {
         let command = it["command"].as_sequence().map(|it| it.iter().map(text).collect());
         let environment = it["environment"].as_mapping().into_iter().flatten();
@@ -112,7 +112,8 @@ async fn the_services_of_the_compose_file_run_on_the_stand_ins() {
     let stock = json!({ "delta": 10, "reason": "received", "location": "main" });
     let post = async |path: &str, key_of_call: &str, body: &serde_json::Value| {
         let call = client.post(format!("{}{path}", ingest.url())).bearer_auth(&key.1);
-        let answer = call.header("Idempotency-Key", key_of_call).header("Prefer", "wait=30").json(body).send().await;
+        let answer =
+            call.header("Idempotency-Key", key_of_call).header("Prefer", "wait=30").json(body).send().await;
         let answer = answer.unwrap();
         (answer.status().as_u16(), answer.json::<serde_json::Value>().await.unwrap())
     };
@@ -120,7 +121,10 @@ async fn the_services_of_the_compose_file_run_on_the_stand_ins() {
     let (status, placed) = post("/v1/orders", "order", &order).await;
     assert_eq!((status, placed["status"].as_str()), (200, Some("confirmed")), "{placed}");
     // Its revenue reaches the analytics task of another process.
-    let path = format!("{}/v1/analytics/revenue?from=2020-01-01T00:00:00Z&to=2100-01-01T00:00:00Z&by=day", ingest.url());
+    let path = format!(
+        "{}/v1/analytics/revenue?from=2020-01-01T00:00:00Z&to=2100-01-01T00:00:00Z&by=day",
+        ingest.url()
+    );
     let counted = wait_for(std::time::Duration::from_secs(60), async || {
         let answer = client.get(&path).bearer_auth(&key.1).send().await.ok()?;
         let revenue = answer.json::<serde_json::Value>().await.ok()?;

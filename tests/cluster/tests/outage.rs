@@ -33,6 +33,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(6);
 const LAG_GONE: Duration = Duration::from_secs(30);
 /// What a worker may have in memory.
 const RSS_MAX_MIB: u64 = 600;
+/// About what an order comes to in the inputs of all tasks.
+const RECORDS_PER_ORDER: u64 = 10;
 /// In the minute of a cluster's first history.
 const PLACED_AT: &str = "2026-03-01T00:00:07Z";
 /// A client gives up on an order after this; none may have to.
@@ -167,14 +169,14 @@ async fn lag(cluster: &Cluster) -> Option<f64> {
 
 /// Waits until the groups have settled and the tasks keep up with the load; then they know their keys. The lag then.
 async fn warmed_up(cluster: &Cluster, rate: u64) -> f64 {
-    let (mut low, mut left) = (None, f64::MAX);
+    let (mut low, mut left, few) = (None, f64::MAX, (2 * rate * RECORDS_PER_ORDER) as f64);
     let settled = wait_for(Duration::from_secs(60), async || {
         left = lag(cluster).await?;
         let since = *low.get_or_insert_with(Instant::now);
-        if left > rate as f64 {
+        if left > few {
             low = None;
         }
-        (left <= rate as f64 && since.elapsed() > WARM_UP).then_some(())
+        (left <= few && since.elapsed() > WARM_UP).then_some(())
     });
     assert!(settled.await.is_some(), "{left} records are left under the usual load\n{}", cluster.tails());
     left
@@ -245,8 +247,8 @@ async fn a_database_that_is_away_stops_no_cached_work_and_loses_nothing() {
             cluster.worker("", &["--session-timeout-ms", "10000", "--transaction-timeout-ms", "12000"]);
         worker.start();
         cluster.adopt(worker);
+        cluster.ready().await;
     }
-    cluster.ready().await;
     let from = {
         let brokers = cluster.brokers().to_owned();
         blocking(move || ends(&brokers, &Topic::ALL, PARTITIONS)).await
@@ -273,9 +275,9 @@ async fn a_database_that_is_away_stops_no_cached_work_and_loses_nothing() {
     let reads_during = reads(&cluster).await;
     back(&cluster, kill).await;
 
-    // The load goes on while it catches up: what a second brings is no lag.
+    // The load goes on while it catches up: what two seconds bring is no lag.
     let returned = Instant::now();
-    let small = (usual * 2.0).max(rate as f64 * 2.0);
+    let small = (2 * rate * RECORDS_PER_ORDER) as f64;
     let mut left = f64::MAX;
     let caught_up = wait_for(LAG_GONE, async || {
         peak = peak.max(rss_mib(&cluster));

@@ -146,7 +146,8 @@ impl ClusterStore {
         let mut filled = self.filled.lock().await;
         let there = filled.entry(task).or_default();
         let input = TopicPartition::new(task.kind.input(), task.partition);
-        let missing: Vec<NewRecord> = (*there..next_offset).map(|_| record(input, "filler", "filler")).collect();
+        let missing: Vec<NewRecord> =
+            (*there..next_offset).map(|_| record(input, "filler", "filler")).collect();
         if !missing.is_empty() {
             self.log.append(missing).await?;
             *there = next_offset;

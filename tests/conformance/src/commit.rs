@@ -24,8 +24,7 @@ fn full(key: &str, from: u64, next: u64) -> TaskCommit {
     let mut commit = commit_of(ORDER_0, from, next);
     commit.outputs = vec![record(events(0), "k", &format!("out {next}")), record(events(1), "k", "other")];
     commit.rows = vec![row(Table::Order, key, &format!("row {next}"))];
-    commit.timers_set =
-        vec![Timer { due_ms: next as i64, key: Key::new(key), name: TimerName::HoldExpiry }];
+    commit.timers_set = vec![Timer { due_ms: next as i64, key: Key::new(key), name: TimerName::HoldExpiry }];
     commit
 }
 

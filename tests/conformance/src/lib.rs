@@ -97,15 +97,8 @@ pub fn owner_of(log: &impl Log, row: &RowKey) -> TaskId {
 }
 
 /// Keys `<prefix>0`, `<prefix>1`, … of rows that `task` owns.
-pub fn keys_of(
-    log: &impl Log,
-    task: TaskId,
-    table: Table,
-    prefix: &str,
-) -> impl Iterator<Item = String> {
-    (0..)
-        .map(move |n| format!("{prefix}{n}"))
-        .filter(move |key| owner_of(log, &row_key(table, key)) == task)
+pub fn keys_of(log: &impl Log, task: TaskId, table: Table, prefix: &str) -> impl Iterator<Item = String> {
+    (0..).map(move |n| format!("{prefix}{n}")).filter(move |key| owner_of(log, &row_key(table, key)) == task)
 }
 
 /// The first of [`keys_of`] the order task of partition 0.
@@ -115,17 +108,13 @@ pub fn key_of(log: &impl Log, prefix: &str) -> String {
 
 /// Writes rows, each by its task.
 pub async fn put_rows<S: Log + State + Commit>(store: &S, rows: Vec<(RowKey, Option<Bytes>)>) {
-    let mut commits: BTreeMap<TaskId, TaskCommit> = BTreeMap::new();
+    let mut owned: BTreeMap<TaskId, Vec<(RowKey, Option<Bytes>)>> = BTreeMap::new();
     for row in rows {
-        let task = owner_of(store, &row.0);
-        if !commits.contains_key(&task) {
-            let from = store.committed(task).await.unwrap();
-            commits.insert(task, commit_of(task, from, from + 1));
-        }
-        commits.entry(task).and_modify(|it| it.rows.push(row));
+        owned.entry(owner_of(store, &row.0)).or_default().push(row);
     }
-    for commit in commits.into_values() {
-        store.commit(commit).await.unwrap();
+    for (task, rows) in owned {
+        let from = store.committed(task).await.unwrap();
+        store.commit(TaskCommit { rows, ..commit_of(task, from, from + 1) }).await.unwrap();
     }
 }
 

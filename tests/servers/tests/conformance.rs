@@ -1,6 +1,13 @@
 //! Kafka and Cassandra together keep the promises of a store, and the broker's client those of a broker. One stack for
 //! all cases: each begins on topics made anew, empty tables, and a deployment of its own.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests"
+)]
 
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
@@ -82,7 +89,17 @@ impl Stack {
         let mut settings = KafkaSettings::new(self.kafka.address(), name);
         settings.session_timeout_ms = 20_000;
         let broker = Arc::new(KafkaBroker::new(settings, Arc::new(WireIds::identity())).unwrap());
-        let log = KafkaLog::open(&broker).await.unwrap();
+        // New topics are there a moment after they were made.
+        let opened = tokio::time::timeout(TOPICS, async {
+            loop {
+                match KafkaLog::open(&broker).await {
+                    Ok(log) => return log,
+                    Err(error) => println!("{name}: {error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let log = opened.await.expect("the topics are there");
         (broker, log)
     }
 
@@ -132,11 +149,11 @@ async fn kafka_and_cassandra_keep_the_promises_of_a_store() {
     told("keys");
     log_suite(async || stack.log().await).await;
     told("log");
-    broker_suite(async |_| stack.broker().await).await;
-    told("broker");
     state_suite(async || stack.store().await).await;
     told("state");
     commit_suite(async || stack.store().await).await;
     stack.close().await;
     told("commits");
+    broker_suite(async |_| stack.broker().await).await;
+    told("broker");
 }

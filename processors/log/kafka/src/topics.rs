@@ -1,5 +1,6 @@
 //! Topics and their settings: made, described, checked. Nothing that exists is altered.
 
+use crate::bounds::refuse;
 use crate::context::Plain;
 use crate::error::KafkaClientError;
 use crate::settings::KafkaSettings;
@@ -7,6 +8,7 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
 };
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use std::collections::BTreeMap;
@@ -115,6 +117,8 @@ impl fmt::Display for Difference {
 /// Makes and describes topics.
 pub struct KafkaAdmin {
     client: AdminClient<Plain>,
+    /// Asks first: unlike an admin client it is told why a broker does not let it in.
+    questions: BaseConsumer<Plain>,
     timeout: Duration,
 }
 
@@ -124,12 +128,12 @@ impl KafkaAdmin {
     /// # Errors
     /// [`KafkaClientError::Settings`] when the client library does not take the settings.
     pub fn new(settings: &KafkaSettings) -> Result<Self, KafkaClientError> {
+        let unfit = |error: KafkaError| KafkaClientError::Settings(error.to_string());
         let context = Plain::default();
-        let client = settings
-            .client()
-            .create_with_context(context)
-            .map_err(|error| KafkaClientError::Settings(error.to_string()))?;
-        Ok(Self { client, timeout: settings.request_timeout() })
+        let client = settings.client().create_with_context(context.clone()).map_err(unfit)?;
+        let group = format!("{}.admin", settings.deployment);
+        let questions = settings.consumer(&group).create_with_context(context).map_err(unfit)?;
+        Ok(Self { client, questions, timeout: settings.request_timeout() })
     }
 
     fn error(&self, error: &KafkaError) -> KafkaClientError {
@@ -142,8 +146,8 @@ impl KafkaAdmin {
     /// When the broker refuses or does not answer.
     pub async fn describe_topics(&self, topics: &[Topic]) -> Result<Vec<TopicFound>, KafkaClientError> {
         // All topics: a broker that makes missing topics would make the one it is asked for by name.
-        let metadata = self.client.inner().fetch_metadata(None, self.timeout);
-        let metadata = metadata.map_err(|error| self.error(&error))?;
+        let metadata = self.questions.fetch_metadata(None, self.timeout);
+        let metadata = metadata.map_err(|error| refuse(&self.questions, &error))?;
         let mut found = Vec::new();
         for topic in topics {
             for it in metadata.topics().iter().filter(|it| it.name() == topic.name()) {

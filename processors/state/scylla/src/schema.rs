@@ -9,7 +9,9 @@
 use crate::error;
 use crate::settings::ScyllaSettings;
 use scylla::client::session::Session;
+use scylla::statement::unprepared::Statement;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use tillstream_log::LogError;
 use tillstream_stage::Table;
 
@@ -19,6 +21,9 @@ pub(crate) const MARK_BUCKET: i32 = -1;
 pub(crate) const MARK_HOUR: i64 = -1;
 /// The key of marks.
 pub(crate) const MARK_KEY: &str = "mark";
+
+/// A change of the schema waits for the nodes to agree, and several processes may start at once.
+const CREATE: Duration = Duration::from_secs(60);
 
 /// Tables beside those of rows: name, columns and key, and whether a rebuild empties it.
 const OTHERS: [(&str, &str, bool); 6] = [
@@ -73,6 +78,8 @@ pub(crate) async fn create(session: &Session, settings: &ScyllaSettings) -> Resu
     }
     let keyspace = &settings.keyspace;
     let run = async |doing: &str, statement: String| {
+        let mut statement = Statement::new(statement);
+        statement.set_request_timeout(Some(CREATE));
         session.query_unpaged(statement, ()).await.map_err(|it| error::of_request(doing, &it))
     };
     let names = async |column: &str, table: &str| -> Result<BTreeSet<String>, LogError> {

@@ -101,14 +101,15 @@ impl Buffers {
     pub(crate) fn take(&self, partition: u32, limit: ReadLimit) -> Result<Vec<Record>, BrokerError> {
         let mut slots = self.slots.lock();
         let Some(slot) = slots.get_mut(&partition) else { return Ok(Vec::new()) };
-        let (mut count, mut bytes) = (0, 0);
+        // The limit is of keys and values; what a record takes here is more.
+        let (mut count, mut bytes, mut payload) = (0, 0, 0);
         for record in slot.records.iter().take(limit.records_max.max(1)) {
-            let size = size(record);
-            if count > 0 && bytes + size > limit.bytes_max {
+            payload += record.key.len() + record.value.len();
+            if count > 0 && payload > limit.bytes_max {
                 break;
             }
             count += 1;
-            bytes += size;
+            bytes += size(record);
         }
         if count == 0 {
             return slot.error.clone().map_or(Ok(Vec::new()), Err);
