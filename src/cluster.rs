@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tillstream_cluster::{ClusterSettings, Halt, deployment_conflict};
 use tillstream_kafka::{
-    KafkaAdmin, KafkaBroker, KafkaClientError, KafkaLog, KafkaSecurity, KafkaSettings, Password, Sasl, TopicsSpec,
+    KafkaAdmin, KafkaBroker, KafkaClientError, KafkaLog, KafkaSecurity, KafkaSettings, Password, Sasl,
+    TopicsSpec,
 };
 use tillstream_log::LogError;
 use tillstream_registry::RegistryError;
@@ -204,7 +205,10 @@ async fn check_topics(settings: &KafkaSettings, partitions: u32) -> Result<(), C
         return Err(LogError::from(Halt::Partitions { what, found, expected: partitions }).into());
     }
     let kept = ["topic", "cleanup.policy", "message.timestamp.type"];
-    let named: Vec<String> =
-        differences.iter().filter(|it| kept.contains(&it.setting.as_str())).map(ToString::to_string).collect();
+    let named: Vec<String> = differences
+        .iter()
+        .filter(|it| kept.contains(&it.setting.as_str()))
+        .map(ToString::to_string)
+        .collect();
     if named.is_empty() { Ok(()) } else { Err(ClusterError::Topics(named.join("; "))) }
 }

@@ -62,9 +62,12 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
         match cli.command {
             Command::Serve(_) | Command::Sandbox(_) => {}
             Command::Topics(cli::Topics {
-                command: cli::TopicsCommand::Create { partitions, replication_factor, retention_hours, broker },
+                command:
+                    cli::TopicsCommand::Create { partitions, replication_factor, retention_hours, broker },
             }) => {
-                return Ok(state::create_topics(&broker, partitions, replication_factor, retention_hours).await?);
+                return Ok(
+                    state::create_topics(&broker, partitions, replication_factor, retention_hours).await?
+                );
             }
             Command::Topics(it) => commands::topics(it.command).await?,
             Command::State(it) => return Ok(state::run(it.command).await?),

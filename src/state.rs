@@ -54,7 +54,8 @@ async fn ports(deployment: &Deployment) -> Result<(ClusterPorts, Connections), C
     let made = cluster::connect(&deployment.broker, &deployment.database, deployment.partitions, ids).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let metrics = Metrics::new().map_err(|error| LogError::Stopped(error.to_string()))?;
-    let counters = ClusterMetrics::register(&metrics).map_err(|error| LogError::Stopped(error.to_string()))?;
+    let counters =
+        ClusterMetrics::register(&metrics).map_err(|error| LogError::Stopped(error.to_string()))?;
     let ports = ClusterPorts {
         broker: made.broker.clone(),
         nodes: NodeWatch::begin(&*made.rows, &*clock).await?,
@@ -147,7 +148,10 @@ async fn run_verify(
             let found = verify(&ports, task, differences_max).await?;
             line(format_args!(
                 "{:<14} {:>10} alike {:>8} different {:>8} not flushed yet",
-                task.to_string(), found.alike, found.different, found.unflushed
+                task.to_string(),
+                found.alike,
+                found.different,
+                found.unflushed
             ));
             for it in found.differences.iter().take(differences_max.saturating_sub(all.differences.len())) {
                 line(format_args!("  {it}"));
@@ -159,8 +163,6 @@ async fn run_verify(
         }
     }
     let wrong = all.different + if strict { all.unflushed } else { 0 };
-    line(format_args!(
-        "{} alike, {} different, {} not flushed yet", all.alike, all.different, all.unflushed
-    ));
+    line(format_args!("{} alike, {} different, {} not flushed yet", all.alike, all.different, all.unflushed));
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

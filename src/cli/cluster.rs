@@ -55,22 +55,50 @@ pub struct Broker {
     #[arg(long, env = "TILLSTREAM_BROKER_CA_FILE", value_name = "FILE")]
     pub broker_ca_file: Option<PathBuf>,
     /// PEM file of this client's certificate, for mutual TLS.
-    #[arg(long, env = "TILLSTREAM_BROKER_CERTIFICATE_FILE", requires = "broker_key_file", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "TILLSTREAM_BROKER_CERTIFICATE_FILE",
+        requires = "broker_key_file",
+        value_name = "FILE"
+    )]
     pub broker_certificate_file: Option<PathBuf>,
     /// PEM file of its key.
-    #[arg(long, env = "TILLSTREAM_BROKER_KEY_FILE", requires = "broker_certificate_file", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "TILLSTREAM_BROKER_KEY_FILE",
+        requires = "broker_certificate_file",
+        value_name = "FILE"
+    )]
     pub broker_key_file: Option<PathBuf>,
     /// How the user logs in.
-    #[arg(long, env = "TILLSTREAM_BROKER_SASL_MECHANISM", value_enum, default_value = "SCRAM-SHA-256", ignore_case = true)]
+    #[arg(
+        long,
+        env = "TILLSTREAM_BROKER_SASL_MECHANISM",
+        value_enum,
+        default_value = "SCRAM-SHA-256",
+        ignore_case = true
+    )]
     pub broker_sasl_mechanism: SaslMechanism,
     /// User at the broker.
     #[arg(long, env = "TILLSTREAM_BROKER_USER", value_name = "USER")]
     pub broker_user: Option<String>,
     /// Its password. Others on the machine see what is on a command line: better a file, or the environment.
-    #[arg(long, env = "TILLSTREAM_BROKER_PASSWORD", hide_env_values = true, requires = "broker_user", value_name = "PASSWORD")]
+    #[arg(
+        long,
+        env = "TILLSTREAM_BROKER_PASSWORD",
+        hide_env_values = true,
+        requires = "broker_user",
+        value_name = "PASSWORD"
+    )]
     pub broker_password: Option<Secret>,
     /// File with its password; a line break at the end is none of it.
-    #[arg(long, env = "TILLSTREAM_BROKER_PASSWORD_FILE", conflicts_with = "broker_password", requires = "broker_user", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "TILLSTREAM_BROKER_PASSWORD_FILE",
+        conflicts_with = "broker_password",
+        requires = "broker_user",
+        value_name = "FILE"
+    )]
     pub broker_password_file: Option<PathBuf>,
     /// A worker that is silent this long loses its partitions, ms.
     #[arg(long, env = "TILLSTREAM_SESSION_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1_000..=300_000))]
@@ -100,10 +128,22 @@ pub struct Database {
     #[arg(long, env = "TILLSTREAM_SCYLLA_USER", value_name = "USER")]
     pub scylla_user: Option<String>,
     /// Its password. Others on the machine see what is on a command line: better a file, or the environment.
-    #[arg(long, env = "TILLSTREAM_SCYLLA_PASSWORD", hide_env_values = true, requires = "scylla_user", value_name = "PASSWORD")]
+    #[arg(
+        long,
+        env = "TILLSTREAM_SCYLLA_PASSWORD",
+        hide_env_values = true,
+        requires = "scylla_user",
+        value_name = "PASSWORD"
+    )]
     pub scylla_password: Option<Secret>,
     /// File with its password; a line break at the end is none of it.
-    #[arg(long, env = "TILLSTREAM_SCYLLA_PASSWORD_FILE", conflicts_with = "scylla_password", requires = "scylla_user", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "TILLSTREAM_SCYLLA_PASSWORD_FILE",
+        conflicts_with = "scylla_password",
+        requires = "scylla_user",
+        value_name = "FILE"
+    )]
     pub scylla_password_file: Option<PathBuf>,
     /// Speak TLS to the database; also on with any of the files below.
     #[arg(long, env = "TILLSTREAM_SCYLLA_TLS")]
@@ -112,10 +152,20 @@ pub struct Database {
     #[arg(long, env = "TILLSTREAM_SCYLLA_CA_FILE", value_name = "FILE")]
     pub scylla_ca_file: Option<PathBuf>,
     /// PEM file of this client's certificate, for mutual TLS.
-    #[arg(long, env = "TILLSTREAM_SCYLLA_CERTIFICATE_FILE", requires = "scylla_key_file", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "TILLSTREAM_SCYLLA_CERTIFICATE_FILE",
+        requires = "scylla_key_file",
+        value_name = "FILE"
+    )]
     pub scylla_certificate_file: Option<PathBuf>,
     /// PEM file of its key.
-    #[arg(long, env = "TILLSTREAM_SCYLLA_KEY_FILE", requires = "scylla_certificate_file", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "TILLSTREAM_SCYLLA_KEY_FILE",
+        requires = "scylla_certificate_file",
+        value_name = "FILE"
+    )]
     pub scylla_key_file: Option<PathBuf>,
     /// Changed rows wait this long for the database, ms, so that a row that changes often is written once.
     #[arg(long, env = "TILLSTREAM_FLUSH_INTERVAL_MS", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=60_000))]

@@ -79,5 +79,7 @@ fn task(text: &str) -> Result<TaskId, String> {
         let kind = TaskKind::ALL.into_iter().find(|it| it.as_str() == kind)?;
         Some(TaskId { kind, partition: partition.parse().ok()? })
     });
-    parsed.ok_or_else(|| format!("'{text}' is no task; one is called order.0, item.3, analytics.1 or effects.2"))
+    parsed.ok_or_else(|| {
+        format!("'{text}' is no task; one is called order.0, item.3, analytics.1 or effects.2")
+    })
 }

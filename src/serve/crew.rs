@@ -60,7 +60,9 @@ impl Crew {
         self.ports.progress.register(id);
         let (ports, settings) = (self.ports.clone(), self.settings.clone());
         match id.kind {
-            TaskKind::Order => self.watched(id, supervise(Arc::new(OrderTask), id, ports, settings, stopping)),
+            TaskKind::Order => {
+                self.watched(id, supervise(Arc::new(OrderTask), id, ports, settings, stopping))
+            }
             TaskKind::Item => self.watched(id, supervise(Arc::new(ItemTask), id, ports, settings, stopping)),
             TaskKind::Analytics => {
                 let settings = TaskSettings { linger: ANALYTICS_LINGER, ..settings };

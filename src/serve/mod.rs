@@ -119,7 +119,9 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let inputs: Vec<TopicPartition> = TaskKind::ALL
         .into_iter()
-        .flat_map(|kind| (0..house.log.partitions(kind.input())).map(move |it| TopicPartition::new(kind.input(), it)))
+        .flat_map(|kind| {
+            (0..house.log.partitions(kind.input())).map(move |it| TopicPartition::new(kind.input(), it))
+        })
         .collect();
     house.log.refresh(&inputs).await?;
     // The door's readiness is measured from here: tasks must get to where the log ends now.
@@ -148,7 +150,8 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     }
     info!(address = %options.http, mode = ?options.mode, "listening");
     let (close, closing) = watch::channel(false);
-    let app = if options.roles().contains(&Role::Ingest) { router(ingest) } else { operations_router(ingest) };
+    let app =
+        if options.roles().contains(&Role::Ingest) { router(ingest) } else { operations_router(ingest) };
     let door = tokio::spawn(async move {
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let closed = async move {

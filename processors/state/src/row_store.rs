@@ -89,10 +89,7 @@ pub struct Deployment {
 /// help, else [`LogError::Stopped`].
 pub trait RowStore: Send + Sync {
     /// The rows, in the order of the keys; at a quorum.
-    fn get_many<'a>(
-        &'a self,
-        keys: &'a [RowKey],
-    ) -> BoxFuture<'a, Result<Vec<Option<StoredRow>>, LogError>>;
+    fn get_many<'a>(&'a self, keys: &'a [RowKey]) -> BoxFuture<'a, Result<Vec<Option<StoredRow>>, LogError>>;
 
     /// Writes all, grouped by the database's partitions, each write with its timestamp; acknowledged by a quorum. After
     /// an error any part may have been written.

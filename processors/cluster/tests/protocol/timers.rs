@@ -105,3 +105,22 @@ async fn a_page_of_timers_is_full_although_some_of_it_is_removed() {
     // A page that is not full says that there is nothing behind it.
     assert_eq!(due(&life, 0, now_ms + 600_000, 2).await, [now_ms + 3_000, now_ms + 4_000]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_set_behind_the_checkpoint_lowers_the_floor_of_the_life_that_replays_it() {
+    let world = World::new(1);
+    let process = world.bare("a").await;
+    let mut first = process.open(0).await.unwrap();
+    let now_ms = world.clock.now_ms();
+    assert!(due(&first, 0, now_ms + 1_200_000, 10).await.is_empty());
+    first.put("t/k", "1").await.unwrap();
+    world.pass(seconds(40)).await;
+    assert_eq!(world.rows.checkpoints()[&task(0)].timers_from_ms, now_ms + 1_200_000);
+    first.set_timers(&[], &[timer(now_ms + 600_000)]).await;
+    let second = process.open(0).await.unwrap();
+    assert_eq!(due(&second, 0, now_ms + 1_200_000, 10).await, [now_ms + 600_000]);
+    // Its checkpoint goes past the timer's record: the floor alone leads to it from now on.
+    world.pass(seconds(60)).await;
+    let third = process.open(0).await.unwrap();
+    assert_eq!(due(&third, 0, now_ms + 1_200_000, 10).await, [now_ms + 600_000]);
+}
