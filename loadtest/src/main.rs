@@ -164,6 +164,9 @@ struct OnCluster {
     /// SKUs of each of the 20 tenants.
     #[arg(long, default_value_t = SKUS)]
     skus: usize,
+    /// Orders drained before, so that the servers are warm; not measured.
+    #[arg(long, default_value_t = 30_000)]
+    warm_orders: u64,
     /// Seed of the workload.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -177,13 +180,14 @@ struct OnCluster {
 
 impl OnCluster {
     fn settings(self, parts: Vec<Part>, orders: u64, rates: Vec<u32>) -> ClusterSettings {
-        let Self { bin, skus, seed, partitions, serve } = self;
+        let Self { bin, skus, warm_orders, seed, partitions, serve } = self;
         ClusterSettings {
             parts,
             bin,
             serve,
             yardstick: PathBuf::new(),
             orders,
+            warm_orders,
             skus,
             seed,
             partitions,

@@ -8,11 +8,10 @@ dir=${MUTANTS_DIR:-$(mktemp -d)}
 [ -n "${MUTANTS_DIR:-}" ] || trap 'rm -rf "$dir"' EXIT
 copy=$dir/workspace
 mkdir -p "$copy"
-fresh() { tar -C "$root" --exclude=./target --exclude=./.git --exclude=./tillstream-data -cf - . | tar -C "$copy" -xf -; }
+# Every file is as old as this run: what an earlier one has built of a mutant is built again.
+fresh() { tar -C "$root" --exclude=./target --exclude=./.git --exclude=./tillstream-data -cf - . | tar -C "$copy" -xmf -; }
 fresh
 cd "$copy" || exit 1
-# A run that was cut short may have left a mutant behind, younger than the file it came from.
-sed -n 's/^+++ b\///p' "$root"/tests/mutants/*.patch | sort -u | xargs touch
 export CARGO_TARGET_DIR=$dir/target
 export RUST_BACKTRACE=0
 # The quick tests first, but not the one that looks at the patches; random histories only where those see nothing. A mutant may wait for ever: that is a failure too.

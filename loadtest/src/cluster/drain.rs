@@ -45,7 +45,7 @@ pub struct Drained {
     pub verdict: Verdict,
 }
 
-/// Waits for so many final events.
+/// Waits for so many final events. A reader that has failed tells why when it is stopped.
 pub async fn wait_for(
     finals: &Finals,
     count: u64,
@@ -57,7 +57,10 @@ pub async fn wait_for(
     while finals.count() < count {
         worker.check()?;
         let now_ns = clock.monotonic_ns();
-        if now_ns > deadline_ns || finals.has_ended() {
+        if finals.has_ended() {
+            return Ok(());
+        }
+        if now_ns > deadline_ns {
             return Err(BenchError::Pipeline(format!("stuck at {} final events of {count}", finals.count())));
         }
         if now_ns > told_ns + 10_000_000_000 {
@@ -69,14 +72,15 @@ pub async fn wait_for(
     Ok(())
 }
 
-/// Writes the orders, then starts one worker with all roles and measures it.
+/// Writes the orders, then starts one worker with all roles and measures it. `before` and `earlier` tell what an
+/// earlier part of the run has left behind.
 pub async fn run(
     house: &House,
     generator: &Arc<Generator>,
-    first: u64,
-    orders: u64,
+    (first, orders): (u64, u64),
+    before: &Before,
+    earlier: &Verdict,
 ) -> Result<Drained, BenchError> {
-    let before_orders = Before::now(house).await?;
     load::orders(house, generator, first, orders).await?;
     let ids = load::ids(generator, first, orders);
     let finals =
@@ -99,7 +103,7 @@ pub async fn run(
     tokio::time::sleep(DUPLICATES).await;
     let finals = finals.stop()?;
     let verdict = verify::finals(generator, first, orders, &finals)?;
-    let verdict = before_orders.complete(house, verdict).await?;
+    let verdict = before.complete(house, verdict, earlier).await?;
     worker.stop().await?;
     let (first_ns, last_ns) =
         finals.iter().fold((u64::MAX, 0), |it, next| (it.0.min(next.at_ns), it.1.max(next.at_ns)));

@@ -109,11 +109,19 @@ impl Before {
         })
     }
 
-    /// Adds what the stock rows and the windows say; nothing may have been sold or counted before.
-    pub async fn complete(&self, house: &House, verdict: Verdict) -> Result<Verdict, BenchError> {
+    /// Adds what the stock rows and the windows say, without what an earlier part has sold and counted since.
+    pub async fn complete(
+        &self,
+        house: &House,
+        verdict: Verdict,
+        earlier: &Verdict,
+    ) -> Result<Verdict, BenchError> {
+        let (sold_before, counted_before) = (earlier.units_ordered, earlier.confirmed);
         let (brokers, ids, before) = (house.brokers().to_owned(), Arc::clone(&house.ids), self.clone());
         blocking(move || {
             let mut verdict = verdict;
+            verdict.units_sold -= sold_before;
+            verdict.orders_counted -= i64::try_from(counted_before).map_err(BenchError::pipeline)?;
             let table = format!("{}/", Table::Stock.name());
             let is_stock = |key: &[u8]| key.starts_with(table.as_bytes());
             let rows = wire::latest(&brokers, &ids, Topic::ItemChangelog, &before.items, is_stock)?;

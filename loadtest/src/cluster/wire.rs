@@ -244,7 +244,14 @@ impl Reader {
         while !self.stop.load(Ordering::Acquire) {
             match self.consumer.poll(POLL) {
                 None | Some(Err(KafkaError::PartitionEOF(_))) => {}
-                Some(Err(error)) => return Err(broker(error)),
+                // The client connects again by itself.
+                Some(Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::OperationTimedOut
+                    | RDKafkaErrorCode::RequestTimedOut,
+                ))) => {}
+                Some(Err(error)) => return Err(broker(format!("reading final events: {error}"))),
                 Some(Ok(message)) => {
                     if let Some(it) = self.read(&message) {
                         finals.push(it);

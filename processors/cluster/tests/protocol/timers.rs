@@ -117,6 +117,7 @@ async fn a_timer_set_behind_the_checkpoint_lowers_the_floor_of_the_life_that_rep
     world.pass(seconds(40)).await;
     assert_eq!(world.rows.checkpoints()[&task(0)].timers_from_ms, now_ms + 1_200_000);
     first.set_timers(&[], &[timer(now_ms + 600_000)]).await;
+    drop(first);
     let second = process.open(0).await.unwrap();
     assert_eq!(due(&second, 0, now_ms + 1_200_000, 10).await, [now_ms + 600_000]);
     // Its checkpoint goes past the timer's record: the floor alone leads to it from now on.
