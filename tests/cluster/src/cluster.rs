@@ -38,6 +38,8 @@ pub struct Wires {
     pub broker: Vec<String>,
     /// More options for the database.
     pub database: Vec<String>,
+    /// Options of workers that take the place of the usual ones.
+    pub workers: Vec<String>,
     /// More of the environment, such as passwords.
     pub environment: Vec<(String, String)>,
     /// More options of the sandbox.
@@ -158,6 +160,8 @@ impl Cluster {
         if !roles.is_empty() {
             arguments.extend(["--roles".to_owned(), roles.to_owned()]);
         }
+        let usual: Vec<&str> = self.wires.workers.iter().map(String::as_str).collect();
+        override_with(&mut arguments, &usual);
         override_with(&mut arguments, more);
         let dir: PathBuf = self.dir.path().join(&name);
         Arc::new(Worker::new(&name, dir, arguments, self.wires.environment.clone()))

@@ -9,7 +9,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -147,62 +147,98 @@ pub async fn measure(cluster: &Arc<Cluster>, seed: u64) -> Vec<Takeover> {
     load.more(100).await;
     let workers = cluster.workers();
     let (victim, heir) = (&workers[0], &workers[1]);
-    let before = heir.output().len();
+    let (taken, before) = (owned(&victim.output()), heir.output().len());
     let killed_ms = now_ms();
     victim.kill();
-    let taken = |line: &String| line.contains("a life begins");
-    let owned = |lines: &[String]| lines.iter().filter(|it| taken(it)).count();
     let last = wait_for(RECOVERY, async || {
-        // Its own four kinds of tasks, half of all of them, and those of the other.
         let lines = heir.output();
-        (owned(&lines[before..]) >= 2 * PARTITIONS as usize).then_some(())
+        let lives = lives(&lines[before..]);
+        taken.iter().all(|it| lives.contains_key(it)).then_some(())
     });
-    assert!(last.await.is_some(), "not every partition was taken:\n{}", heir.tail(60));
+    assert!(last.await.is_some(), "not every one of {taken:?} was taken:\n{}", heir.tail(60));
     load.more(300).await;
     load.end(clients).await;
     stop.store(true, Ordering::Relaxed);
     let seen = watching.await.expect("the watcher does not panic");
     victim.start();
     cluster.ready().await;
-    told(&heir.output()[before..], killed_ms, &seen)
+    told(&heir.output()[before..], &taken, killed_ms, &seen)
 }
 
-fn told(lines: &[String], killed_ms: f64, seen: &[((Topic, i32), f64)]) -> Vec<Takeover> {
-    let mut assigned: BTreeMap<String, f64> = BTreeMap::new();
-    for line in lines.iter().filter(|it| it.contains("partitions assigned")) {
-        let (Some(at), Some(kind)) = (stamp_ms(line), field(line, "stage")) else { continue };
-        let listed = line.split_once("partitions=[").map_or("", |it| it.1).trim_end_matches(']');
-        for partition in listed.split(", ").filter(|it| !it.is_empty()) {
-            assigned.entry(format!("{}.{partition}", kind.trim_matches('"'))).or_insert(at);
+/// The tasks that a line of the log gives or takes.
+fn listed(line: &str) -> Vec<String> {
+    let kind = field(line, "stage").unwrap_or_default().trim_matches('"');
+    let listed = line.split_once("partitions=[").map_or("", |it| it.1).trim_end_matches(']');
+    listed.split(", ").filter(|it| !it.is_empty()).map(|it| format!("{kind}.{it}")).collect()
+}
+
+/// The tasks a worker has at the end of its log.
+fn owned(lines: &[String]) -> BTreeSet<String> {
+    let mut owned = BTreeSet::new();
+    for line in lines {
+        if line.contains("partitions assigned") {
+            owned.extend(listed(line));
+        } else if line.contains("partitions revoked") || line.contains("partitions lost") {
+            let gone = listed(line);
+            owned.retain(|it| !gone.contains(it));
         }
     }
-    let mut all = Vec::new();
+    owned
+}
+
+/// The first life of every task in these lines.
+fn lives(lines: &[String]) -> BTreeMap<String, &String> {
+    let mut lives = BTreeMap::new();
     for line in lines.iter().filter(|it| it.contains("a life begins")) {
-        let Some(task) = field(line, "task") else { continue };
-        let Some((kind, partition)) = task.split_once('.') else { continue };
-        let topic = match kind {
-            "order" => Topic::OrderChangelog,
-            "item" => Topic::ItemChangelog,
-            "analytics" => Topic::AnalyticsChangelog,
-            _ => continue,
-        };
-        let partition: i32 = partition.parse().expect("a partition is a number");
-        let Some(assigned_ms) = assigned.get(task) else { continue };
+        if let Some(task) = field(line, "task") {
+            lives.entry(task.to_owned()).or_insert(line);
+        }
+    }
+    lives
+}
+
+fn changelog_of(task: &str) -> Option<(Topic, i32)> {
+    let (kind, partition) = task.split_once('.')?;
+    let topic = match kind {
+        "order" => Topic::OrderChangelog,
+        "item" => Topic::ItemChangelog,
+        "analytics" => Topic::AnalyticsChangelog,
+        _ => return None,
+    };
+    Some((topic, partition.parse().ok()?))
+}
+
+fn told(
+    lines: &[String],
+    taken: &BTreeSet<String>,
+    killed_ms: f64,
+    seen: &[((Topic, i32), f64)],
+) -> Vec<Takeover> {
+    let mut assigned: BTreeMap<String, f64> = BTreeMap::new();
+    for line in lines.iter().filter(|it| it.contains("partitions assigned")) {
+        for task in listed(line) {
+            assigned.entry(task).or_insert_with(|| stamp_ms(line).expect("a log line begins with its time"));
+        }
+    }
+    let lives = lives(lines);
+    let span = |from: f64, to: f64| Duration::from_secs_f64((to - from).max(0.0) / 1_000.0);
+    let one = |task: &String| {
+        let (place, assigned_ms, line) = (changelog_of(task)?, *assigned.get(task)?, lives.get(task)?);
         // Commits of the dead owner may be seen a moment after its end, never as late as the assignment.
-        let commits = seen.iter().filter(|(place, at)| *place == (topic, partition) && at > assigned_ms);
-        let Some(first_ms) = commits.map(|(_, at)| *at).next() else { continue };
-        let span = |from: f64, to: f64| Duration::from_secs_f64((to - from).max(0.0) / 1_000.0);
-        all.push(Takeover {
-            task: task.to_owned(),
-            detection: span(killed_ms, *assigned_ms),
-            first_commit: span(*assigned_ms, first_ms),
+        let mut commits = seen.iter().filter(|(at_place, at)| *at_place == place && *at > assigned_ms);
+        // A task that nobody gave anything to do commits nothing.
+        let (_, first_ms) = commits.next()?;
+        Some(Takeover {
+            task: task.clone(),
+            detection: span(killed_ms, assigned_ms),
+            first_commit: span(assigned_ms, *first_ms),
             opening: Duration::from_millis(
                 field(line, "took_ms").and_then(|it| it.parse().ok()).unwrap_or(0),
             ),
             replayed: field(line, "replayed").and_then(|it| it.parse().ok()).unwrap_or(0),
-        });
-    }
-    all
+        })
+    };
+    taken.iter().filter_map(one).collect()
 }
 
 #[cfg(test)]

@@ -37,7 +37,10 @@ fn interpolated(value: &str) -> String {
 fn services(places: &[(&str, String)]) -> BTreeMap<String, Service> {
     let file = std::fs::read_to_string(root().join("docker-compose.yml")).unwrap();
     let mut file: Yaml = serde_yaml_ng::from_str(&file).unwrap();
-    file.apply_merge().unwrap();
+    // What is merged in may have merged something in itself.
+    for _ in 0..2 {
+        file.apply_merge().unwrap();
+    }
     let ours =
         file["services"].as_mapping().unwrap().iter().filter(|(_, it)| it["image"] == "tillstream:dev");
     let placed =
