@@ -36,7 +36,8 @@ impl Done {
     }
 }
 
-/// Runs `tillstream` with nothing inherited that would change it; killed after a quarter of an hour, which a large state takes to verify.
+/// Runs `tillstream` with nothing inherited that would change it. Verifying a large state takes long: it is killed after
+/// a quarter of an hour.
 pub async fn tillstream(arguments: Vec<String>) -> Done {
     blocking(move || {
         let mut command = Command::new("timeout");
