@@ -17,7 +17,7 @@ pub use import::Import;
 pub use keys::{Keys, KeysCommand};
 pub use sandbox::Sandbox;
 pub use schemas::{SchemaRegistry, SchemaRegistryAccess, Schemas, SchemasCommand};
-pub use secret::Secret;
+pub use secret::{Secret, given_or_read};
 pub use serve::{LogFormat, Mode, Serve};
 pub use state::{Deployment, State, StateCommand};
 pub use topics::{Topics, TopicsCommand};

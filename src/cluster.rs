@@ -1,6 +1,6 @@
 //! Connecting to a cluster's broker, database and registry, and making sure that they belong together.
 
-use crate::cli::{Broker, Database, SaslMechanism, Secret, Serve};
+use crate::cli::{Broker, Database, SaslMechanism, Secret, Serve, given_or_read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,18 +74,10 @@ fn password(
     given: Option<&Secret>,
     file: Option<&PathBuf>,
 ) -> Result<Option<String>, ClusterError> {
-    match (given, file) {
-        (Some(secret), _) => Ok(Some(secret.reveal().to_owned())),
-        (None, Some(path)) => {
-            let text = std::fs::read_to_string(path).map_err(|error| ClusterError::PasswordFile {
-                option,
-                path: path.display().to_string(),
-                error,
-            })?;
-            Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-        }
-        (None, None) => Ok(None),
-    }
+    given_or_read(given, file).map_err(|error| {
+        let path = file.map(|it| it.display().to_string()).unwrap_or_default();
+        ClusterError::PasswordFile { option, path, error }
+    })
 }
 
 /// Settings of the broker's clients.

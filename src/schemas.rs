@@ -1,6 +1,6 @@
 //! `schemas`: this build's schemas beside a registry's.
 
-use crate::cli::{SchemaRegistryAccess, SchemasCommand};
+use crate::cli::{SchemaRegistryAccess, SchemasCommand, given_or_read};
 use crate::output::line;
 use std::process::ExitCode;
 use tillstream_registry::{Registry, RegistryError, RegistrySettings, Standing};
@@ -21,19 +21,11 @@ pub fn connect(url: &str, access: &SchemaRegistryAccess) -> Result<Registry, Reg
     let mut settings = RegistrySettings::new(url);
     settings.user = access.user.clone();
     settings.ca_file = access.ca_file.clone();
-    settings.password = match (&access.password, &access.password_file) {
-        (Some(password), _) => Some(password.reveal().to_owned()),
-        (None, Some(path)) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                RegistryError::Settings(format!(
-                    "--schema-registry-password-file {}: {error}",
-                    path.display()
-                ))
-            })?;
-            Some(text.trim_end_matches(['\r', '\n']).to_owned())
-        }
-        (None, None) => None,
-    };
+    let file = access.password_file.as_ref();
+    settings.password = given_or_read(access.password.as_ref(), file).map_err(|error| {
+        let path = file.map(|it| it.display().to_string()).unwrap_or_default();
+        RegistryError::Settings(format!("--schema-registry-password-file {path}: {error}"))
+    })?;
     Registry::new(settings)
 }
 

@@ -284,12 +284,7 @@ impl ClusterProgress {
         self.heard.lock().get(&task).is_some_and(|it| it.readable >= end)
     }
 
-    /// Whether the task lags fewer than `records` behind its input.
-    pub fn keeps_up(&self, task: TaskId, records: u64) -> bool {
-        self.heard.lock().get(&task).is_none_or(|it| it.end.saturating_sub(it.reached) <= records)
-    }
-
-    /// Every task's records that are not committed yet; `None` before the first answer.
+    /// Every task's records that are not committed yet; empty before the first answer.
     pub fn lags(&self) -> Vec<(TaskId, u64)> {
         self.heard.lock().iter().map(|(task, it)| (*task, it.end.saturating_sub(it.reached))).collect()
     }

@@ -19,10 +19,10 @@ use tokio::sync::watch;
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 /// What has waited for a flush interval is looked for so often within one.
 const TICKS_PER_INTERVAL: u32 = 5;
-/// A task for which so many records are fetched is behind,
-const BEHIND_RECORDS: usize = 500;
 /// What only its own task reads is flushed after so many intervals.
 const LAZY_FACTOR: u32 = 12;
+/// A task for which so many records are fetched is behind,
+const BEHIND_RECORDS: usize = 500;
 /// and flushes after so many intervals.
 const BEHIND_FACTOR: u32 = 8;
 /// The checkpoint moves at most so often.
@@ -176,7 +176,7 @@ impl Flusher {
                 Mark { at_ns: now_ns, changelog_end: inner.changelog_end, input_offset: inner.next_offset };
             (mark, inner.overlay.bytes())
         };
-        if self.marks.back().is_none_or(|it| (it.changelog_end, it.input_offset) != mark.place()) {
+        if self.marks.back().is_none_or(|it| it.place() != mark.place()) {
             self.marks.push_back(mark);
         }
         let behind = session.group.buffered(session.task.partition) >= BEHIND_RECORDS;
