@@ -65,7 +65,9 @@ impl Crew {
             }
             TaskKind::Item => self.watched(id, supervise(Arc::new(ItemTask), id, ports, settings, stopping)),
             TaskKind::Analytics => {
-                let settings = TaskSettings { linger: ANALYTICS_LINGER, ..settings };
+                // Where a commit is dear, as on a cluster, it is also made less often.
+                let linger = if settings.linger.is_zero() { ANALYTICS_LINGER } else { ANALYTICS_LINGER * 5 };
+                let settings = TaskSettings { linger, ..settings };
                 self.watched(id, supervise(Arc::new(AnalyticsTask), id, ports, settings, stopping))
             }
             TaskKind::Effects => {
@@ -76,7 +78,12 @@ impl Crew {
                     effects: self.effects.clone(),
                     progress: ports.progress,
                 };
-                let (provider, settings) = (self.provider.clone(), ExecutorSettings::default());
+                let provider = self.provider.clone();
+                let settings = ExecutorSettings {
+                    gather: settings.linger,
+                    pace_max: settings.pace_max,
+                    ..ExecutorSettings::default()
+                };
                 self.watched(id, supervise_executor(id.partition, ports, provider, settings, stopping))
             }
         }

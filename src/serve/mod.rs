@@ -39,6 +39,10 @@ const DEMO_TENANT: &str = "demo";
 const CONNECTIONS_DRAIN: Duration = Duration::from_secs(10);
 /// The longest wait of a cluster's task before its next life.
 const CLUSTER_RESTART_WAIT_MAX: Duration = Duration::from_secs(1);
+/// A transaction costs the broker much the same however many records it has, most of it per partition written to: see
+/// docs/BENCHMARKS.md.
+const CLUSTER_LINGER: Duration = Duration::from_millis(8);
+const CLUSTER_PACE_MAX: Duration = Duration::from_millis(25);
 /// How often keys that other processes may change are read again.
 const KEYS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -198,10 +202,14 @@ fn crew(options: &Serve, house: &House, on: &Handle, stopping: &watch::Receiver<
         Mode::Embedded => TaskSettings::default().restart_wait_max,
         Mode::Cluster => CLUSTER_RESTART_WAIT_MAX,
     };
+    let (linger, pace_max) = match options.mode {
+        Mode::Embedded => (Duration::ZERO, Duration::ZERO),
+        Mode::Cluster => (CLUSTER_LINGER, CLUSTER_PACE_MAX),
+    };
     let records_max = options.batch_records_max as usize;
     Crew {
         ports,
-        settings: TaskSettings { records_max, restart_wait_max, ..TaskSettings::default() },
+        settings: TaskSettings { records_max, linger, pace_max, restart_wait_max, ..TaskSettings::default() },
         provider: house.payments.provider.clone(),
         effects: house.effects.clone(),
         on: on.clone(),

@@ -11,6 +11,8 @@ use tillstream_stage::Table;
 
 /// Rows per page of an answer.
 pub(crate) const PAGE_ROWS: i32 = 500;
+/// Keys per page of an answer that has nothing else.
+const KEYS_PAGE_ROWS: i32 = 5_000;
 /// Statements prepared at once.
 const AT_ONCE: usize = 8;
 /// Emptying a table takes a snapshot first.
@@ -26,6 +28,8 @@ pub(crate) struct RowStatements {
     pub(crate) get: PreparedStatement,
     /// shard, bucket, first key, limit
     pub(crate) from: PreparedStatement,
+    /// shard, bucket, first key, limit: keys alone
+    pub(crate) keys_from: PreparedStatement,
     /// shard, bucket, first key, key behind the last, limit
     pub(crate) between: PreparedStatement,
 }
@@ -161,6 +165,12 @@ impl RowStatements {
                 .await?,
             get: idempotent(session, format!("{select} AND key IN ?")).await?,
             from: idempotent(session, format!("{select} AND key >= ? LIMIT ?")).await?,
+            keys_from: idempotent(session, format!("SELECT key FROM {table} {place} AND key >= ? LIMIT ?"))
+                .await
+                .map(|mut it| {
+                    it.set_page_size(KEYS_PAGE_ROWS);
+                    it
+                })?,
             between: idempotent(session, format!("{select} AND key >= ? AND key < ? LIMIT ?")).await?,
         })
     }
