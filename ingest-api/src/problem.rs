@@ -213,14 +213,15 @@ impl Problem {
         Self { errors, ..Self::new(Code::InvalidFields, detail) }
     }
 
+    /// One field, header or parameter that the problem is about, and what to send instead.
+    pub fn about(code: Code, field: &str, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        let error = FieldError::new(field, message, fix);
+        Self { detail: format!("{field}: {}", error.message), errors: vec![error], ..Self::new(code, "") }
+    }
+
     /// One query parameter or path segment that cannot be taken.
     pub fn parameter(field: &str, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        let error = FieldError::new(field, message, fix);
-        Self {
-            detail: format!("{field}: {}", error.message),
-            errors: vec![error],
-            ..Self::parameters(Vec::new())
-        }
+        Self::about(Code::InvalidParameters, field, message, fix)
     }
 
     /// Query parameters that cannot be taken.

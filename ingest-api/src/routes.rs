@@ -4,7 +4,7 @@ use crate::observe::observe;
 use crate::orders::{actions, bulk, credits, place, query};
 use crate::problem::{Code, Problem};
 use crate::{
-    Ingest, analytics, auth, dead_letters, inventory, keys, openapi, ops, products, sandbox, topics,
+    Ingest, analytics, auth, dead_letters, docs, inventory, keys, openapi, ops, products, sandbox, topics,
 };
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
@@ -74,7 +74,7 @@ pub(crate) fn table() -> Vec<Route> {
         open("/readyz", get(ops::readyz)),
         open("/metrics", get(ops::metrics)),
         open("/openapi.json", get(openapi::json)),
-        open("/docs", get(ops::docs)),
+        open("/docs", get(docs::docs)),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Call, json_call};
 use crate::orders::{actions, bulk, credits, place, query};
-use crate::{analytics, dead_letters, inventory, keys, ops, products, sandbox, topics};
+use crate::{analytics, dead_letters, docs, inventory, keys, ops, products, sandbox, topics};
 
 /// Every call there is; a test holds it against the route table.
 pub(super) fn all() -> Vec<Call> {
@@ -44,6 +44,6 @@ pub(super) fn all() -> Vec<Call> {
         ops::readyz_call(),
         ops::metrics_call(),
         json_call(),
-        ops::docs_call(),
+        docs::docs_call(),
     ]
 }

@@ -7,7 +7,7 @@ use super::place::Placement;
 use super::{ID_EXAMPLES, examples, input};
 use crate::Ingest;
 use crate::auth::Caller;
-use crate::body::{BULK_BYTES_MAX, content_length, media_type, too_large};
+use crate::body::{BULK_BYTES_MAX, content_length, incomplete, media_type, too_large};
 use crate::commands::Append;
 use crate::idempotency::conflict;
 use crate::in_flight::{Claim, Judged};
@@ -150,7 +150,7 @@ impl Lines {
         let next = if patient {
             match tokio::time::timeout(SILENCE_MAX, self.body.next()).await {
                 Ok(next) => next,
-                Err(_) => return self.end(Problem::new(Code::BodyIncomplete, "nothing came for 60 s")),
+                Err(_) => return self.end(incomplete("nothing came for 60 s")),
             }
         } else {
             match futures::FutureExt::now_or_never(self.body.next()) {
@@ -167,7 +167,7 @@ impl Lines {
                 self.buffer.extend_from_slice(&bytes);
                 None
             }
-            Some(Err(error)) => self.end(Problem::new(Code::BodyIncomplete, error.to_string())),
+            Some(Err(error)) => self.end(incomplete(error.to_string())),
             None => {
                 self.ended = true;
                 None
@@ -183,7 +183,13 @@ impl Lines {
 }
 
 fn line_too_long() -> Problem {
-    Problem::new(Code::BodyTooLarge, format!("the limit of a line is {LINE_BYTES_MAX} bytes"))
+    let message = format!("is longer than {LINE_BYTES_MAX} bytes");
+    Problem::about(
+        Code::BodyTooLarge,
+        "(line)",
+        message,
+        "send an order of at most 1,000 lines, and one per line",
+    )
 }
 
 /// What became of a line.
