@@ -95,10 +95,14 @@ impl Params {
 
     /// Reads the query of a URI; names other than `known`, and a name given twice, are errors.
     pub(crate) fn of(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+        let refuse =
+            || Problem::parameter("(query)", "cannot be read", "send name=value&…, percent-encoded UTF-8");
+        // The extractor would put U+FFFD where there is no UTF-8, and then look for that.
+        if !is_utf8(uri.query().unwrap_or_default()) {
+            return Err(refuse());
+        }
         let extract::Query(pairs) =
-            extract::Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|_| {
-                Problem::parameter("(query)", "cannot be read", "send name=value&…, percent-encoded UTF-8")
-            })?;
+            extract::Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|_| refuse())?;
         let mut errors = Vec::new();
         for (index, (name, _)) in pairs.iter().enumerate().take(50) {
             if !known.contains(&name.as_str()) {

@@ -58,6 +58,10 @@ for _ in $(seq 1 600); do
     read -rt 0.1 <> <(:) || true
 done
 
+OWN_KEY_ID=$(curl -sf -H "Authorization: Bearer $TILLSTREAM_DEMO_KEY" "$url/v1/keys" |
+    python3 -c 'import json, sys; print(next(it["id"] for it in json.load(sys.stdin)["data"] if it["current"]))')
+export OWN_KEY_ID
+
 status=0
 "$run" --config-file ops/dev/schemathesis/schemathesis.toml run "$url/openapi.json" \
     --header "Authorization: Bearer $TILLSTREAM_DEMO_KEY" \

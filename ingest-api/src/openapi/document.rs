@@ -113,8 +113,8 @@ impl Parts {
         self.schemas.insert(body.name.to_owned(), input::object(body.fields));
         let schema = json!({ "$ref": format!("#/components/schemas/{}", body.name) });
         let mut request = json!({
-            // No body at all is an empty object.
-            "required": body.fields.iter().any(|it| it.required),
+            // No JSON at all is an empty object, and no lines are no lines.
+            "required": body.media_type == "application/json" && body.fields.iter().any(|it| it.required),
             "content": { body.media_type: { "schema": schema, "example": body.example } },
         });
         if !body.about.is_empty() {

@@ -1,6 +1,7 @@
 """What schemathesis does not know of this API: NDJSON, and rules between fields."""
 
 import json
+import os
 import re
 
 import schemathesis
@@ -17,11 +18,20 @@ RULES = [
     (r"offset", r"needs its partition|\d+ is past the end"),
     (r"partition", r"cannot be taken"),
     (r"topic", r"has no dead letters"),
+    # To JSON Schema 606.0 is a whole number; here money and quantities are written without a fraction, or refused.
+    (r".+", r"-?\d+\.0 is not a whole number"),
     # Cursors are opaque: the pattern is right, but no page gave them out.
     (r"cursor", r"is not a cursor of this (list|topic)"),
 ]
 # A command that comes too early or too late (409), an id that is not there (404), a key used before (422).
 JUDGED = {404, 409, 422}
+
+
+@schemathesis.hook
+def filter_path_parameters(context, path_parameters):
+    """The key of this run is not the run's to revoke: nothing after it would be tested."""
+    is_revocation = context.operation.label == "DELETE /v1/keys/{id}"
+    return not (is_revocation and path_parameters and path_parameters.get("id") == os.environ["OWN_KEY_ID"])
 
 
 @schemathesis.check
