@@ -35,7 +35,7 @@ static PAGE: LazyLock<Page> = LazyLock::new(|| {
     let mut rows = String::new();
     for code in Code::ALL {
         let (name, status, title) = (code.as_str(), code.status().as_u16(), escaped(code.title()));
-        let explained = explanation(name).map_or_else(String::new, |it| paragraphs(it));
+        let explained = explanation(name).map_or_else(String::new, paragraphs);
         let _ = write!(
             rows,
             "<tr id=\"{name}\"><td>{name}</td><td>{status}</td><td><b>{title}</b>{explained}</td></tr>"

@@ -7,6 +7,7 @@ use crate::dead_letters::bury;
 use crate::harness::{Answer, Api, order};
 use http::Method;
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tillstream_schemas::Topic;
 use tillstream_schemas::item::{ProductState, StockState};
@@ -101,8 +102,7 @@ async fn world() -> (Api, Theirs) {
     api.commit_order(&committed, OrderStatus::Confirmed, |row| {
         row.order.as_mut().unwrap().customer = Some(SECRET.into());
     });
-    let credit = "crd_000000000000000theirs";
-    let credit = &credit[..24];
+    let credit = "crd_00000000000000theirs";
     api.commit_order(credit, OrderStatus::Confirmed, |row| {
         row.credit = Some(CreditState {
             customer: Some(SECRET.into()),
@@ -125,6 +125,8 @@ async fn world() -> (Api, Theirs) {
     bury(&api, "demo", "panic", SECRET.as_bytes()).await;
     let key =
         api.post("/v1/keys", "k", &json!({ "name": SECRET })).await.json()["id"].as_str().unwrap().to_owned();
+    // The tasks go no further: what is only in flight stays so.
+    api.tasks.stalled.store(true, Ordering::SeqCst);
     let theirs =
         Theirs { orders: [pair(&committed), pair(&in_flight)], credit: pair(credit), key: pair(&key) };
     (api, theirs)
