@@ -15,7 +15,7 @@ KEYS ?= 10000
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos mutants chaos-cluster outage bench bench-takeover bench-cluster bench-commit clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos mutants schemathesis chaos-cluster outage bench bench-takeover bench-cluster bench-commit clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ cluster: build jars ## The real binary on the real servers: 25 histories of faul
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
 
 test: setup lint deny ops-check unit servers e2e cluster ## Everything that gates a change
+
+schemathesis: build ## A live server against its own contract, by the tool of that name: what it calls valid and what it calls invalid
+	@ops/dev/schemathesis.sh
 
 chaos: build ## Kills the real binary CUTS times (default 500)
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture

@@ -167,7 +167,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 }
 
 fn unauthorized() -> Problem {
-    Problem::new(Code::Unauthorized, "send Authorization: Bearer <api key> with a key that is not revoked")
+    let fix = "send Authorization: Bearer <api key> with a key that is not revoked";
+    Problem::about(Code::Unauthorized, "Authorization", "holds no valid API key", fix)
 }
 
 /// Lets calls with a valid key through, with their [`Caller`]; counts the others per address.

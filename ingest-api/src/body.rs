@@ -1,6 +1,7 @@
 //! Request bodies: media type, size and time limits.
 
 use crate::problem::{Code, Problem};
+use crate::shape::quoted;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -29,8 +30,8 @@ pub(crate) async fn json(headers: &HeaderMap, body: Body) -> Result<Bytes, Probl
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
             return Err(too_large(JSON_BYTES_MAX as u64));
         }
-        Ok(Err(error)) => return Err(Problem::new(Code::BodyIncomplete, error.to_string())),
-        Err(_) => return Err(Problem::new(Code::BodyIncomplete, "the body took longer than 30 s")),
+        Ok(Err(error)) => return Err(incomplete(error.to_string())),
+        Err(_) => return Err(incomplete("took longer than 30 s")),
     };
     if bytes.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
@@ -46,18 +47,33 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
 
 /// The problem of a body past its limit.
 pub(crate) fn too_large(limit_bytes: u64) -> Problem {
-    Problem::new(Code::BodyTooLarge, format!("the limit is {limit_bytes} bytes"))
+    let (message, fix) = (format!("is larger than {limit_bytes} bytes"), "send less, in more calls");
+    Problem::about(Code::BodyTooLarge, "(body)", message, fix)
+}
+
+/// The problem of a body that did not arrive whole.
+pub(crate) fn incomplete(message: impl Into<String>) -> Problem {
+    Problem::about(
+        Code::BodyIncomplete,
+        "(body)",
+        message,
+        "send the whole body again, with the same Idempotency-Key",
+    )
 }
 
 /// Refuses other media types; none at all is taken as the right one.
 pub(crate) fn media_type(headers: &HeaderMap, taken: &[&str]) -> Result<(), Problem> {
-    let refuse = |what: String| {
-        Err(Problem::new(Code::UnsupportedMediaType, format!("{what}; send Content-Type: {}", taken[0])))
+    let refuse = |field: &str, message: String, fix: String| {
+        Err(Problem::about(Code::UnsupportedMediaType, field, message, fix))
     };
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
-        return refuse("a Content-Encoding is not taken here".to_owned());
+        return refuse(
+            "Content-Encoding",
+            "is not taken here".to_owned(),
+            "send the body as it is".to_owned(),
+        );
     }
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let value = value.to_str().unwrap_or("(unreadable)");
@@ -65,7 +81,8 @@ pub(crate) fn media_type(headers: &HeaderMap, taken: &[&str]) -> Result<(), Prob
     if taken.iter().any(|it| essence.eq_ignore_ascii_case(it)) {
         return Ok(());
     }
-    refuse(format!("{essence:?} is not taken here"))
+    let message = format!("{} is not taken here", quoted(essence));
+    refuse("Content-Type", message, format!("send Content-Type: {}", taken[0]))
 }
 
 #[cfg(test)]

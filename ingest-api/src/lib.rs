@@ -14,6 +14,7 @@ mod commands;
 mod countries;
 mod cursor;
 mod dead_letters;
+mod docs;
 mod idempotency;
 mod in_flight;
 mod ingest;

@@ -1,5 +1,6 @@
 //! The router over a store in memory, with fakes for what runs beside it.
 
+use crate::contract::Contract;
 use crate::store::MemoryStore;
 use axum::Router;
 use axum::body::Body;
@@ -193,6 +194,7 @@ pub struct Api {
     pub tasks: Arc<Tasks>,
     pub clock: Arc<TestClock>,
     router: Router,
+    contract: Arc<Contract>,
     key: String,
 }
 
@@ -224,7 +226,14 @@ impl Api {
             rows_follow_the_log: false,
         };
         let ingest = Arc::new(Ingest::new(parts).unwrap());
-        Self { store, hub, tasks, clock, router: router(ingest), key: "till_demo".into() }
+        let router = router(ingest);
+        let contract = Arc::new(Contract::of(&router).await);
+        Self { store, hub, tasks, clock, router, contract, key: "till_demo".into() }
+    }
+
+    /// What the API says of itself.
+    pub fn contract(&self) -> &Contract {
+        &self.contract
     }
 
     pub fn with_key(&self, key: &str) -> Self {
@@ -238,7 +247,7 @@ impl Api {
         headers: &[(&str, &str)],
         body: impl Into<Body>,
     ) -> Answer {
-        let mut request = Request::builder().method(method).uri(path);
+        let mut request = Request::builder().method(method.clone()).uri(path);
         if !self.key.is_empty() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.key));
         }
@@ -248,11 +257,10 @@ impl Api {
         let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let answer = Answer { status: parts.status, headers: parts.headers, text };
+        self.contract.check(&method, path, &answer);
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -3,10 +3,14 @@
 
 mod analytics;
 mod bulk;
+#[path = "../../../tests/bad_input/cases.rs"]
+mod cases;
 mod catalog;
+mod contract;
 mod dead_letters;
 mod harness;
 mod hostile;
+mod isolation;
 mod operations;
 mod orders;
 mod store;
