@@ -300,7 +300,11 @@ impl Probe<'_> {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "it tells how long calls took, by the machine's clock")]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "it tells how long calls took, by the machine's clock"
+)]
 async fn tell_times(api: &Api, probe: &Probe<'_>) {
     let (mut of_theirs, mut of_never) = (Times::default(), Times::default());
     for _ in 0..11 {

@@ -5,6 +5,7 @@ import os
 import re
 
 import schemathesis
+from schemathesis.core.parameters import ParameterLocation
 
 # What is wrong with data that the schema takes, by field and message. No schema can say these, so they are said in words
 # in the contract; everything else that is called valid must be taken.
@@ -54,6 +55,17 @@ def valid_data_is_taken(ctx, response, case):
         )
     ]
     assert errors and not unknown, f"{status}: valid data was refused: {unknown or response.text}"
+
+
+@schemathesis.check
+def bad_lines_are_refused(ctx, response, case):
+    """A line that the contract calls invalid has a result that refuses it."""
+    if case.operation.label != "POST /v1/orders/bulk" or case.meta is None or response.status_code != 200:
+        return
+    body = case.meta.components.get(ParameterLocation.BODY)
+    if body is not None and body.mode.is_negative:
+        results = [json.loads(line) for line in response.content.splitlines()]
+        assert all(it["status"] >= 400 for it in results), f"an invalid line was taken: {results}"
 
 
 @schemathesis.check
