@@ -3,6 +3,7 @@
 //! [`router`] builds the axum router over [`Ingest`], which holds what the calls need. A 202 is sent after the
 //! command is durable in the log; nothing here decides about orders, stock or money.
 
+pub mod access;
 pub mod auth;
 pub mod moment;
 pub mod ports;
@@ -29,8 +30,9 @@ mod products;
 mod routes;
 mod sandbox;
 mod shape;
+mod tenants;
 mod topics;
 
-pub use auth::ApiKeys;
+pub use access::ApiKeys;
 pub use ingest::{Ingest, Parts};
 pub use routes::{operations_router, router};

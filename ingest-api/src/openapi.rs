@@ -41,7 +41,13 @@ mod tests {
         let document = document();
         for route in table() {
             let call = &document["paths"][route.path][route.method.as_str().to_lowercase()];
-            assert_eq!(call["security"].as_array().is_none(), route.keyed, "{} {}", route.method, route.path);
+            assert_eq!(
+                call["security"].as_array().is_none(),
+                route.scope.is_some(),
+                "{} {}",
+                route.method,
+                route.path
+            );
             let named: BTreeSet<&str> = call["parameters"]
                 .as_array()
                 .into_iter()
