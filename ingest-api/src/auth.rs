@@ -2,6 +2,7 @@
 
 use crate::Ingest;
 use crate::access::{ApiKey, Scope, Scopes};
+use crate::observe::CallOf;
 use crate::problem::{Code, FieldError, Problem};
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::middleware::Next;
@@ -85,8 +86,11 @@ pub(crate) async fn require_key(
 ) -> Response {
     match identify(&ingest, request.headers()) {
         Some(Ok(caller)) => {
+            let tenant = CallOf(caller.tenant.clone());
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(tenant);
+            response
         }
         Some(Err(limited)) => limited.into_response(),
         None => match ingest.limiter.count(address(request.extensions()), ingest.clock.now_ms()) {

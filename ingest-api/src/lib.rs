@@ -5,6 +5,8 @@
 
 pub mod access;
 pub mod auth;
+mod door;
+mod headers;
 pub mod moment;
 pub mod ports;
 pub mod problem;
@@ -34,5 +36,7 @@ mod tenants;
 mod topics;
 
 pub use access::ApiKeys;
+pub use door::{DoorSettings, serve};
+pub use headers::{BadOrigin, allow_origins, parse_origin};
 pub use ingest::{Ingest, Parts};
 pub use routes::{operations_router, router};

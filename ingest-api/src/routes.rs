@@ -1,6 +1,7 @@
-//! The route table: what the router is built from, and what `/openapi.json` is held against.
+//! The route table: what the router is built from, and what `/openapi.json` must cover.
 
 use crate::access::Scope;
+use crate::headers::harden;
 use crate::observe::observe;
 use crate::orders::{actions, bulk, credits, place, query};
 use crate::problem::{Code, Problem};
@@ -11,15 +12,11 @@ use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::{Method, Uri};
 use std::sync::Arc;
 
 /// One call.
 pub(crate) struct Route {
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "the handler knows it; the document is held against it")
-    )]
     pub method: Method,
     pub path: &'static str,
     /// What a key must be allowed to do for it; `None`: it needs no key.
@@ -109,6 +106,7 @@ pub fn operations_router(ingest: Arc<Ingest>) -> Router {
 /// The router of every call. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: else all callers
 /// without a valid key share one limit.
 pub fn router(ingest: Arc<Ingest>) -> Router {
+    openapi::prepare();
     let (mut with_key, mut without) = (Router::new(), Router::new());
     for route in table() {
         match route.scope {
@@ -138,12 +136,4 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
     Problem::new(Code::MethodNotAllowed, format!("{path:?} does not take {method}; see /openapi.json"))
         .into_response()
-}
-
-/// Answers are data, never pages to sniff.
-async fn harden(mut response: Response) -> Response {
-    response
-        .headers_mut()
-        .insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
-    response
 }

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
 use tillstream_registry_log::{Appended, Fold};
+use tillstream_schemas::Text;
 use tillstream_schemas::access::{
     AccessEvent, AccessKeyCreated, AccessKeyRevoked, AccessKeyRotated, AccessPayload, CreateCondition,
 };
-use tillstream_schemas::Text;
 
 /// SHA-256 of a key.
 pub type KeyHash = [u8; 32];

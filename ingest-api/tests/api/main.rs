@@ -7,6 +7,7 @@ mod catalog;
 mod dead_letters;
 mod harness;
 mod hostile;
+mod keys;
 mod operations;
 mod orders;
 mod store;

@@ -12,8 +12,8 @@ use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
 use tillstream_log::{Log, LogError, NewRecord, ReadLimit, Record, TopicPartition};
 use tillstream_registry_log::{Appended, Fold, Registry, RegistryError};
 use tillstream_runtime::SystemClock;
-use tillstream_schemas::access::{AccessKeyRotated, AccessPayload};
 use tillstream_schemas::Topic;
+use tillstream_schemas::access::{AccessKeyRotated, AccessPayload};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
