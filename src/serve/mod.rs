@@ -23,7 +23,7 @@ use tillstream_ingest_api::{
     DoorSettings, Ingest, Parts, allow_origins, operations_router, parse_origin, router,
 };
 use tillstream_log::{LogError, TopicPartition};
-use tillstream_runtime::{Clock, RuntimeError, TaskPorts, TaskSettings};
+use tillstream_runtime::{RuntimeError, TaskPorts, TaskSettings};
 use tillstream_schemas::Text;
 use tillstream_stage::rule::NoRules;
 use tillstream_stage::task::TaskKind;
