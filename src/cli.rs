@@ -14,7 +14,7 @@ mod topics;
 pub use cluster::{Broker, Database, Role, SaslMechanism};
 pub use dlq::{Dlq, DlqCommand};
 pub use import::Import;
-pub use keys::{Keys, KeysCommand};
+pub use keys::{Keys, KeysCommand, Whose};
 pub use sandbox::Sandbox;
 pub use schemas::{SchemaRegistry, SchemaRegistryAccess, Schemas, SchemasCommand};
 pub use secret::{Secret, given_or_read};
@@ -52,7 +52,7 @@ pub enum Command {
     State(State),
     /// Looks at dead letters and sends them back.
     Dlq(Dlq),
-    /// Makes, lists and revokes API keys.
+    /// Makes, lists, rotates and revokes API keys.
     Keys(Keys),
     /// Serves the sandbox payment provider to the workers of a cluster.
     Sandbox(Sandbox),

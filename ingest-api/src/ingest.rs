@@ -1,6 +1,6 @@
 //! What every call needs: log, state, keys, and how far the tasks are.
 
-use crate::auth::ApiKeys;
+use crate::access::{ApiKeys, Rates};
 use crate::in_flight::InFlight;
 use crate::limiter::Limiter;
 use crate::observe::HttpMetrics;
@@ -61,6 +61,7 @@ pub struct Ingest {
     pub(crate) registry: Registry,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limiter: Limiter,
+    pub(crate) rates: Rates,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) metrics: HttpMetrics,
     pub(crate) operator_tenant: Option<Text>,
@@ -109,6 +110,7 @@ impl Ingest {
             registry: parts.registry,
             clock: parts.clock,
             limiter: Limiter::default(),
+            rates: Rates::default(),
             in_flight: InFlight::new(),
             metrics,
             operator_tenant: parts.operator_tenant,

@@ -3,7 +3,10 @@
 //! [`router`] builds the axum router over [`Ingest`], which holds what the calls need. A 202 is sent after the
 //! command is durable in the log; nothing here decides about orders, stock or money.
 
+pub mod access;
 pub mod auth;
+mod door;
+mod headers;
 pub mod moment;
 pub mod ports;
 pub mod problem;
@@ -30,8 +33,11 @@ mod products;
 mod routes;
 mod sandbox;
 mod shape;
+mod tenants;
 mod topics;
 
-pub use auth::ApiKeys;
+pub use access::ApiKeys;
+pub use door::{DoorSettings, serve};
+pub use headers::{BadOrigin, allow_origins, parse_origin};
 pub use ingest::{Ingest, Parts};
 pub use routes::{operations_router, router};

@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tillstream_log::LogError;
+use tillstream_registry_log::RegistryError;
 use tillstream_schemas::codec::CodecError;
 
 /// The stable codes of this crate. A code is never given another meaning.
@@ -54,11 +55,17 @@ pub enum Code {
     CommandRefused,
     /// The body did not arrive whole, or not in time.
     BodyIncomplete,
+    /// The key lacks the scope that the call needs.
+    Forbidden,
+    /// The key or its tenant calls more often than it may.
+    RateLimited,
+    /// A key is not what the change of it expects.
+    KeyConflict,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::Unauthorized,
         Self::TooManyRequests,
         Self::NoSuchPath,
@@ -81,6 +88,9 @@ impl Code {
         Self::NotRedrivable,
         Self::CommandRefused,
         Self::BodyIncomplete,
+        Self::Forbidden,
+        Self::RateLimited,
+        Self::KeyConflict,
     ];
 
     /// Code, HTTP status and title.
@@ -108,6 +118,9 @@ impl Code {
             Self::NotRedrivable => ("TS0620", 409, "The dead letter cannot be redriven"),
             Self::CommandRefused => ("TS0621", 409, "The command was refused"),
             Self::BodyIncomplete => ("TS0622", 400, "The body did not arrive whole"),
+            Self::Forbidden => ("TS0640", 403, "The API key may not do that"),
+            Self::RateLimited => ("TS0641", 429, "Too many requests"),
+            Self::KeyConflict => ("TS0642", 409, "The key is not as expected"),
         }
     }
 
@@ -258,6 +271,23 @@ impl From<LogError> for Problem {
             LogError::Corrupt { .. } => {
                 tracing::error!(%error, "the store is corrupt");
                 Self::new(Code::Internal, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Log(error) => error.into(),
+            RegistryError::Encode { error, .. } => error.into(),
+            RegistryError::NotFollowed { .. } => {
+                tracing::warn!(%error, "a change is not in force yet");
+                Self::new(Code::NotInForceYet, error.to_string()).retry_after(1)
+            }
+            RegistryError::FollowerStopped(_) | RegistryError::Randomness(_) => {
+                tracing::error!(%error, "a change cannot be made");
+                Self::new(Code::Stopped, error.to_string()).retry_after(10)
             }
         }
     }

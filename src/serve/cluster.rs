@@ -31,6 +31,9 @@ const NODES_INTERVAL: Duration = Duration::from_secs(1);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const PROGRESS_EAGER: Duration = Duration::from_millis(25);
 
+/// The topics of configuration that this process follows.
+const REGISTRIES: [Topic; 1] = [Topic::AccessKeys];
+
 /// A task stops so long after its batch's hard deadline at the latest.
 const STOP_SLACK: Duration = Duration::from_secs(1);
 
@@ -83,7 +86,8 @@ pub async fn build(options: &Serve, tasks: &Handle) -> Result<(House, Box<dyn En
         progress: Arc::new(Progress::new()),
         sessions: sessions.clone(),
         health: Arc::new(Reachable),
-        keys: rows,
+        registries: log.follower(&REGISTRIES).map_err(ClusterError::from)?,
+        earlier_keys: rows,
         state,
         log: log.clone(),
         payments,
@@ -155,10 +159,6 @@ impl Engine for Cluster {
             let _ = self.stop.send(true);
             Ok(())
         })
-    }
-
-    fn shares_keys(&self) -> bool {
-        true
     }
 }
 

@@ -1,5 +1,6 @@
 //! `tillstream serve`: opens the store, starts every task, opens the door, and drains on SIGTERM.
 
+mod access;
 mod cluster;
 mod crew;
 mod embedded;
@@ -9,7 +10,6 @@ mod ports;
 
 use crate::cli::{Mode, Role, Serve};
 use crate::cluster::ClusterError;
-use crate::output::line;
 use crew::{Crew, Halt};
 use house::{Engine, House};
 use ports::{EventsHub, Products};
@@ -18,9 +18,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tillstream_effects::LedgerError;
 use tillstream_embedded::StoreError;
-use tillstream_ingest_api::{ApiKeys, Ingest, Parts, operations_router, router};
+use tillstream_ingest_api::access::KeyError;
+use tillstream_ingest_api::{
+    DoorSettings, Ingest, Parts, allow_origins, operations_router, parse_origin, router,
+};
 use tillstream_log::{LogError, TopicPartition};
-use tillstream_runtime::{Clock, RuntimeError, TaskPorts, TaskSettings};
+use tillstream_runtime::{RuntimeError, TaskPorts, TaskSettings};
 use tillstream_schemas::Text;
 use tillstream_stage::rule::NoRules;
 use tillstream_stage::task::TaskKind;
@@ -40,11 +43,9 @@ const CONNECTIONS_DRAIN: Duration = Duration::from_secs(10);
 /// The longest wait of a cluster's task before its next life.
 const CLUSTER_RESTART_WAIT_MAX: Duration = Duration::from_secs(1);
 /// A transaction costs the broker much the same however many records it has, most of it per partition written to: see
-/// docs/BENCHMARKS.md.
+/// docs/decisions/0014-fewer-larger-transactions.md.
 const CLUSTER_LINGER: Duration = Duration::from_millis(8);
 const CLUSTER_PACE_MAX: Duration = Duration::from_millis(25);
-/// How often keys that other processes may change are read again.
-const KEYS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why the pipeline did not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,9 @@ pub enum ServeError {
     /// Counters.
     #[error("TS0733: metrics cannot be registered: {0}")]
     Metrics(prometheus::Error),
+    /// API keys.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// The cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -112,15 +116,18 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         Mode::Embedded => embedded::build(options)?,
         Mode::Cluster => cluster::build(options, tasks).await?,
     };
-    let keys = ApiKeys::load(house.keys.clone(), house.clock.clone()).await?;
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let (stop, stopping) = watch::channel(false);
+    let (halted, mut halt) = mpsc::unbounded_channel();
+    let crew = crew(options, &house, tasks, &stopping, Halt { reasons: reasons.clone(), channel: halted });
+    let (keys, key_follower) = access::open(&crew, &house).await?;
     let listener = tokio::net::TcpListener::bind(options.http)
         .await
         .map_err(|error| ServeError::Listen { address: options.http, error })?;
     // After the address is ours: a start that fails must not spend the one time that the key is shown.
     if options.roles().contains(&Role::Ingest) {
-        demo_key(options, &keys).await?;
+        access::demo_key(options, &keys).await?;
     }
-    let reasons = Arc::new(Mutex::new(Vec::new()));
     let inputs: Vec<TopicPartition> = TaskKind::ALL
         .into_iter()
         .flat_map(|kind| {
@@ -145,24 +152,25 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         rows_follow_the_log: options.mode == Mode::Cluster,
     })?);
 
-    let (stop, stopping) = watch::channel(false);
-    let (halted, mut halt) = mpsc::unbounded_channel();
-    let crew = crew(options, &house, tasks, &stopping, Halt { reasons, channel: halted });
-    let workers = start(&crew, &house, &*engine)?;
-    if engine.shares_keys() {
-        crew.on.spawn(follow_keys(ingest.clone(), house.clock.clone(), stopping.clone()));
-    }
+    let mut workers = start(&crew, &house, &*engine)?;
+    workers.push(key_follower);
     info!(address = %options.http, mode = ?options.mode, "listening");
     let (close, closing) = watch::channel(false);
     let app =
         if options.roles().contains(&Role::Ingest) { router(ingest) } else { operations_router(ingest) };
+    let app =
+        allow_origins(app, options.cors_origins.iter().filter_map(|it| parse_origin(it).ok()).collect());
+    let door_settings = DoorSettings {
+        head_timeout: Duration::from_millis(options.http_head_timeout_ms),
+        connections_max: options.http_connections_max as usize,
+        ..DoorSettings::default()
+    };
     let door = tokio::spawn(async move {
-        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let closed = async move {
             let mut closing = closing;
             let _ = closing.wait_for(|it| *it).await;
         };
-        axum::serve(listener, app).with_graceful_shutdown(closed).await
+        tillstream_ingest_api::serve(listener, app, &door_settings, closed).await;
     });
 
     let failure = tokio::select! {
@@ -228,31 +236,6 @@ fn start(crew: &Crew, house: &House, engine: &dyn Engine) -> Result<Vec<JoinHand
     workers.push(crew.spawn(crew.watched("the catalog follower", catalog)));
     workers.push(crew.spawn(crew.watched("the events follower", events)));
     Ok(workers)
-}
-
-/// What another process made or revoked holds here within a second.
-async fn follow_keys(ingest: Arc<Ingest>, clock: Arc<dyn Clock>, mut stopping: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            biased;
-            _ = stopping.wait_for(|it| *it) => return,
-            () = clock.sleep(KEYS_INTERVAL) => {}
-        }
-        if let Err(error) = ingest.keys().reload().await {
-            tracing::debug!(%error, "API keys cannot be read again now");
-        }
-    }
-}
-
-/// The first start makes a key for tenant `demo` and prints it; `TILLSTREAM_DEMO_KEY` sets it instead.
-async fn demo_key(options: &Serve, keys: &ApiKeys) -> Result<(), ServeError> {
-    if let Some(given) = &options.demo_key {
-        keys.ensure(DEMO_TENANT, "demo", given).await?;
-    } else if keys.is_empty() {
-        let (_, key) = keys.create(DEMO_TENANT, "demo").await?;
-        line(format_args!("API key of tenant demo, shown this once: {key}"));
-    }
-    Ok(())
 }
 
 /// Resolves at SIGTERM or SIGINT.

@@ -232,11 +232,16 @@ impl Call {
         self.problem(Code::NotReady).problem(Code::Overloaded).problem(Code::DiskFull).reads()
     }
 
+    /// It changes what tenants configured: the change is in the log, and in force, before it answers.
+    pub(crate) fn changes(self) -> Self {
+        self.problem(Code::NotInForceYet).problem(Code::DiskFull).reads()
+    }
+
     /// Every problem of the call, each once, in the order of their codes.
     pub(crate) fn all_problems(&self, keyed: bool) -> Vec<Code> {
         let mut codes = self.problems.clone();
         if keyed {
-            codes.extend([Code::Unauthorized, Code::TooManyRequests]);
+            codes.extend([Code::Unauthorized, Code::TooManyRequests, Code::Forbidden, Code::RateLimited]);
         }
         if !self.query.is_empty() || !self.segments.is_empty() {
             codes.push(Code::InvalidParameters);

@@ -2,7 +2,7 @@
 
 use super::{Call, json_call};
 use crate::orders::{actions, bulk, credits, place, query};
-use crate::{analytics, dead_letters, docs, inventory, keys, ops, products, sandbox, topics};
+use crate::{analytics, dead_letters, docs, inventory, keys, ops, products, sandbox, tenants, topics};
 
 /// Every call there is; a test holds it against the route table.
 pub(super) fn all() -> Vec<Call> {
@@ -31,7 +31,10 @@ pub(super) fn all() -> Vec<Call> {
         analytics::funnel_call(),
         keys::list_call(),
         keys::create_call(),
+        keys::rotate_call(),
         keys::revoke_call(),
+        tenants::list_call(),
+        tenants::set_limit_call(),
         sandbox::get_call(),
         sandbox::authenticate_call(),
         dead_letters::list_call(),

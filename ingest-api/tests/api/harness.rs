@@ -188,12 +188,25 @@ impl Answer {
     }
 }
 
+/// The keys of a process, which it follows as long as the test runs.
+pub async fn followed_keys(store: Arc<MemoryStore>, clock: Arc<TestClock>) -> ApiKeys {
+    let keys = ApiKeys::open(store, clock).await.unwrap();
+    let followed = keys.clone();
+    tokio::spawn(async move {
+        let (_running, shutdown) = tokio::sync::watch::channel(false);
+        followed.run_follower(shutdown).await
+    });
+    keys.caught_up().await.unwrap();
+    keys
+}
+
 #[derive(Clone)]
 pub struct Api {
     pub store: Arc<MemoryStore>,
     pub hub: Arc<Hub>,
     pub tasks: Arc<Tasks>,
     pub clock: Arc<TestClock>,
+    pub keys: ApiKeys,
     router: Router,
     contract: Arc<Contract>,
     key: String,
@@ -208,13 +221,13 @@ impl Api {
     pub async fn over(store: Arc<MemoryStore>, tasks: Arc<Tasks>) -> Self {
         let clock = Arc::new(TestClock { now_ms: AtomicI64::new(NOW_MS), started: Instant::now() });
         let hub = Arc::new(Hub::default());
-        let keys = ApiKeys::load(store.clone(), clock.clone()).await.unwrap();
+        let keys = followed_keys(store.clone(), clock.clone()).await;
         keys.ensure("demo", "tests", "till_demo").await.unwrap();
         keys.ensure("other", "tests", "till_other").await.unwrap();
         let parts = Parts {
             log: store.clone(),
             state: store.clone(),
-            keys,
+            keys: keys.clone(),
             health: store.clone(),
             order_events: hub.clone(),
             products: Arc::new(InForceAtOnce),
@@ -229,7 +242,7 @@ impl Api {
         let ingest = Arc::new(Ingest::new(parts).unwrap());
         let router = router(ingest);
         let contract = Arc::new(Contract::of(&router).await);
-        Self { store, hub, tasks, clock, router, contract, key: "till_demo".into() }
+        Self { store, hub, tasks, clock, keys, router, contract, key: "till_demo".into() }
     }
 
     /// What the API says of itself.

@@ -11,6 +11,7 @@ mod dead_letters;
 mod harness;
 mod hostile;
 mod isolation;
+mod keys;
 mod operations;
 mod orders;
 mod store;

@@ -10,6 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tillstream_log::headers::trace_id;
 use tillstream_log::{LogError, NewRecord, ReadLimit, Record, TopicPartition};
 use tillstream_runtime::{Clock, Metrics, Progress, TaskProgress};
 use tillstream_schemas::Topic;
@@ -175,6 +176,13 @@ struct Finished {
     request: EffectRequest,
     result: PaymentResult,
     took_ns: u64,
+}
+
+/// One line per answer, under the trace of the order it is for.
+fn told(finished: &Finished) {
+    let trace_id = finished.request.traceparent.as_deref().and_then(trace_id).unwrap_or_default();
+    let outcome = answer::outcome_label(finished.result.outcome);
+    tracing::debug!(target: "pipeline", trace_id, stage = STAGE, outcome, "answered");
 }
 
 struct Executor<'a> {
@@ -392,6 +400,7 @@ impl Executor<'_> {
             self.count(&finished);
             self.requested_at_ms = self.requested_at_ms.max(finished.request.requested_at_ms);
             self.window.finish(finished.offset);
+            told(&finished);
             self.outputs.push(answer::command(finished.request, finished.result, &facts)?);
             next = self.in_flight.next().now_or_never().flatten();
         }

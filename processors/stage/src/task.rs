@@ -252,6 +252,12 @@ pub trait Task: Send + Sync + 'static {
     /// The command's id, and when it was accepted (for event lag).
     fn accepted_at_ms(&self, command: &Self::Command) -> i64;
 
+    /// The W3C trace context the command came with: its trace id ties the log lines of all stages together.
+    fn traceparent<'c>(&self, command: &'c Self::Command) -> Option<&'c str> {
+        let _ = command;
+        None
+    }
+
     /// Rows the input may read.
     fn read_set(&self, input: &TaskInput<Self::Command>, keys: &mut Vec<RowKey>);
 

@@ -61,7 +61,6 @@ pub(crate) struct Statements {
     /// rebuilding
     pub(crate) rebuilding: PreparedStatement,
     /// id, tenant, hash, name, created, revoked
-    pub(crate) put_key: PreparedStatement,
     pub(crate) keys: PreparedStatement,
     /// Of one node.
     pub(crate) incarnation: PreparedStatement,
@@ -139,9 +138,6 @@ impl Statements {
             .await?,
             deployment,
             rebuilding: serial("UPDATE KS.deployment SET rebuilding = ? WHERE id = 0 IF EXISTS").await?,
-            put_key: one("INSERT INTO KS.api_keys (id, tenant, hash, name, created_at_ms, revoked_at_ms) \
-                 VALUES (?, ?, ?, ?, ?, ?)")
-            .await?,
             keys: one("SELECT id, tenant, hash, name, created_at_ms, revoked_at_ms FROM KS.api_keys").await?,
             incarnation,
             truncate,
