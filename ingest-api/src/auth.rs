@@ -176,7 +176,8 @@ pub(crate) async fn require_key(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match bearer(request.headers()).and_then(|key| ingest.keys.caller(key)) {
+    let offered = || crate::streams::offered_key(request.headers());
+    match bearer(request.headers()).or_else(offered).and_then(|key| ingest.keys.caller(key)) {
         Some(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await

@@ -53,11 +53,15 @@ pub enum Code {
     CommandRefused,
     /// The body did not arrive whole, or not in time.
     BodyIncomplete,
+    /// The tenant has as many streams open as it may have.
+    TooManyStreams,
+    /// The body cannot be decompressed, or grows too much by it.
+    BadCompression,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Unauthorized,
         Self::TooManyRequests,
         Self::NoSuchPath,
@@ -80,6 +84,8 @@ impl Code {
         Self::NotRedrivable,
         Self::CommandRefused,
         Self::BodyIncomplete,
+        Self::TooManyStreams,
+        Self::BadCompression,
     ];
 
     /// Code, HTTP status and title.
@@ -107,6 +113,8 @@ impl Code {
             Self::NotRedrivable => ("TS0620", 409, "The dead letter cannot be redriven"),
             Self::CommandRefused => ("TS0621", 409, "The command was refused"),
             Self::BodyIncomplete => ("TS0622", 400, "The body did not arrive whole"),
+            Self::TooManyStreams => ("TS0661", 429, "Too many open streams"),
+            Self::BadCompression => ("TS0662", 400, "The body cannot be decompressed"),
         }
     }
 

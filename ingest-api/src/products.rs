@@ -106,7 +106,7 @@ async fn change(
         payload,
     };
     let record = ingest.record(Topic::ItemCommands, &key, codec::encode(&command)?);
-    ingest.check_intake(record.to)?;
+    ingest.check_new_work(record.to)?;
     let landed = ingest.append_one(Append { claim: None, record }).await?;
     ingest.await_landed(landed, IN_FORCE_WAIT).await?;
     let row: Option<ProductState> = ingest.row(Table::Product, key).await?;
@@ -188,9 +188,10 @@ pub(crate) async fn list(
     caller: Caller,
     uri: Uri,
 ) -> Result<Json<Value>, Problem> {
-    let mut params = Params::of(&uri, &["q", "category", "cursor", "limit"])?;
+    let mut params = Params::of(&uri, &["q", "category", "active", "cursor", "limit"])?;
     let q = params.text("q").map(|it| it.to_lowercase());
     let category = params.text("category");
+    let active = params.choice("active", &[("true", true), ("false", false)]);
     let limit = params.limit(20, 100);
     let cursor = params.text("cursor");
     params.finish()?;
@@ -203,6 +204,7 @@ pub(crate) async fn list(
         let found = |text: &str| q.as_ref().is_none_or(|q| text.to_lowercase().contains(q));
         let description = row.description.as_deref().unwrap_or_default();
         !row.removed
+            && active.is_none_or(|it| it == row.active)
             && category.as_ref().is_none_or(|it| row.category.as_ref().is_some_and(|found| found == it))
             && (found(&row.sku) || found(&row.name) || found(description))
     };

@@ -1,13 +1,15 @@
 //! The route table: what the router is built from, and what `/openapi.json` is held against.
 
+use crate::encoding::compress;
 use crate::observe::observe;
-use crate::orders::{actions, bulk, credits, place, query};
+use crate::orders::{actions, bulk, credits, events, place, query};
 use crate::problem::{Code, Problem};
 use crate::{
-    Ingest, analytics, auth, dead_letters, inventory, keys, openapi, ops, products, sandbox, topics,
+    Ingest, analytics, auth, categories, dead_letters, inventory, keys, openapi, ops, products, sandbox,
+    topics,
 };
 use axum::Router;
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use http::{HeaderName, HeaderValue, Method, Uri};
@@ -45,7 +47,8 @@ pub(crate) fn table() -> Vec<Route> {
         keyed(GET, "/v1/orders", get(query::list)),
         keyed(POST, "/v1/orders/bulk", post(bulk::bulk)),
         keyed(GET, "/v1/orders/{id}", get(query::get)),
-        keyed(GET, "/v1/orders/{id}/events", get(query::events)),
+        keyed(GET, "/v1/orders/events", get(events::of_tenant)),
+        keyed(GET, "/v1/orders/{id}/events", get(events::of_order)),
         keyed(POST, "/v1/orders/{id}/cancel", post(actions::cancel)),
         keyed(POST, "/v1/orders/{id}/capture", post(actions::capture)),
         keyed(POST, "/v1/orders/{id}/refunds", post(actions::refund)),
@@ -56,6 +59,7 @@ pub(crate) fn table() -> Vec<Route> {
         keyed(GET, "/v1/returns/{id}", get(credits::get)),
         keyed(GET, "/v1/sandbox/payments/{id}", get(sandbox::get)),
         keyed(POST, "/v1/sandbox/payments/{id}/authenticate", post(sandbox::authenticate)),
+        keyed(GET, "/v1/categories", get(categories::list)),
         keyed(GET, "/v1/products", get(products::list)),
         keyed(PUT, "/v1/products/{sku}", put(products::put)),
         keyed(GET, "/v1/products/{sku}", get(products::get)),
@@ -110,6 +114,7 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(map_response(harden))
+        .layer(from_fn(compress))
         .layer(from_fn_with_state(ingest.clone(), observe))
         .with_state(ingest)
 }

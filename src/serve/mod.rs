@@ -4,6 +4,7 @@ mod cluster;
 mod crew;
 mod embedded;
 mod house;
+mod memory;
 mod payments;
 mod ports;
 
@@ -12,6 +13,7 @@ use crate::cluster::ClusterError;
 use crate::output::line;
 use crew::{Crew, Halt};
 use house::{Engine, House};
+use memory::ProcessMemory;
 use ports::{EventsHub, Products};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -31,8 +33,6 @@ use tracing::info;
 
 /// Events a live subscriber may lag behind.
 const SUBSCRIBER_EVENTS_MAX: usize = 256;
-/// New orders are refused while more commands than this wait for the order task.
-const ORDER_LAG_RECORDS_MAX: u64 = 400_000;
 /// The deployment's own tenant: it gets the first key, and sees the dead letters that are no tenant's.
 const DEMO_TENANT: &str = "demo";
 /// How long open connections may take to end once the door is closed.
@@ -136,7 +136,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         sandbox: house.payments.control.clone(),
         registry: house.metrics.registry.clone(),
         clock: house.clock.clone(),
-        order_lag_records_max: ORDER_LAG_RECORDS_MAX,
+        bounds: memory::bounds(&options.load),
         operator_tenant: Some(Text::const_new(DEMO_TENANT)),
         rows_follow_the_log: options.mode == Mode::Cluster,
     })?);
@@ -148,8 +148,12 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     if engine.shares_keys() {
         crew.on.spawn(follow_keys(ingest.clone(), house.clock.clone(), stopping.clone()));
     }
+    // Beside the door, not among the tasks: those may be what is too slow.
+    let (watched, ending) = (ingest.clone(), stopping.clone());
+    tokio::spawn(async move { watched.watch_load(Arc::new(ProcessMemory), ending).await });
     info!(address = %options.http, mode = ?options.mode, "listening");
     let (close, closing) = watch::channel(false);
+    let streams = ingest.clone();
     let app =
         if options.roles().contains(&Role::Ingest) { router(ingest) } else { operations_router(ingest) };
     let door = tokio::spawn(async move {
@@ -167,7 +171,8 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     };
     info!("stopping: the door closes, tasks finish their batch");
     let _ = close.send(true);
-    if tokio::time::timeout(CONNECTIONS_DRAIN, door).await.is_err() {
+    let drained = async { tokio::join!(streams.drain_streams(), door) };
+    if tokio::time::timeout(CONNECTIONS_DRAIN, drained).await.is_err() {
         info!("some connections did not end in time");
     }
     let _ = stop.send(true);

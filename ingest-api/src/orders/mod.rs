@@ -3,6 +3,7 @@
 pub(crate) mod actions;
 pub(crate) mod bulk;
 pub(crate) mod credits;
+pub(crate) mod events;
 mod input;
 pub(crate) mod place;
 pub(crate) mod query;

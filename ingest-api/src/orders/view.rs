@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_command::{Allocation, CaptureMode};
 use tillstream_schemas::order_state::{
-    CreditState, HoldLine, OrderState, PaymentState, PricedLine, Refund, Shipment, TimelineEntry,
+    CreditState, HoldLine, OrderState, PaymentState, PricedLine, Refund, Shipment,
 };
 
 /// Where an order's resources are.
@@ -130,19 +130,6 @@ fn shipment(shipment: &Shipment) -> Value {
         "tracking": shipment.tracking,
         "shipped_at": to_rfc3339(shipment.shipped_at_ms),
         "delivered_at": shipment.delivered_at_ms.map(to_rfc3339),
-    })
-}
-
-/// One event of an order's history.
-pub(super) fn event(entry: &TimelineEntry) -> Value {
-    json!({
-        "id": entry.event_id,
-        "type": entry.kind,
-        "at": to_rfc3339(entry.at_ms),
-        "version": entry.version,
-        "status": entry.status,
-        "amount": entry.amount_minor,
-        "detail": entry.detail,
     })
 }
 

@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tillstream_ingest_api::ports::{
     OrderEvents, OrderEventsHub, ProductsInForce, Progress, SandboxControl, SandboxError, SandboxPayment,
+    TenantEvents,
 };
-use tillstream_ingest_api::{ApiKeys, Ingest, Parts, router};
+use tillstream_ingest_api::{ApiKeys, Bounds, Ingest, LoadBounds, Parts, router};
 use tillstream_runtime::Clock;
 use tillstream_schemas::order_event::OrderEvent;
 use tillstream_schemas::order_state::{OrderState, OrderStatus, OrderView, PricedOrder};
@@ -48,6 +49,10 @@ impl OrderEventsHub for Hub {
         self.subscribers.lock().push((key.to_owned(), sender));
         Box::new(Feed(receiver))
     }
+
+    fn subscribe_tenant(&self, _tenant: &str) -> Option<Box<dyn TenantEvents>> {
+        None
+    }
 }
 
 impl Hub {
@@ -64,6 +69,7 @@ impl Hub {
 #[derive(Default)]
 pub struct Tasks {
     pub stalled: AtomicBool,
+    pub lags: Mutex<Vec<(TaskId, u64)>>,
 }
 
 impl Progress for Tasks {
@@ -81,6 +87,10 @@ impl Progress for Tasks {
 
     fn trouble(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    fn lags(&self) -> Vec<(TaskId, u64)> {
+        self.lags.lock().clone()
     }
 }
 
@@ -192,7 +202,8 @@ pub struct Api {
     pub hub: Arc<Hub>,
     pub tasks: Arc<Tasks>,
     pub clock: Arc<TestClock>,
-    router: Router,
+    pub ingest: Arc<Ingest>,
+    pub router: Router,
     key: String,
 }
 
@@ -203,8 +214,20 @@ impl Api {
 
     /// A process that starts on a store that may have been used before.
     pub async fn over(store: Arc<MemoryStore>, tasks: Arc<Tasks>) -> Self {
-        let clock = Arc::new(TestClock { now_ms: AtomicI64::new(NOW_MS), started: Instant::now() });
         let hub = Arc::new(Hub::default());
+        let bounds = Bounds::default();
+        Self { hub: hub.clone(), ..Self::with_hub(store, tasks, hub, bounds, false).await }
+    }
+
+    /// The same, with its events from elsewhere.
+    pub async fn with_hub(
+        store: Arc<MemoryStore>,
+        tasks: Arc<Tasks>,
+        order_events: Arc<dyn OrderEventsHub>,
+        bounds: Bounds,
+        rows_follow_the_log: bool,
+    ) -> Self {
+        let clock = Arc::new(TestClock { now_ms: AtomicI64::new(NOW_MS), started: Instant::now() });
         let keys = ApiKeys::load(store.clone(), clock.clone()).await.unwrap();
         keys.ensure("demo", "tests", "till_demo").await.unwrap();
         keys.ensure("other", "tests", "till_other").await.unwrap();
@@ -213,18 +236,19 @@ impl Api {
             state: store.clone(),
             keys,
             health: store.clone(),
-            order_events: hub.clone(),
+            order_events,
             products: Arc::new(InForceAtOnce),
             progress: tasks.clone(),
             sandbox: Some(Arc::new(Sandbox)),
             registry: prometheus::Registry::new(),
             clock: clock.clone(),
-            order_lag_records_max: 40,
+            bounds: Bounds { load: LoadBounds { order_lag_records: 40, ..bounds.load }, ..bounds },
             operator_tenant: Some("demo".into()),
-            rows_follow_the_log: false,
+            rows_follow_the_log,
         };
         let ingest = Arc::new(Ingest::new(parts).unwrap());
-        Self { store, hub, tasks, clock, router: router(ingest), key: "till_demo".into() }
+        let router = router(ingest.clone());
+        Self { store, hub: Arc::default(), tasks, clock, ingest, router, key: "till_demo".into() }
     }
 
     pub fn with_key(&self, key: &str) -> Self {
@@ -238,6 +262,31 @@ impl Api {
         headers: &[(&str, &str)],
         body: impl Into<Body>,
     ) -> Answer {
+        let (parts, bytes) = self.raw(method, path, headers, body).await;
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Answer { status: parts.status, headers: parts.headers, text }
+    }
+
+    /// As [`Api::call`], for an answer that need not be text.
+    pub async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> (http::response::Parts, bytes::Bytes) {
+        let (parts, body) = self.open(method, path, headers, body).await.into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
+    }
+
+    /// As [`Api::call`], with the body still to be read.
+    pub async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> http::Response<Body> {
         let mut request = Request::builder().method(method).uri(path);
         if !self.key.is_empty() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.key));
@@ -245,14 +294,7 @@ impl Api {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
+        self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Answer {
