@@ -3,12 +3,16 @@
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::cursor;
-use crate::params::Params;
+use crate::openapi::{Answer, Call, Page};
+use crate::params::{self, Params, Query, rows};
 use crate::problem::Problem;
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use http::Uri;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -19,14 +23,36 @@ use tillstream_stage::{Key, Table, ids};
 /// Products read at a time.
 const STEP_ROWS: usize = 1_000;
 
+const LIST: &[Query] = &[params::cursor('k'), rows(100, 1_000)];
+
+/// A category.
+#[derive(Serialize, JsonSchema)]
+struct Category<'a> {
+    /// Its name, as products have it.
+    name: &'a str,
+    /// Products that have it.
+    products: u64,
+}
+
+/// `GET /v1/categories`
+pub(crate) fn list_call() -> Call {
+    Call::get("/v1/categories", "listCategories", "products", "List categories, by name")
+        .query(LIST)
+        .answer(
+            Answer::json::<Page<Category<'_>>>(200, "A page")
+                .example(json!({ "data": [{ "name": "lanterns", "products": 12 }], "next_cursor": null })),
+        )
+        .reads()
+}
+
 /// Lists categories in the order of their names. Products without one are not counted.
 pub(crate) async fn list(
     State(ingest): State<Arc<Ingest>>,
     caller: Caller,
     uri: Uri,
-) -> Result<Json<Value>, Problem> {
-    let mut params = Params::of(&uri, &["cursor", "limit"])?;
-    let limit = params.limit(100, 1_000);
+) -> Result<Response, Problem> {
+    let mut params = Params::read(&uri, LIST)?;
+    let limit = params.rows();
     let cursor = params.text("cursor");
     params.finish()?;
     let after = cursor.map(|it| cursor::decode('k', &it)).transpose()?.map(Text::from);
@@ -37,9 +63,9 @@ pub(crate) async fn list(
     page.truncate(limit);
     let last = page.last().filter(|_| more);
     let next = last.map(|(name, _)| cursor::encode('k', name));
-    let data: Vec<Value> =
-        page.iter().map(|(name, products)| json!({ "name": name, "products": products })).collect();
-    Ok(Json(json!({ "data": data, "next_cursor": next })))
+    let data: Vec<_> =
+        page.iter().map(|(name, products)| Category { name: name.as_str(), products: **products }).collect();
+    Ok(Json(Page { data, next_cursor: next }).into_response())
 }
 
 /// Every category with the number of its products, removed ones left out.

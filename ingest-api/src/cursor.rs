@@ -18,6 +18,14 @@ pub(crate) fn encode_bytes(kind: char, place: &[u8]) -> String {
     text
 }
 
+/// The longest place, bytes.
+const PLACE_BYTES_MAX: usize = 1_000;
+
+/// What a cursor of this kind looks like, as a regular expression.
+pub(crate) fn pattern(kind: char) -> String {
+    format!("^{kind}([0-9a-f]{{2}}){{1,{PLACE_BYTES_MAX}}}$")
+}
+
 /// Reads a cursor back.
 ///
 /// # Errors
@@ -41,7 +49,7 @@ fn refused() -> Problem {
 pub(crate) fn decode_bytes(kind: char, text: &str) -> Result<Vec<u8>, Problem> {
     let refuse = refused;
     let hex = text.strip_prefix(kind).ok_or_else(refuse)?.as_bytes();
-    if hex.is_empty() || hex.len() > 2_000 || !hex.len().is_multiple_of(2) {
+    if hex.is_empty() || hex.len() > 2 * PLACE_BYTES_MAX || !hex.len().is_multiple_of(2) {
         return Err(refuse());
     }
     let digit = |it: u8| match it {

@@ -1,6 +1,7 @@
-//! `Content-Encoding`: compressed bodies in, compressed answers out; gzip (RFC 1952) and zstd (RFC 8878).
+//! `Content-Encoding`: bodies in gzip (RFC 1952) and zstd (RFC 8878) are taken, answers go out in gzip.
 
 mod deflate;
+mod frames;
 mod inflate;
 
 pub(crate) use deflate::compress;
@@ -42,36 +43,17 @@ impl Encoding {
         })
     }
 
-    /// How the client wants its answer encoded.
-    pub(crate) fn wanted(headers: &HeaderMap) -> Self {
+    /// Whether the client takes answers in gzip.
+    pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
         let accepted = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|it| it.to_str().ok());
-        let mut best = (Self::Identity, 0.0);
-        for part in accepted.flat_map(|it| it.split(',')) {
+        accepted.flat_map(|it| it.split(',')).any(|part| {
             let (name, parameters) = part.split_once(';').unwrap_or((part, ""));
             let quality = match parameters.trim().strip_prefix("q=") {
                 Some(text) => text.trim().parse::<f32>().unwrap_or(0.0),
                 None => 1.0,
             };
-            let encoding = match name.trim() {
-                it if it.eq_ignore_ascii_case("gzip") => Self::Gzip,
-                it if it.eq_ignore_ascii_case("zstd") => Self::Zstd,
-                _ => continue,
-            };
-            // Of two that are equally welcome, zstd costs less.
-            if quality > best.1 || (quality > 0.0 && quality == best.1 && encoding == Self::Zstd) {
-                best = (encoding, quality);
-            }
-        }
-        best.0
-    }
-
-    /// As headers spell it; `None` where none is needed.
-    fn name(self) -> Option<&'static str> {
-        match self {
-            Self::Identity => None,
-            Self::Gzip => Some("gzip"),
-            Self::Zstd => Some("zstd"),
-        }
+            name.trim().eq_ignore_ascii_case("gzip") && quality > 0.0
+        })
     }
 }
 
@@ -80,19 +62,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_encoded_as_the_client_likes_it_best() {
+    fn an_answer_is_compressed_only_where_that_is_welcome() {
         let cases = [
-            ("", Encoding::Identity),
-            ("gzip", Encoding::Gzip),
-            ("gzip, deflate, br, zstd", Encoding::Zstd),
-            ("zstd;q=0.5, gzip;q=0.8", Encoding::Gzip),
-            ("gzip;q=0", Encoding::Identity),
-            ("GZIP;q=nonsense", Encoding::Identity),
-            ("br, *", Encoding::Identity),
+            ("", false),
+            ("gzip", true),
+            ("deflate, GZIP;q=0.1, br", true),
+            ("gzip;q=0", false),
+            ("gzip;q=nonsense", false),
+            ("br, *", false),
         ];
         for (accepted, expected) in cases {
             let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, accepted.parse().unwrap())]);
-            assert_eq!(Encoding::wanted(&headers), expected, "{accepted}");
+            assert_eq!(Encoding::takes_gzip(&headers), expected, "{accepted}");
         }
     }
 

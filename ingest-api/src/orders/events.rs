@@ -1,12 +1,16 @@
 //! `GET /v1/orders/{id}/events` and `GET /v1/orders/events`: history as JSON, live as server-sent events or over a
 //! WebSocket.
 
+use super::ID_EXAMPLES;
 use super::query::find;
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::commands::MISS_WAIT;
-use crate::params::{Params, Segments};
-use crate::problem::Problem;
+use crate::openapi::{Answer, Call, Page};
+use crate::orders::examples;
+use crate::orders::view::{self, Event};
+use crate::params::{self, Params, Query, Segments, Wanted as Kind, query, rows, words};
+use crate::problem::{Code, Problem};
 use crate::streams::{self, OrderSource, Start, TenantSource, Wanted};
 use axum::Json;
 use axum::extract::State;
@@ -19,6 +23,61 @@ use std::sync::Arc;
 use tillstream_schemas::order_event::OrderEventPayload;
 use tillstream_schemas::order_state::OrderState;
 use tillstream_stage::ids;
+
+const FROM: [(&str, bool); 2] = [("beginning", false), ("end", true)];
+const FROM_WORDS: [&str; 2] = words(&FROM);
+
+const OF_ORDER: &[Query] = &[query(
+    "cursor",
+    Kind::Text,
+    "Only what came after the message with this `id` (over a WebSocket: `place`)",
+)];
+
+const OF_TENANT: &[Query] = &[
+    query("type", Kind::Text, "Only these event types, separated by commas"),
+    query(
+        "from",
+        Kind::Choice(&FROM_WORDS),
+        "Where to begin without a cursor: a page at the beginning, a stream at the end",
+    ),
+    params::cursor('e'),
+    rows(100, 1_000),
+];
+
+const STREAMED: &str = "With `Accept: text/event-stream`, or opened as a WebSocket, what is there comes first, then what \
+    happens, without a gap or a repeat. A stream is resumed by `Last-Event-ID` (which wins) or `cursor`, on any server. \
+    A browser's WebSocket offers the subprotocols `tillstream.events.v1` and `tillstream.key.<api key>`.";
+
+/// `GET /v1/orders/{id}/events`
+pub(crate) fn of_order_call() -> Call {
+    const SUMMARY: &str = "Read an order's history, oldest first; or follow it";
+    Call::get("/v1/orders/{id}/events", "listOrderEvents", "orders", SUMMARY)
+        .about(STREAMED)
+        .id_segment("id", "ord_", "The order's id", ID_EXAMPLES.order)
+        .query(OF_ORDER)
+        .answer(
+            Answer::json::<Page<Event<'_>>>(200, "The history")
+                .example(json!({ "data": [examples::event()], "next_cursor": null })),
+        )
+        .answer(Answer::other(200, "The stream", "text/event-stream"))
+        .problem(Code::NotFound)
+        .problem(Code::TooManyStreams)
+        .reads()
+}
+
+/// `GET /v1/orders/events`
+pub(crate) fn of_tenant_call() -> Call {
+    Call::get("/v1/orders/events", "listEvents", "orders", "Read the events of all orders; or follow them")
+        .about(STREAMED)
+        .query(OF_TENANT)
+        .answer(
+            Answer::json::<Page<Event<'_>>>(200, "A page; its `next_cursor` goes on from there, also later")
+                .example(json!({ "data": [examples::event()], "next_cursor": "e00000000" })),
+        )
+        .answer(Answer::other(200, "The stream", "text/event-stream"))
+        .problem(Code::TooManyStreams)
+        .reads()
+}
 
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
@@ -37,7 +96,7 @@ pub(crate) async fn of_order(
     headers: HeaderMap,
     upgrade: Upgrade,
 ) -> Result<Response, Problem> {
-    let mut params = Params::of(&uri, &["cursor"])?;
+    let mut params = Params::read(&uri, OF_ORDER)?;
     let wanted = Wanted::of(&headers, upgrade)?;
     let after = match resume(&headers, &params) {
         None => 0,
@@ -56,8 +115,8 @@ pub(crate) async fn of_order(
     let row = find(&ingest, &caller, &order_id).await?;
     if let Wanted::Page = wanted {
         let timeline = row.iter().flat_map(|it| &it.view.timeline).filter(|it| it.version > after);
-        let data: Vec<Value> = timeline.map(|it| streams::of_entry(&order_id, it)).collect();
-        return Ok(Json(json!({ "data": data, "next_cursor": null })).into_response());
+        let data: Vec<Value> = timeline.map(|it| view::event(&order_id, it)).collect();
+        return Ok(Json(Page::whole(data)).into_response());
     }
     check_place(&ingest, &caller, &order_id, after).await?;
     let source = OrderSource::new(&ingest, &caller.tenant, &order_id, after, feed);
@@ -87,11 +146,11 @@ pub(crate) async fn of_tenant(
     headers: HeaderMap,
     upgrade: Upgrade,
 ) -> Result<Response, Problem> {
-    let mut params = Params::of(&uri, &["type", "from", "cursor", "limit"])?;
+    let mut params = Params::read(&uri, OF_TENANT)?;
     let wanted = Wanted::of(&headers, upgrade)?;
     let kinds = kinds(&mut params);
-    let from_end = params.choice("from", &[("beginning", false), ("end", true)]);
-    let limit = params.limit(100, 1_000);
+    let from_end = params.choice("from", &FROM);
+    let limit = params.rows();
     let place = resume(&headers, &params);
     params.finish()?;
     let is_page = matches!(wanted, Wanted::Page);
@@ -105,7 +164,7 @@ pub(crate) async fn of_tenant(
     if is_page {
         let (messages, next) = source.page(limit).await?;
         let data: Vec<Value> = messages.into_iter().map(|it| it.data).collect();
-        return Ok(Json(json!({ "data": data, "next_cursor": next })).into_response());
+        return Ok(Json(Page { data, next_cursor: Some(next) }).into_response());
     }
     streams::open(&ingest, &caller.tenant, wanted, source)
 }

@@ -1,12 +1,14 @@
 //! `GET /v1/orders…`: one order, its history, the list.
 
-use super::{is_id, view};
+use super::view::{self, Order};
+use super::{ID_EXAMPLES, examples, is_id};
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::commands::MISS_WAIT;
 use crate::cursor;
 use crate::moment::to_rfc3339;
-use crate::params::{Params, Segments};
+use crate::openapi::{Answer, Call, Page};
+use crate::params::{self, Params, Query, Segments, Wanted, query, rows, words};
 use crate::problem::{Code, Problem};
 use axum::Json;
 use axum::extract::State;
@@ -34,6 +36,23 @@ const STATUSES: [(&str, OrderStatus); 7] = [
     ("failed", OrderStatus::Failed),
 ];
 
+const STATUS_WORDS: [&str; 7] = words(&STATUSES);
+
+const LIST: &[Query] = &[
+    query("status", Wanted::Choice(&STATUS_WORDS), "Only orders with this status"),
+    query("customer", Wanted::Text, "Only orders of this customer"),
+    query("country", Wanted::Text, "Only orders to this country, ISO 3166 alpha-2"),
+    query("currency", Wanted::Text, "Only orders in this currency, ISO 4217"),
+    query("placed_from", Wanted::Time, "Only orders placed at or after"),
+    query("placed_to", Wanted::Time, "Only orders placed before"),
+    query("accepted_from", Wanted::Time, "Only orders accepted at or after"),
+    query("accepted_to", Wanted::Time, "Only orders accepted before"),
+    params::cursor('o'),
+    rows(20, 100),
+];
+
+const GET: &[Query] = &[query("as_of", Wanted::Time, "The order as it was at this past time")];
+
 /// Finds an order's row; what is not there yet has a second to appear. `None`: durable, but not readable yet.
 pub(super) async fn find(
     ingest: &Ingest,
@@ -56,6 +75,29 @@ pub(super) async fn find(
     }
 }
 
+/// `GET /v1/orders/{id}`
+pub(crate) fn get_call() -> Call {
+    Call::get("/v1/orders/{id}", "getOrder", "orders", "Read an order")
+        .about("One that is not there yet has a second to appear. With `as_of`, the order as it was, replayed from its events.")
+        .query(GET)
+        .id_segment("id", "ord_", "The order's id", ID_EXAMPLES.order)
+        .answer(Answer::json::<Order<'_>>(200, "The order").example(examples::read()))
+        .problem(Code::NotFound)
+        .reads()
+}
+
+/// `GET /v1/orders`
+pub(crate) fn list_call() -> Call {
+    Call::get("/v1/orders", "listOrders", "orders", "List orders, newest first")
+        .about("A page may hold fewer rows than `limit` and still have a `next_cursor`: filters look at so many rows a call.")
+        .query(LIST)
+        .answer(
+            Answer::json::<Page<Order<'_>>>(200, "A page")
+                .example(json!({ "data": [examples::read()], "next_cursor": null })),
+        )
+        .reads()
+}
+
 /// Reads one order, as it is or as it was.
 pub(crate) async fn get(
     State(ingest): State<Arc<Ingest>>,
@@ -63,7 +105,7 @@ pub(crate) async fn get(
     Segments(order_id): Segments<String>,
     uri: Uri,
 ) -> Result<Json<Value>, Problem> {
-    let mut params = Params::of(&uri, &["as_of"])?;
+    let mut params = Params::read(&uri, GET)?;
     let as_of_ms = params.time("as_of");
     if as_of_ms.is_some_and(|it| it > ingest.clock.now_ms()) {
         params.refuse(
@@ -95,14 +137,7 @@ fn past(row: &OrderState, as_of_ms: i64) -> Result<Json<Value>, Problem> {
                 "lies in the middle of a very long history, of which the first and the last events are kept";
             Err(Problem::parameter("as_of", message, "send an earlier or a later time"))
         }
-        Past::Known { row, returns_known } => {
-            let mut order = view::order(&row);
-            order["as_of"] = at.into();
-            if !returns_known {
-                order["returns"] = Value::Null;
-            }
-            Ok(Json(order))
-        }
+        Past::Known { row, returns_known } => Ok(Json(view::order_then(&row, as_of_ms, returns_known))),
     }
 }
 
@@ -120,19 +155,6 @@ struct Filter {
 }
 
 impl Filter {
-    const PARAMETERS: [&str; 10] = [
-        "status",
-        "customer",
-        "country",
-        "currency",
-        "placed_from",
-        "placed_to",
-        "accepted_from",
-        "accepted_to",
-        "cursor",
-        "limit",
-    ];
-
     fn of(params: &mut Params) -> Self {
         Self {
             status: params.choice("status", &STATUSES),
@@ -180,9 +202,9 @@ pub(crate) async fn list(
     caller: Caller,
     uri: Uri,
 ) -> Result<Json<Value>, Problem> {
-    let mut params = Params::of(&uri, &Filter::PARAMETERS)?;
+    let mut params = Params::read(&uri, LIST)?;
     let filter = Filter::of(&mut params);
-    let limit = params.limit(20, 100);
+    let limit = params.rows();
     let cursor = params.text("cursor");
     params.finish()?;
     let prefix = ids::key(&caller.tenant, "");
@@ -230,6 +252,6 @@ fn order_key(tenant: &str, index_key: &str) -> RowKey {
 }
 
 fn answer(data: Vec<Value>, after: Option<&Key>, prefix: &str) -> Json<Value> {
-    let next = after.and_then(|it| it.strip_prefix(prefix)).map(|it| cursor::encode('o', it));
-    Json(json!({ "data": data, "next_cursor": next }))
+    let next_cursor = after.and_then(|it| it.strip_prefix(prefix)).map(|it| cursor::encode('o', it));
+    Json(json!(Page { data, next_cursor }))
 }

@@ -1,11 +1,11 @@
 //! One message of a stream, in the words of both transports.
 
-use crate::moment::to_rfc3339;
+use crate::orders::view;
 use serde_json::{Value, json};
 use std::io::Write;
 use tillstream_schemas::Text;
 use tillstream_schemas::order_event::OrderEvent;
-use tillstream_schemas::order_state::{OrderStatus, TimelineEntry};
+use tillstream_schemas::order_state::OrderStatus;
 
 /// The kind of a message that tells of events that are not kept any more.
 pub(crate) const GAP: &str = "stream.gap";
@@ -39,33 +39,12 @@ impl Message {
     }
 }
 
-/// An event of an order's history.
-pub(crate) fn of_entry(order_id: &str, entry: &TimelineEntry) -> Value {
-    json!({
-        "id": entry.event_id,
-        "type": entry.kind,
-        "order_id": order_id,
-        "at": to_rfc3339(entry.at_ms),
-        "version": entry.version,
-        "status": entry.status,
-        "amount": entry.amount_minor,
-        "detail": entry.detail,
-    })
-}
-
-/// The same of an event of the log.
+/// An event of the log, in the shape it has in its order's history.
 pub(crate) fn of_event(event: &OrderEvent) -> Value {
-    // The timeline's own shape; the status stands in the event as the API spells it.
-    let entry = tillstream_order_view::entry(
-        &event.payload,
-        &event.id,
-        event.at_ms,
-        event.version,
-        OrderStatus::default(),
-    );
-    let mut value = of_entry(&event.order_id, &entry);
-    value["status"] = Value::from(event.status.as_str());
-    value
+    // A refusal about an order that does not exist has no status; what nothing is known of is pending.
+    let status = OrderStatus::parse(&event.status).unwrap_or_default();
+    let entry = tillstream_order_view::entry(&event.payload, &event.id, event.at_ms, event.version, status);
+    view::event(&event.order_id, &entry)
 }
 
 #[cfg(test)]

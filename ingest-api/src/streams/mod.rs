@@ -14,7 +14,7 @@ mod sse;
 mod ws;
 
 pub(crate) use all::{Start, TenantSource};
-pub(crate) use message::{Message, of_entry};
+pub(crate) use message::Message;
 pub(crate) use offered::key_of as offered_key;
 pub(crate) use one::OrderSource;
 pub(crate) use slots::Streams;

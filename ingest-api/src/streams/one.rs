@@ -4,9 +4,10 @@
 //! is live only says that there is more, or is the next version itself. Whatever does not follow on is read from the row
 //! again: an event that was missed, a subscription that was too slow, a row that follows its events on a cluster.
 
-use super::message::{Message, of_entry, of_event};
+use super::message::{Message, of_event};
 use super::{HEARTBEAT, Source};
 use crate::Ingest;
+use crate::orders::view;
 use crate::ports::OrderEvents;
 use crate::problem::Problem;
 use futures::future::BoxFuture;
@@ -155,7 +156,7 @@ fn after(row: &OrderState, said: &mut i64) -> Vec<Message> {
         messages.push(Message {
             place: entry.version.to_string(),
             kind: entry.kind.clone(),
-            data: of_entry(&row.order_id, entry),
+            data: view::event(&row.order_id, entry),
         });
     }
     if !messages.is_empty() {

@@ -60,7 +60,7 @@ async fn hostile_headers_are_problems() {
         (vec![json_type, ("idempotency-key", "a b")], 400, "TS0608"),
         (vec![json_type, ("idempotency-key", "a"), ("idempotency-key", "b")], 400, "TS0608"),
         (vec![("content-type", "text/plain"), ("idempotency-key", "k")], 415, "TS0611"),
-        (vec![json_type, ("content-encoding", "gzip"), ("idempotency-key", "k")], 415, "TS0611"),
+        (vec![json_type, ("content-encoding", "br"), ("idempotency-key", "k")], 415, "TS0611"),
     ];
     for (headers, status, code) in cases {
         let answer = api.call(Method::POST, "/v1/orders", &headers, body.clone()).await;

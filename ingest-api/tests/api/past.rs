@@ -7,6 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tillstream_ingest_api::ports::Memory;
 use tillstream_schemas::item::ProductState;
 use tillstream_schemas::order_state::{OrderStatus, PricedOrder, TimelineEntry};
@@ -141,17 +142,22 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+    compress_to_vec(bytes, CompressionLevel::Fastest)
+}
+
 #[tokio::test]
 async fn compressed_bodies_are_taken_and_bombs_are_not() {
     let api = Api::start().await;
+    // What was accepted stays in flight: a repeat is judged by it.
+    api.tasks.stalled.store(true, Ordering::SeqCst);
     let json = order().to_string();
     let headers = |encoding: &'static str| {
         [("idempotency-key", "k1"), ("content-type", "application/json"), ("content-encoding", encoding)]
     };
     let plain = api.post("/v1/orders", "k1", &order()).await;
-    for (encoding, body) in
-        [("gzip", gzip(json.as_bytes())), ("zstd", zstd::encode_all(json.as_bytes(), 3).unwrap())]
-    {
+    for (encoding, body) in [("gzip", gzip(json.as_bytes())), ("zstd", zstd(json.as_bytes()))] {
         let answer = api.call(Method::POST, "/v1/orders", &headers(encoding), body.clone()).await;
         assert_eq!((answer.status.as_u16(), &answer.json()["id"]), (202, &plain.json()["id"]), "{encoding}");
         let half = body[..body.len() / 2].to_vec();
@@ -174,25 +180,27 @@ async fn bulk_comes_and_goes_compressed_and_a_cut_body_keeps_its_whole_lines() {
         line["idempotency_key"] = json!(format!("k{n}"));
         format!("{line}\n")
     };
-    let text: String = (0..2_000).map(line).collect();
-    let whole = zstd::encode_all(text.as_bytes(), 3).unwrap();
+    let text: String = (0..100).map(line).collect();
+    let whole = zstd(text.as_bytes());
     let headers =
         [("content-type", "application/x-ndjson"), ("content-encoding", "zstd"), ("accept-encoding", "gzip")];
     let (parts, body) = api.raw(Method::POST, "/v1/orders/bulk", &headers, whole.clone()).await;
     assert_eq!((parts.status.as_u16(), parts.headers["content-encoding"].as_bytes()), (200, &b"gzip"[..]));
     let mut results = String::new();
     flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut results).unwrap();
-    assert_eq!(results.lines().filter(|it| it.contains("\"status\":202")).count(), 2_000);
-    assert_eq!(api.store.order_commands().len(), 2_000);
+    assert_eq!(results.lines().filter(|it| it.contains("\"status\":202")).count(), 100);
+    let taken = api.store.order_commands();
+    assert_eq!(taken.len(), 100);
+    taken.iter().for_each(|it| api.commit_order(&it.order_id, OrderStatus::Confirmed, |_| {}));
 
     // Again, cut: every line that was whole answers as before, and the cut has a line of its own.
-    let cut = whole[..whole.len() - 100].to_vec();
+    let cut = whole[..whole.len() - 10].to_vec();
     let answer = api.call(Method::POST, "/v1/orders/bulk", &headers[..2], cut).await;
     let lines = answer.lines();
     let (last, taken) = lines.split_last().unwrap();
     assert_eq!((&last["status"], &last["problem"]["code"]), (&json!(400), &json!("TS0662")));
     assert!(taken.iter().all(|it| it["status"] == 202));
-    assert_eq!(api.store.order_commands().len(), 2_000);
+    assert_eq!(api.store.order_commands().len(), 100);
 }
 
 struct Fixed(u64);
