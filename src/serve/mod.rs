@@ -21,7 +21,7 @@ use std::time::Duration;
 use tillstream_effects::LedgerError;
 use tillstream_embedded::StoreError;
 use tillstream_ingest_api::{ApiKeys, Ingest, Parts, operations_router, router};
-use tillstream_log::{LogError, TopicPartition};
+use tillstream_log::{Log, LogError, TopicPartition};
 use tillstream_runtime::{Clock, RuntimeError, TaskPorts, TaskSettings};
 use tillstream_schemas::Text;
 use tillstream_stage::rule::NoRules;
@@ -117,13 +117,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         demo_key(options, &keys).await?;
     }
     let reasons = Arc::new(Mutex::new(Vec::new()));
-    let inputs: Vec<TopicPartition> = TaskKind::ALL
-        .into_iter()
-        .flat_map(|kind| {
-            (0..house.log.partitions(kind.input())).map(move |it| TopicPartition::new(kind.input(), it))
-        })
-        .collect();
-    house.log.refresh(&inputs).await?;
+    house.log.refresh(&inputs(&*house.log)).await?;
     // The door's readiness is measured from here: tasks must get to where the log ends now.
     let ingest = Arc::new(Ingest::new(Parts {
         log: house.log.clone(),
@@ -187,6 +181,14 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         None => Ok(()),
         Some((task, reason)) => Err(ServeError::Halted { task, reason }),
     }
+}
+
+/// Every partition that some task reads.
+fn inputs(log: &dyn Log) -> Vec<TopicPartition> {
+    let of = |kind: TaskKind| {
+        (0..log.partitions(kind.input())).map(move |it| TopicPartition::new(kind.input(), it))
+    };
+    TaskKind::ALL.into_iter().flat_map(of).collect()
 }
 
 fn crew(options: &Serve, house: &House, on: &Handle, stopping: &watch::Receiver<bool>, halt: Halt) -> Crew {
