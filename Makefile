@@ -12,10 +12,11 @@ RATE ?= 500
 OUTAGE ?= freeze
 SEED ?= 1592590340
 KEYS ?= 10000
+RULE ?=
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos mutants schemathesis chaos-cluster outage bench bench-takeover bench-cluster bench-commit clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos mutants schemathesis chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -83,6 +84,10 @@ bench: build ## Orders/s, CPU per order, latency, memory, cost of each stage
 	target/release/tillstream-bench drain
 	target/release/tillstream-bench http --bin target/release/tillstream
 	target/release/tillstream-bench latency --bin target/release/tillstream
+
+bench-http: build ## Posts/s, bulk orders/s, CPU per request, p50/p99, beside a bare durable door; RULE=module.wasm measures with it as well
+	$(CARGO) build --release --locked -p tillstream-loadtest
+	target/release/tillstream-bench http --bin target/release/tillstream $(if $(RULE),--rule $(RULE))
 
 bench-cluster: build jars ## Cluster mode beside the Kafka Streams yardstick ($(YARDSTICK)): orders/s, CPU, latency, memory
 	$(CARGO) build --release --locked -p tillstream-loadtest

@@ -119,7 +119,8 @@ pub(crate) async fn require_scope(State(scope): State<Scope>, request: Request, 
 /// The caller, or that it calls too often; `None` without a valid key.
 fn identify(ingest: &Ingest, headers: &HeaderMap) -> Option<Result<Caller, Problem>> {
     let known = |key: &ApiKey, tenant_limit| (caller_of(key, ingest), key.requests_per_minute, tenant_limit);
-    let (caller, key_limit, tenant_limit) = ingest.keys.opened_by(bearer(headers)?, known)?;
+    let (caller, key_limit, tenant_limit) =
+        ingest.keys.opened_by(bearer(headers).or_else(|| crate::streams::offered_key(headers))?, known)?;
     let (key_id, tenant) = (&caller.key_id, &caller.tenant);
     for (name, limit, whose) in [(key_id, key_limit, "key"), (tenant, tenant_limit, "tenant")] {
         let Some(limit) = limit else { continue };

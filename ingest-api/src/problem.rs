@@ -61,11 +61,15 @@ pub enum Code {
     RateLimited,
     /// A key is not what the change of it expects.
     KeyConflict,
+    /// The tenant has as many streams open as it may have.
+    TooManyStreams,
+    /// The body cannot be decompressed, or grows too much by it.
+    BadCompression,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Unauthorized,
         Self::TooManyRequests,
         Self::NoSuchPath,
@@ -91,6 +95,8 @@ impl Code {
         Self::Forbidden,
         Self::RateLimited,
         Self::KeyConflict,
+        Self::TooManyStreams,
+        Self::BadCompression,
     ];
 
     /// Code, HTTP status and title.
@@ -121,6 +127,8 @@ impl Code {
             Self::Forbidden => ("TS0640", 403, "The API key may not do that"),
             Self::RateLimited => ("TS0641", 429, "Too many requests"),
             Self::KeyConflict => ("TS0642", 409, "The key is not as expected"),
+            Self::TooManyStreams => ("TS0661", 429, "Too many open streams"),
+            Self::BadCompression => ("TS0662", 400, "The body cannot be decompressed"),
         }
     }
 

@@ -1,16 +1,17 @@
 //! The route table: what the router is built from, and what `/openapi.json` must cover.
 
 use crate::access::Scope;
+use crate::encoding::compress;
 use crate::headers::harden;
 use crate::observe::observe;
-use crate::orders::{actions, bulk, credits, place, query};
+use crate::orders::{actions, bulk, credits, events, place, query};
 use crate::problem::{Code, Problem};
 use crate::{
-    Ingest, analytics, auth, dead_letters, docs, inventory, keys, openapi, ops, products, sandbox, tenants,
-    topics,
+    Ingest, analytics, auth, categories, dead_letters, docs, inventory, keys, openapi, ops, products,
+    sandbox, tenants, topics,
 };
 use axum::Router;
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use http::{Method, Uri};
@@ -48,7 +49,8 @@ pub(crate) fn table() -> Vec<Route> {
         keyed(OrdersRead, GET, "/v1/orders", get(query::list)),
         keyed(OrdersWrite, POST, "/v1/orders/bulk", post(bulk::bulk)),
         keyed(OrdersRead, GET, "/v1/orders/{id}", get(query::get)),
-        keyed(OrdersRead, GET, "/v1/orders/{id}/events", get(query::events)),
+        keyed(OrdersRead, GET, "/v1/orders/events", get(events::of_tenant)),
+        keyed(OrdersRead, GET, "/v1/orders/{id}/events", get(events::of_order)),
         keyed(OrdersWrite, POST, "/v1/orders/{id}/cancel", post(actions::cancel)),
         keyed(OrdersWrite, POST, "/v1/orders/{id}/capture", post(actions::capture)),
         keyed(OrdersWrite, POST, "/v1/orders/{id}/refunds", post(actions::refund)),
@@ -59,6 +61,7 @@ pub(crate) fn table() -> Vec<Route> {
         keyed(OrdersRead, GET, "/v1/returns/{id}", get(credits::get)),
         keyed(OrdersRead, GET, "/v1/sandbox/payments/{id}", get(sandbox::get)),
         keyed(OrdersWrite, POST, "/v1/sandbox/payments/{id}/authenticate", post(sandbox::authenticate)),
+        keyed(CatalogRead, GET, "/v1/categories", get(categories::list)),
         keyed(CatalogRead, GET, "/v1/products", get(products::list)),
         keyed(CatalogWrite, PUT, "/v1/products/{sku}", put(products::put)),
         keyed(CatalogRead, GET, "/v1/products/{sku}", get(products::get)),
@@ -124,6 +127,7 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(map_response(harden))
+        .layer(from_fn(compress))
         .layer(from_fn_with_state(ingest.clone(), observe))
         .with_state(ingest)
 }

@@ -1,6 +1,6 @@
 //! `serve`.
 
-use super::{Broker, Database, Role, SchemaRegistryAccess};
+use super::{Broker, Database, Load, Role, SchemaRegistryAccess};
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -84,6 +84,9 @@ pub struct Serve {
     /// Sandbox provider: share of calls that it does not take, 0 to 1.
     #[arg(long, env = "TILLSTREAM_SANDBOX_UNAVAILABLE_RATE", default_value_t = 0.0, value_parser = share)]
     pub sandbox_unavailable_rate: f64,
+    /// What the door refuses.
+    #[command(flatten)]
+    pub load: Load,
     /// What this process does on a cluster; all by default.
     #[arg(long, env = "TILLSTREAM_ROLES", value_enum, value_delimiter = ',', value_name = "ROLES")]
     pub roles: Vec<Role>,

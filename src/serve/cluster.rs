@@ -182,6 +182,10 @@ impl ports::Progress for DoorProgress {
         self.halted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn lags(&self) -> Vec<(TaskId, u64)> {
+        self.progress.lags()
+    }
+
     fn export(&self) {
         for (task, lag) in self.progress.lags() {
             let partition = task.partition.to_string();

@@ -5,6 +5,7 @@ mod cluster;
 mod crew;
 mod embedded;
 mod house;
+mod memory;
 mod payments;
 mod ports;
 
@@ -12,6 +13,7 @@ use crate::cli::{Mode, Role, Serve};
 use crate::cluster::ClusterError;
 use crew::{Crew, Halt};
 use house::{Engine, House};
+use memory::ProcessMemory;
 use ports::{EventsHub, Products};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -22,7 +24,7 @@ use tillstream_ingest_api::access::KeyError;
 use tillstream_ingest_api::{
     DoorSettings, Ingest, Parts, allow_origins, operations_router, parse_origin, router,
 };
-use tillstream_log::{LogError, TopicPartition};
+use tillstream_log::{Log, LogError, TopicPartition};
 use tillstream_runtime::{RuntimeError, TaskPorts, TaskSettings};
 use tillstream_schemas::Text;
 use tillstream_stage::rule::NoRules;
@@ -34,8 +36,6 @@ use tracing::info;
 
 /// Events a live subscriber may lag behind.
 const SUBSCRIBER_EVENTS_MAX: usize = 256;
-/// New orders are refused while more commands than this wait for the order task.
-const ORDER_LAG_RECORDS_MAX: u64 = 400_000;
 /// The deployment's own tenant: it gets the first key, and sees the dead letters that are no tenant's.
 const DEMO_TENANT: &str = "demo";
 /// How long open connections may take to end once the door is closed.
@@ -128,13 +128,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     if options.roles().contains(&Role::Ingest) {
         access::demo_key(options, &keys).await?;
     }
-    let inputs: Vec<TopicPartition> = TaskKind::ALL
-        .into_iter()
-        .flat_map(|kind| {
-            (0..house.log.partitions(kind.input())).map(move |it| TopicPartition::new(kind.input(), it))
-        })
-        .collect();
-    house.log.refresh(&inputs).await?;
+    house.log.refresh(&inputs(&*house.log)).await?;
     // The door's readiness is measured from here: tasks must get to where the log ends now.
     let ingest = Arc::new(Ingest::new(Parts {
         log: house.log.clone(),
@@ -147,15 +141,19 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         sandbox: house.payments.control.clone(),
         registry: house.metrics.registry.clone(),
         clock: house.clock.clone(),
-        order_lag_records_max: ORDER_LAG_RECORDS_MAX,
+        bounds: memory::bounds(&options.load),
         operator_tenant: Some(Text::const_new(DEMO_TENANT)),
         rows_follow_the_log: options.mode == Mode::Cluster,
     })?);
 
     let mut workers = start(&crew, &house, &*engine)?;
     workers.push(key_follower);
+    // Beside the door, not among the tasks: those may be what is too slow.
+    let (watched, ending) = (ingest.clone(), stopping.clone());
+    tokio::spawn(async move { watched.watch_load(Arc::new(ProcessMemory), ending).await });
     info!(address = %options.http, mode = ?options.mode, "listening");
     let (close, closing) = watch::channel(false);
+    let streams = ingest.clone();
     let app =
         if options.roles().contains(&Role::Ingest) { router(ingest) } else { operations_router(ingest) };
     let app =
@@ -179,7 +177,8 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     };
     info!("stopping: the door closes, tasks finish their batch");
     let _ = close.send(true);
-    if tokio::time::timeout(CONNECTIONS_DRAIN, door).await.is_err() {
+    let drained = async { tokio::join!(streams.drain_streams(), door) };
+    if tokio::time::timeout(CONNECTIONS_DRAIN, drained).await.is_err() {
         info!("some connections did not end in time");
     }
     let _ = stop.send(true);
@@ -194,6 +193,14 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         None => Ok(()),
         Some((task, reason)) => Err(ServeError::Halted { task, reason }),
     }
+}
+
+/// Every partition that some task reads.
+fn inputs(log: &dyn Log) -> Vec<TopicPartition> {
+    let of = |kind: TaskKind| {
+        (0..log.partitions(kind.input())).map(move |it| TopicPartition::new(kind.input(), it))
+    };
+    TaskKind::ALL.into_iter().flat_map(of).collect()
 }
 
 fn crew(options: &Serve, house: &House, on: &Handle, stopping: &watch::Receiver<bool>, halt: Halt) -> Crew {

@@ -254,6 +254,7 @@ impl Call {
             // What is wrong with a line is told in its result line.
             if body.media_type == "application/json" {
                 codes.extend([Code::MalformedJson, Code::InvalidFields, Code::BodyIncomplete]);
+                codes.push(Code::BadCompression);
             }
         }
         codes.sort_by_key(|it| it.as_str());

@@ -1,8 +1,10 @@
 //! Every call, in the order the document and `/docs` tell of them.
 
 use super::{Call, json_call};
-use crate::orders::{actions, bulk, credits, place, query};
-use crate::{analytics, dead_letters, docs, inventory, keys, ops, products, sandbox, tenants, topics};
+use crate::orders::{actions, bulk, credits, events, place, query};
+use crate::{
+    analytics, categories, dead_letters, docs, inventory, keys, ops, products, sandbox, tenants, topics,
+};
 
 /// Every call there is; a test holds it against the route table.
 pub(super) fn all() -> Vec<Call> {
@@ -11,7 +13,8 @@ pub(super) fn all() -> Vec<Call> {
         query::list_call(),
         bulk::bulk_call(),
         query::get_call(),
-        query::events_call(),
+        events::of_tenant_call(),
+        events::of_order_call(),
         actions::cancel_call(),
         actions::capture_call(),
         actions::refund_call(),
@@ -20,6 +23,7 @@ pub(super) fn all() -> Vec<Call> {
         actions::deliver_call(),
         credits::issue_call(),
         credits::get_call(),
+        categories::list_call(),
         products::list_call(),
         products::put_call(),
         products::get_call(),

@@ -125,7 +125,16 @@ impl Parts {
     fn responses_of(&mut self, call: &Call, keyed: bool) -> Map<String, Value> {
         let mut responses = Map::new();
         for answer in &call.answers {
-            responses.insert(answer.status.to_string(), self.answer(answer));
+            let made = self.answer(answer);
+            match responses.get_mut(&answer.status.to_string()) {
+                // The same answer in another form.
+                Some(known) => {
+                    known["content"][answer.media_type] = made["content"][answer.media_type].clone()
+                }
+                None => {
+                    responses.insert(answer.status.to_string(), made);
+                }
+            }
         }
         let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
         for code in call.all_problems(keyed) {

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tillstream_ingest_api::ports::{
     OrderEvents, OrderEventsHub, ProductsInForce, Progress, SandboxControl, SandboxError, SandboxPayment,
+    TenantEvents,
 };
-use tillstream_ingest_api::{ApiKeys, Ingest, Parts, router};
+use tillstream_ingest_api::{ApiKeys, Bounds, Ingest, LoadBounds, Parts, router};
 use tillstream_runtime::Clock;
 use tillstream_schemas::order_event::OrderEvent;
 use tillstream_schemas::order_state::{OrderState, OrderStatus, OrderView, PricedOrder};
@@ -49,6 +50,10 @@ impl OrderEventsHub for Hub {
         self.subscribers.lock().push((key.to_owned(), sender));
         Box::new(Feed(receiver))
     }
+
+    fn subscribe_tenant(&self, _tenant: &str) -> Option<Box<dyn TenantEvents>> {
+        None
+    }
 }
 
 impl Hub {
@@ -65,6 +70,7 @@ impl Hub {
 #[derive(Default)]
 pub struct Tasks {
     pub stalled: AtomicBool,
+    pub lags: Mutex<Vec<(TaskId, u64)>>,
 }
 
 impl Progress for Tasks {
@@ -83,6 +89,10 @@ impl Progress for Tasks {
 
     fn trouble(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    fn lags(&self) -> Vec<(TaskId, u64)> {
+        self.lags.lock().clone()
     }
 }
 
@@ -207,7 +217,8 @@ pub struct Api {
     pub tasks: Arc<Tasks>,
     pub clock: Arc<TestClock>,
     pub keys: ApiKeys,
-    router: Router,
+    pub ingest: Arc<Ingest>,
+    pub router: Router,
     contract: Arc<Contract>,
     key: String,
 }
@@ -219,8 +230,20 @@ impl Api {
 
     /// A process that starts on a store that may have been used before.
     pub async fn over(store: Arc<MemoryStore>, tasks: Arc<Tasks>) -> Self {
-        let clock = Arc::new(TestClock { now_ms: AtomicI64::new(NOW_MS), started: Instant::now() });
         let hub = Arc::new(Hub::default());
+        let bounds = Bounds::default();
+        Self { hub: hub.clone(), ..Self::with_hub(store, tasks, hub, bounds, false).await }
+    }
+
+    /// The same, with its events from elsewhere.
+    pub async fn with_hub(
+        store: Arc<MemoryStore>,
+        tasks: Arc<Tasks>,
+        order_events: Arc<dyn OrderEventsHub>,
+        bounds: Bounds,
+        rows_follow_the_log: bool,
+    ) -> Self {
+        let clock = Arc::new(TestClock { now_ms: AtomicI64::new(NOW_MS), started: Instant::now() });
         let keys = followed_keys(store.clone(), clock.clone()).await;
         keys.ensure("demo", "tests", "till_demo").await.unwrap();
         keys.ensure("other", "tests", "till_other").await.unwrap();
@@ -229,20 +252,30 @@ impl Api {
             state: store.clone(),
             keys: keys.clone(),
             health: store.clone(),
-            order_events: hub.clone(),
+            order_events,
             products: Arc::new(InForceAtOnce),
             progress: tasks.clone(),
             sandbox: Some(Arc::new(Sandbox)),
             registry: prometheus::Registry::new(),
             clock: clock.clone(),
-            order_lag_records_max: 40,
+            bounds: Bounds { load: LoadBounds { order_lag_records: 40, ..bounds.load }, ..bounds },
             operator_tenant: Some("demo".into()),
-            rows_follow_the_log: false,
+            rows_follow_the_log,
         };
         let ingest = Arc::new(Ingest::new(parts).unwrap());
-        let router = router(ingest);
+        let router = router(ingest.clone());
         let contract = Arc::new(Contract::of(&router).await);
-        Self { store, hub, tasks, clock, keys, router, contract, key: "till_demo".into() }
+        Self {
+            store,
+            hub: Arc::default(),
+            tasks,
+            clock,
+            keys,
+            ingest,
+            router,
+            contract,
+            key: "till_demo".into(),
+        }
     }
 
     /// What the API says of itself.
@@ -261,20 +294,41 @@ impl Api {
         headers: &[(&str, &str)],
         body: impl Into<Body>,
     ) -> Answer {
-        let mut request = Request::builder().method(method.clone()).uri(path);
+        let (parts, bytes) = self.raw(method.clone(), path, headers, body).await;
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let answer = Answer { status: parts.status, headers: parts.headers, text };
+        self.contract.check(&method, path, &answer);
+        answer
+    }
+
+    /// As [`Api::call`], for an answer that need not be text.
+    pub async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> (http::response::Parts, bytes::Bytes) {
+        let (parts, body) = self.open(method, path, headers, body).await.into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
+    }
+
+    /// As [`Api::call`], with the body still to be read.
+    pub async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> http::Response<Body> {
+        let mut request = Request::builder().method(method).uri(path);
         if !self.key.is_empty() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.key));
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
-        let answer = Answer { status: parts.status, headers: parts.headers, text };
-        self.contract.check(&method, path, &answer);
-        answer
+        self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Answer {
