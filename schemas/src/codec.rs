@@ -151,6 +151,15 @@ schemas! {
     /// [`crate::analytics::WatermarkState`]
     WatermarkState = 16, crate::analytics::WatermarkState, "watermark-state",
         BackwardTransitive, ["watermark.state-value"];
+    /// [`crate::webhook::WebhookFeedState`]
+    WebhookFeedState = 40, crate::webhook::WebhookFeedState, "webhook-feed-state",
+        BackwardTransitive, ["webhook_feed.state-value"];
+    /// [`crate::webhook::WebhookLaneState`]
+    WebhookLaneState = 41, crate::webhook::WebhookLaneState, "webhook-lane-state",
+        BackwardTransitive, ["webhook_lane.state-value"];
+    /// [`crate::webhook::WebhookDeliveryState`]
+    WebhookDeliveryState = 42, crate::webhook::WebhookDeliveryState, "webhook-delivery-state",
+        BackwardTransitive, ["webhook_delivery.state-value"];
 }
 
 /// Versions older builds wrote and this one still reads. `schemas/avro/README.md` says when to add one, such as
@@ -178,7 +187,11 @@ impl Schema {
             | Topic::ItemCommandsDlq
             | Topic::EffectRequestsDlq
             | Topic::AnalyticsDeltasDlq => Self::DeadLetter,
-            Topic::OrderChangelog | Topic::ItemChangelog | Topic::AnalyticsChangelog => return None,
+            Topic::OrderChangelog
+            | Topic::ItemChangelog
+            | Topic::AnalyticsChangelog
+            | Topic::WebhooksChangelog
+            | Topic::ItemWebhooksChangelog => return None,
         })
     }
 }

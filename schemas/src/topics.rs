@@ -36,11 +36,21 @@ pub enum Topic {
     ItemChangelog = 14,
     /// Rows and timers of the analytics task.
     AnalyticsChangelog = 15,
+    /// Rows and timers of the webhooks task.
+    WebhooksChangelog = 50,
+    /// Rows and timers of the item webhooks task.
+    ItemWebhooksChangelog = 51,
 }
 
 impl Topic {
     /// The changelogs: topics of a cluster, besides [`Topic::ALL`].
-    pub const CHANGELOGS: [Self; 3] = [Self::OrderChangelog, Self::ItemChangelog, Self::AnalyticsChangelog];
+    pub const CHANGELOGS: [Self; 5] = [
+        Self::OrderChangelog,
+        Self::ItemChangelog,
+        Self::AnalyticsChangelog,
+        Self::WebhooksChangelog,
+        Self::ItemWebhooksChangelog,
+    ];
 
     /// Every topic of the pipeline itself, in embedded mode as on a cluster.
     pub const ALL: [Self; 12] = [
@@ -81,6 +91,8 @@ impl Topic {
             Self::OrderChangelog => "orders.order.changelog.v1",
             Self::ItemChangelog => "items.item.changelog.v1",
             Self::AnalyticsChangelog => "analytics.tenant.changelog.v1",
+            Self::WebhooksChangelog => "webhooks.order.changelog.v1",
+            Self::ItemWebhooksChangelog => "webhooks.item.changelog.v1",
         }
     }
 
@@ -102,6 +114,8 @@ impl Topic {
             Self::OrderChangelog => "orders.changelog",
             Self::ItemChangelog => "items.changelog",
             Self::AnalyticsChangelog => "analytics.changelog",
+            Self::WebhooksChangelog => "webhooks.changelog",
+            Self::ItemWebhooksChangelog => "item_webhooks.changelog",
         }
     }
 
