@@ -101,3 +101,158 @@ pub struct WebhookAttempt {
     /// The response's first bytes, as text.
     pub response: Text,
 }
+
+/// `webhooks.endpoints.v1`: one change of a tenant's endpoints. Every record has a key of its own, in the partition of the
+/// tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WebhookEndpointEvent {
+    /// Unique id: an event that comes again is the same event.
+    pub id: Text,
+    /// The tenant.
+    pub tenant: Text,
+    /// When it was asked for, ms since the epoch.
+    pub occurred_at_ms: i64,
+    /// Who asked: the id of an API key, or `system` for what is decided here.
+    pub actor: Text,
+    /// The endpoint.
+    pub endpoint_id: Text,
+    /// What changes.
+    pub payload: WebhookEndpointPayload,
+}
+
+/// The kinds of change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum WebhookEndpointPayload {
+    /// A new endpoint.
+    #[serde(rename = "tillstream.WebhookEndpointCreated")]
+    Created(WebhookEndpointCreated),
+    /// New settings.
+    #[serde(rename = "tillstream.WebhookEndpointUpdated")]
+    Updated(WebhookEndpointUpdated),
+    /// Switched on: what is appended from now on is sent.
+    #[serde(rename = "tillstream.WebhookEndpointEnabled")]
+    Enabled(WebhookEndpointEnabled),
+    /// Switched off: what is pending is given up.
+    #[serde(rename = "tillstream.WebhookEndpointDisabled")]
+    Disabled(WebhookEndpointDisabled),
+    /// A new secret.
+    #[serde(rename = "tillstream.WebhookSecretRotated")]
+    SecretRotated(WebhookSecretRotated),
+    /// Send again what was appended from some time on.
+    #[serde(rename = "tillstream.WebhookReplayRequested")]
+    ReplayRequested(WebhookReplayRequested),
+    /// Send one event again.
+    #[serde(rename = "tillstream.WebhookRedeliveryRequested")]
+    RedeliveryRequested(WebhookRedeliveryRequested),
+    /// Gone for good.
+    #[serde(rename = "tillstream.WebhookEndpointDeleted")]
+    Deleted(WebhookEndpointDeleted),
+}
+
+/// What a merchant sets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookEndpointSettings {
+    /// Where deliveries go.
+    pub url: Text,
+    /// In the merchant's words.
+    pub description: Text,
+    /// Patterns of event types.
+    pub events: Vec<Text>,
+    /// Attempts under way at once.
+    pub in_flight_max: i32,
+    /// Attempts per second, at most; `None`: no limit.
+    #[serde(default)]
+    pub rate_per_second: Option<i32>,
+}
+
+/// A new endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WebhookEndpointCreated {
+    /// As the merchant set it.
+    pub settings: WebhookEndpointSettings,
+    /// Its first secret, `whsec_…`.
+    pub secret: Text,
+    /// Whether it begins switched on.
+    pub enabled: bool,
+}
+
+/// New settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WebhookEndpointUpdated {
+    /// The version they replace: another one is a conflict.
+    pub expected_version: i64,
+    /// As the merchant set them.
+    pub settings: WebhookEndpointSettings,
+}
+
+/// Switched on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WebhookEndpointEnabled {
+    /// Sends what was appended since then as well.
+    #[serde(default)]
+    pub replay_from_ms: Option<i64>,
+}
+
+/// Switched off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WebhookEndpointDisabled {
+    /// Only if it has been on without a break since then; `None`: in any case. Keeps what was decided on old news from
+    /// ending a new life.
+    #[serde(default)]
+    pub active_since_ms: Option<i64>,
+    /// Stable code: `requested`, `failing` or `gone`.
+    pub code: Text,
+    /// A sentence.
+    pub message: Text,
+}
+
+/// A new secret; the ones before sign beside it for a while.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WebhookSecretRotated {
+    /// `whsec_…`
+    pub secret: Text,
+    /// Until when those before sign.
+    pub overlap_until_ms: i64,
+}
+
+/// Send again what was appended from some time on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WebhookReplayRequested {
+    /// From then on.
+    pub from_ms: i64,
+}
+
+/// Send one event again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WebhookRedeliveryRequested {
+    /// Whether the event is an item's, else an order's.
+    pub item: bool,
+    /// The event's partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// The order or SKU.
+    pub subject: Text,
+}
+
+/// Gone for good.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WebhookEndpointDeleted {
+    /// Only at this version; `None`: in any case.
+    #[serde(default)]
+    pub expected_version: Option<i64>,
+}
+
+impl WebhookEndpointEvent {
+    /// The event without the secret it carries: for people.
+    #[must_use]
+    pub fn redacted(mut self) -> Self {
+        const HIDDEN: Text = Text::const_new("whsec_(hidden)");
+        match &mut self.payload {
+            WebhookEndpointPayload::Created(it) => it.secret = HIDDEN,
+            WebhookEndpointPayload::SecretRotated(it) => it.secret = HIDDEN,
+            _ => {}
+        }
+        self
+    }
+}

@@ -2,94 +2,20 @@
 //! same book in every process.
 
 use crate::endpoint::{
-    Disabled, Endpoint, EndpointSettings, REDELIVERIES_MAX, REDELIVERY_MS, Redelivery, Replay, SecretUse,
+    Disabled, Endpoint, REDELIVERIES_MAX, REDELIVERY_MS, Redelivery, Replay, SecretUse,
 };
 use crate::filter::EventFilter;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiserror::Error;
 use tillstream_schemas::Text;
+use tillstream_schemas::webhook::{
+    WebhookEndpointCreated, WebhookEndpointEvent, WebhookEndpointPayload as Change, WebhookEndpointSettings,
+    WebhookRedeliveryRequested, WebhookSecretRotated,
+};
 
 /// The most endpoints of one tenant.
 pub const ENDPOINTS_MAX: usize = 50;
-
-/// One change of one endpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EndpointEvent {
-    /// The event's own id.
-    pub id: Text,
-    /// The tenant.
-    pub tenant: Text,
-    /// The endpoint.
-    pub endpoint: Text,
-    /// Who did it: the id of an API key, or `system`.
-    pub by: Text,
-    /// What.
-    pub change: Change,
-}
-
-/// What changes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    /// A new endpoint.
-    Created {
-        /// As the merchant set it.
-        settings: EndpointSettings,
-        /// Its first secret, `whsec_…`.
-        secret: Text,
-        /// Whether it begins switched off.
-        off: bool,
-    },
-    /// New settings.
-    Updated {
-        /// The version they replace.
-        expected_version: i64,
-        /// As the merchant set them.
-        settings: EndpointSettings,
-    },
-    /// Switched on: what is appended from now on is sent.
-    Enabled {
-        /// Sends what was appended since then as well, ms since the epoch.
-        replay_from_ms: Option<i64>,
-    },
-    /// Switched off: what is pending is given up.
-    Disabled {
-        /// Only if it has been on without a break since then; `None`: in any case. Keeps a disablement that was decided
-        /// on old news from ending a new life.
-        active_since_ms: Option<i64>,
-        /// Stable code.
-        code: Text,
-        /// A sentence.
-        message: Text,
-    },
-    /// A new secret; the ones before sign until `overlap_until_ms`.
-    SecretRotated {
-        /// `whsec_…`
-        secret: Text,
-        /// Ms since the epoch.
-        overlap_until_ms: i64,
-    },
-    /// Send again what was appended from then on.
-    ReplayRequested {
-        /// Ms since the epoch.
-        from_ms: i64,
-    },
-    /// Send one event again.
-    RedeliveryRequested {
-        /// Whether the event is an item's.
-        item: bool,
-        /// The event's partition.
-        partition: u32,
-        /// Its offset.
-        offset: u64,
-        /// The order or item.
-        subject: Text,
-    },
-    /// Gone for good.
-    Deleted,
-}
 
 /// Why an event changes nothing.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -125,7 +51,8 @@ pub enum EndpointRefusal {
     Filter,
 }
 
-type Tenant = BTreeMap<Text, Arc<Endpoint>>;
+/// Shared between books until it changes: a reader's book is cheap to take.
+type Tenant = Arc<BTreeMap<Text, Arc<Endpoint>>>;
 
 /// Every endpoint there is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -143,7 +70,7 @@ impl EndpointBook {
 
     /// A tenant's endpoints, by id.
     pub fn of<'a>(&'a self, tenant: &str) -> impl Iterator<Item = &'a Arc<Endpoint>> + use<'a> {
-        self.tenants.get(tenant).into_iter().flat_map(BTreeMap::values)
+        self.tenants.get(tenant).into_iter().flat_map(|it| it.values())
     }
 
     /// One endpoint.
@@ -153,36 +80,39 @@ impl EndpointBook {
 
     /// Every endpoint.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.tenants.values().flat_map(BTreeMap::values)
+        self.tenants.values().flat_map(|it| it.values())
     }
 
     /// Folds one event, appended at `at_ms`.
     ///
     /// # Errors
     /// Why it changes nothing.
-    pub fn apply(&mut self, event: &EndpointEvent, at_ms: i64) -> Result<(), EndpointRefusal> {
-        match &event.change {
-            Change::Created { settings, secret, off } => {
+    pub fn apply(&mut self, event: &WebhookEndpointEvent, at_ms: i64) -> Result<(), EndpointRefusal> {
+        let id = &event.endpoint_id;
+        match &event.payload {
+            Change::Created(created) => {
                 let tenant = self.tenants.entry(event.tenant.clone()).or_default();
-                if tenant.contains_key(&event.endpoint) {
+                if tenant.contains_key(id) {
                     return Err(EndpointRefusal::Exists);
                 }
                 if tenant.len() >= ENDPOINTS_MAX {
                     return Err(EndpointRefusal::TooMany);
                 }
-                let endpoint = created(event, settings, secret, *off, at_ms)?;
-                tenant.insert(event.endpoint.clone(), Arc::new(endpoint));
-            }
-            Change::Deleted => {
-                let tenant = self.tenants.get_mut(&event.tenant).ok_or(EndpointRefusal::Unknown)?;
-                tenant.remove(&event.endpoint).ok_or(EndpointRefusal::Unknown)?;
+                let endpoint = new_endpoint(event, created, at_ms)?;
+                Arc::make_mut(tenant).insert(id.clone(), Arc::new(endpoint));
             }
             change => {
                 let tenant = self.tenants.get_mut(&event.tenant).ok_or(EndpointRefusal::Unknown)?;
-                let endpoint = tenant.get_mut(&event.endpoint).ok_or(EndpointRefusal::Unknown)?;
-                let mut changed = Endpoint::clone(endpoint);
-                change_one(&mut changed, change, at_ms)?;
-                *endpoint = Arc::new(changed);
+                let tenant = Arc::make_mut(tenant);
+                let endpoint = tenant.get_mut(id).ok_or(EndpointRefusal::Unknown)?;
+                if let Change::Deleted(deleted) = change {
+                    check_version(endpoint, deleted.expected_version)?;
+                    tenant.remove(id);
+                } else {
+                    let mut changed = Endpoint::clone(endpoint);
+                    change_one(&mut changed, change, at_ms)?;
+                    *endpoint = Arc::new(changed);
+                }
             }
         }
         self.revision += 1;
@@ -190,38 +120,48 @@ impl EndpointBook {
     }
 }
 
-fn filter_of(settings: &EndpointSettings) -> Result<EventFilter, EndpointRefusal> {
+fn filter_of(settings: &WebhookEndpointSettings) -> Result<EventFilter, EndpointRefusal> {
     EventFilter::parse(settings.events.iter().map(Text::as_str)).map_err(|_| EndpointRefusal::Filter)
 }
 
-fn created(
-    event: &EndpointEvent,
-    settings: &EndpointSettings,
-    secret: &Text,
-    off: bool,
+fn check_version(endpoint: &Endpoint, expected: Option<i64>) -> Result<(), EndpointRefusal> {
+    match expected {
+        Some(expected) if expected != endpoint.version => {
+            Err(EndpointRefusal::Conflict { expected, found: endpoint.version })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn new_endpoint(
+    event: &WebhookEndpointEvent,
+    created: &WebhookEndpointCreated,
     at_ms: i64,
 ) -> Result<Endpoint, EndpointRefusal> {
     Ok(Endpoint {
-        id: event.endpoint.clone(),
+        id: event.endpoint_id.clone(),
         tenant: event.tenant.clone(),
-        settings: settings.clone(),
-        filter: filter_of(settings)?,
-        disabled: off.then(|| requested(at_ms)),
+        settings: created.settings.clone(),
+        filter: filter_of(&created.settings)?,
+        disabled: (!created.enabled).then(|| requested(at_ms)),
         created_at_ms: at_ms,
         updated_at_ms: at_ms,
         active_since_ms: at_ms,
         version: 1,
-        secrets: vec![SecretUse { secret: secret.clone(), until_ms: None }],
+        secrets: vec![SecretUse { secret: created.secret.clone(), until_ms: None }],
         requests: 0,
         replay: None,
         redeliveries: Vec::new(),
     })
 }
 
+/// The code of an endpoint that the merchant switched off.
+pub const REQUESTED: &str = "requested";
+
 /// Switched off by the merchant.
 fn requested(at_ms: i64) -> Disabled {
     Disabled {
-        code: Text::const_new("requested"),
+        code: Text::const_new(REQUESTED),
         message: Text::from("The endpoint was switched off by a call of the API."),
         at_ms,
     }
@@ -229,58 +169,54 @@ fn requested(at_ms: i64) -> Disabled {
 
 fn change_one(endpoint: &mut Endpoint, change: &Change, at_ms: i64) -> Result<(), EndpointRefusal> {
     match change {
-        Change::Created { .. } | Change::Deleted => {}
-        Change::Updated { expected_version, settings } => {
-            if endpoint.version != *expected_version {
-                let (expected, found) = (*expected_version, endpoint.version);
-                return Err(EndpointRefusal::Conflict { expected, found });
-            }
-            endpoint.filter = filter_of(settings)?;
-            endpoint.settings = settings.clone();
+        Change::Created(_) | Change::Deleted(_) => {}
+        Change::Updated(updated) => {
+            check_version(endpoint, Some(updated.expected_version))?;
+            endpoint.filter = filter_of(&updated.settings)?;
+            endpoint.settings = updated.settings.clone();
         }
-        Change::Enabled { replay_from_ms } => {
+        Change::Enabled(enabled) => {
             if endpoint.disabled.take().is_some() {
                 endpoint.active_since_ms = at_ms;
             }
-            if let Some(from_ms) = *replay_from_ms {
+            if let Some(from_ms) = enabled.replay_from_ms {
                 ask_replay(endpoint, from_ms);
             }
         }
-        Change::Disabled { active_since_ms, code, message } => {
+        Change::Disabled(disabled) => {
             if !endpoint.is_on() {
                 return Err(EndpointRefusal::Off);
             }
-            if active_since_ms.is_some_and(|it| it != endpoint.active_since_ms) {
+            if disabled.active_since_ms.is_some_and(|it| it != endpoint.active_since_ms) {
                 return Err(EndpointRefusal::Outdated);
             }
-            endpoint.disabled = Some(match active_since_ms {
-                Some(_) => Disabled { code: code.clone(), message: message.clone(), at_ms },
-                None => requested(at_ms),
-            });
+            let (code, message) = (disabled.code.clone(), disabled.message.clone());
+            endpoint.disabled = Some(Disabled { code, message, at_ms });
         }
-        Change::SecretRotated { secret, overlap_until_ms } => {
-            endpoint.secrets.retain(|it| it.until_ms.is_none_or(|until| at_ms < until));
-            for old in &mut endpoint.secrets {
-                old.until_ms = Some(old.until_ms.unwrap_or(i64::MAX).min(*overlap_until_ms));
-            }
-            endpoint.secrets.insert(0, SecretUse { secret: secret.clone(), until_ms: None });
-            endpoint.secrets.truncate(SECRETS_MAX);
-        }
-        Change::ReplayRequested { from_ms } => {
+        Change::SecretRotated(rotated) => rotate(endpoint, rotated, at_ms),
+        // Requests are no change of settings: they leave the version alone.
+        Change::ReplayRequested(replay) => {
             if !endpoint.is_on() {
                 return Err(EndpointRefusal::Off);
             }
-            ask_replay(endpoint, *from_ms);
+            ask_replay(endpoint, replay.from_ms);
             return Ok(());
         }
-        Change::RedeliveryRequested { item, partition, offset, subject } => {
-            ask_redelivery(endpoint, *item, *partition, *offset, subject, at_ms)?;
-            return Ok(());
-        }
+        Change::RedeliveryRequested(redelivery) => return ask_redelivery(endpoint, redelivery, at_ms),
     }
     endpoint.updated_at_ms = at_ms;
     endpoint.version += 1;
     Ok(())
+}
+
+/// The new secret signs at once, those before until the overlap is over: never longer than they already would.
+fn rotate(endpoint: &mut Endpoint, rotated: &WebhookSecretRotated, at_ms: i64) {
+    endpoint.secrets.retain(|it| it.until_ms.is_none_or(|until| at_ms < until));
+    for old in &mut endpoint.secrets {
+        old.until_ms = Some(old.until_ms.unwrap_or(i64::MAX).min(rotated.overlap_until_ms));
+    }
+    endpoint.secrets.insert(0, SecretUse { secret: rotated.secret.clone(), until_ms: None });
+    endpoint.secrets.truncate(SECRETS_MAX);
 }
 
 /// Secrets that sign at once, at most.
@@ -293,10 +229,7 @@ fn ask_replay(endpoint: &mut Endpoint, from_ms: i64) {
 
 fn ask_redelivery(
     endpoint: &mut Endpoint,
-    item: bool,
-    partition: u32,
-    offset: u64,
-    subject: &Text,
+    asked: &WebhookRedeliveryRequested,
     at_ms: i64,
 ) -> Result<(), EndpointRefusal> {
     if !endpoint.is_on() {
@@ -307,9 +240,14 @@ fn ask_redelivery(
         return Err(EndpointRefusal::TooManyRedeliveries);
     }
     endpoint.requests += 1;
-    let subject = subject.clone();
-    let request = endpoint.requests;
-    endpoint.redeliveries.push(Redelivery { request, item, partition, offset, subject, at_ms });
+    endpoint.redeliveries.push(Redelivery {
+        request: endpoint.requests,
+        item: asked.item,
+        partition: u32::try_from(asked.partition).unwrap_or(u32::MAX),
+        offset: asked.offset.max(0).unsigned_abs(),
+        subject: asked.subject.clone(),
+        at_ms,
+    });
     Ok(())
 }
 

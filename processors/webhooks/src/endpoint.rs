@@ -2,15 +2,15 @@
 
 use crate::filter::EventFilter;
 use crate::signature::SigningSecret;
-use serde::{Deserialize, Serialize};
 use tillstream_schemas::Text;
+use tillstream_schemas::webhook::WebhookEndpointSettings;
 
 /// The most attempts of one endpoint under way at once that may be asked for.
-pub const IN_FLIGHT_MAX: u32 = 64;
+pub const IN_FLIGHT_MAX: i32 = 64;
 /// Attempts of one endpoint under way at once, where nothing else is asked for.
-pub const IN_FLIGHT_DEFAULT: u32 = 16;
+pub const IN_FLIGHT_DEFAULT: i32 = 16;
 /// The most attempts of one endpoint per second that may be asked for.
-pub const RATE_PER_SECOND_MAX: u32 = 5_000;
+pub const RATE_PER_SECOND_MAX: i32 = 5_000;
 /// The longest overlap of two secrets, ms.
 pub const OVERLAP_MAX_MS: i64 = 7 * 24 * 3_600_000;
 /// Redeliveries that may be asked for within [`REDELIVERY_MS`].
@@ -19,7 +19,7 @@ pub const REDELIVERIES_MAX: usize = 1_000;
 pub const REDELIVERY_MS: i64 = 3_600_000;
 
 /// Why an endpoint is off although nobody switched it off.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disabled {
     /// Stable code: `failing` or `gone`; `requested` when somebody switched it off.
     pub code: Text,
@@ -30,7 +30,7 @@ pub struct Disabled {
 }
 
 /// A secret, and until when it signs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretUse {
     /// `whsec_…`
     pub secret: Text,
@@ -39,7 +39,7 @@ pub struct SecretUse {
 }
 
 /// A request to send events again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
     /// The endpoint's request number.
     pub request: i64,
@@ -48,7 +48,7 @@ pub struct Replay {
 }
 
 /// A request to send one event again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redelivery {
     /// The endpoint's request number.
     pub request: i64,
@@ -72,7 +72,7 @@ pub struct Endpoint {
     /// The tenant.
     pub tenant: Text,
     /// What the merchant set.
-    pub settings: EndpointSettings,
+    pub settings: WebhookEndpointSettings,
     /// Which events it wants.
     pub filter: EventFilter,
     /// Why nothing is sent, if nothing is.
@@ -93,21 +93,6 @@ pub struct Endpoint {
     pub replay: Option<Replay>,
     /// Requested redeliveries of the last hour, oldest first.
     pub redeliveries: Vec<Redelivery>,
-}
-
-/// What a merchant sets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndpointSettings {
-    /// Where deliveries go.
-    pub url: Text,
-    /// In the merchant's words.
-    pub description: Text,
-    /// Patterns of event types.
-    pub events: Vec<Text>,
-    /// Attempts under way at once.
-    pub in_flight_max: u32,
-    /// Attempts per second, at most; `None`: no limit.
-    pub rate_per_second: Option<u32>,
 }
 
 impl Endpoint {

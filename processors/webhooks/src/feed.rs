@@ -164,6 +164,11 @@ impl Feed {
         self.open.first().copied().unwrap_or(self.next)
     }
 
+    /// Whether nothing holds the position back but what was not offered yet.
+    pub fn is_settled(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// What is kept besides lanes and position.
     pub fn health(&self) -> Health {
         self.health

@@ -12,8 +12,8 @@ pub mod schedule;
 pub mod signature;
 pub mod target;
 
-pub use book::{Change, ENDPOINTS_MAX, EndpointBook, EndpointEvent, EndpointRefusal};
-pub use endpoint::{Disabled, Endpoint, EndpointSettings};
+pub use book::{ENDPOINTS_MAX, EndpointBook, EndpointRefusal};
+pub use endpoint::{Disabled, Endpoint};
 pub use feed::{Feed, Health, Limits, Outcome, Send, Verdict};
 pub use filter::EventFilter;
 pub use lane::{Item, LaneChange, StoredLane};

@@ -193,7 +193,8 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-fn to_rfc3339(at_ms: i64) -> String {
+/// Writes a time as the API does.
+pub fn to_rfc3339(at_ms: i64) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000)
         .ok()
         .and_then(|it| it.format(&Rfc3339).ok())

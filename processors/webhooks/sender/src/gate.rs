@@ -40,7 +40,7 @@ impl Gates {
     pub fn enter(&self, endpoint: &Endpoint, now_ns: u64) -> Result<Permit, Option<u64>> {
         let mut gates = self.gates.lock();
         let gate = gates.entry(endpoint.id.clone()).or_default();
-        if gate.in_flight >= endpoint.settings.in_flight_max.max(1) {
+        if gate.in_flight >= endpoint.settings.in_flight_max.max(1).unsigned_abs() {
             return Err(None);
         }
         if let Some(rate) = endpoint.settings.rate_per_second {
@@ -48,10 +48,15 @@ impl Gates {
             if even_ns > now_ns + BURST_NS {
                 return Err(Some(even_ns - BURST_NS));
             }
-            gate.even_ns = even_ns + BURST_NS / u64::from(rate.max(1));
+            gate.even_ns = even_ns + BURST_NS / u64::from(rate.max(1).unsigned_abs());
         }
         gate.in_flight += 1;
         Ok(Permit { gates: self.clone(), endpoint: endpoint.id.clone() })
+    }
+
+    /// Attempts under way.
+    pub fn in_flight(&self) -> i64 {
+        self.gates.lock().values().map(|it| i64::from(it.in_flight)).sum()
     }
 
     /// Resolves when an attempt has ended after this was called.

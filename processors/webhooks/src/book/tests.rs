@@ -1,9 +1,12 @@
 use super::*;
 use crate::endpoint::OVERLAP_MAX_MS;
 use crate::signature::SigningSecret;
+use tillstream_schemas::webhook::{
+    WebhookEndpointDeleted, WebhookEndpointDisabled, WebhookEndpointEnabled, WebhookEndpointUpdated,
+    WebhookReplayRequested,
+};
 
-fn settings(url: &str) -> EndpointSettings {
-    EndpointSettings {
+fn settings(url: &str) -> XSettings {
         url: url.into(),
         description: Text::default(),
         events: vec!["order.*".into()],
@@ -16,21 +19,33 @@ fn secret(byte: u8) -> Text {
     SigningSecret::from_bytes(&[byte; 32]).reveal().into()
 }
 
-fn event(change: Change) -> EndpointEvent {
-    EndpointEvent {
+fn event(payload: Change) -> WebhookEndpointEvent {
+    WebhookEndpointEvent {
         id: "whc_1".into(),
         tenant: "demo".into(),
-        endpoint: "whe_1".into(),
-        by: "key_1".into(),
-        change,
+        occurred_at_ms: 0,
+        actor: "key_1".into(),
+        endpoint_id: "whe_1".into(),
+        payload,
     }
+}
+
+fn create(enabled: bool) -> Change {
+    let settings = settings("https://a.example.com/");
+    Change::Created(WebhookEndpointCreated { settings, secret: secret(1), enabled })
+}
+
+fn replay(from_ms: i64) -> Change {
+    Change::ReplayRequested(WebhookReplayRequested { from_ms })
+}
+
+fn enable(replay_from_ms: Option<i64>) -> Change {
+    Change::Enabled(WebhookEndpointEnabled { replay_from_ms })
 }
 
 fn made() -> EndpointBook {
     let mut book = EndpointBook::default();
-    let change =
-        Change::Created { settings: settings("https://a.example.com/"), secret: secret(1), off: false };
-    book.apply(&event(change), 100).unwrap();
+    book.apply(&event(create(true)), 100).unwrap();
     book
 }
 
@@ -50,7 +65,9 @@ fn an_endpoint_is_its_tenants_alone() {
 #[test]
 fn a_change_for_another_version_changes_nothing() {
     let mut book = made();
-    let update = |expected_version, url: &str| Change::Updated { expected_version, settings: settings(url) };
+    let update = |expected_version, url: &str| {
+        Change::Updated(WebhookEndpointUpdated { expected_version, settings: settings(url) })
+    };
     book.apply(&event(update(1, "https://b.example.com/")), 200).unwrap();
     let before = book.clone();
     let refused = book.apply(&event(update(1, "https://c.example.com/")), 300);
@@ -62,7 +79,9 @@ fn a_change_for_another_version_changes_nothing() {
 #[test]
 fn both_secrets_sign_while_they_overlap() {
     let mut book = made();
-    let rotate = |byte, until| Change::SecretRotated { secret: secret(byte), overlap_until_ms: until };
+    let rotate = |byte, overlap_until_ms| {
+        Change::SecretRotated(WebhookSecretRotated { secret: secret(byte), overlap_until_ms })
+    };
     book.apply(&event(rotate(2, 1_000)), 200).unwrap();
     let old = SigningSecret::from_bytes(&[1; 32]);
     let new = SigningSecret::from_bytes(&[2; 32]);
@@ -77,30 +96,34 @@ fn both_secrets_sign_while_they_overlap() {
 #[test]
 fn switched_on_again_it_begins_anew() {
     let mut book = made();
-    let disable = |active_since_ms| Change::Disabled {
-        active_since_ms,
-        code: "failing".into(),
-        message: "It has failed for five days.".into(),
+    let disable = |active_since_ms| {
+        Change::Disabled(WebhookEndpointDisabled {
+            active_since_ms,
+            code: "failing".into(),
+            message: "It has failed for five days.".into(),
+        })
     };
     book.apply(&event(disable(Some(100))), 200).unwrap();
     assert_eq!(endpoint(&book).disabled.as_ref().unwrap().code, "failing");
-    let replay = Change::ReplayRequested { from_ms: 5 };
-    assert_eq!(book.apply(&event(replay), 210), Err(EndpointRefusal::Off));
-    book.apply(&event(Change::Enabled { replay_from_ms: Some(150) }), 300).unwrap();
+    assert_eq!(book.apply(&event(replay(5)), 210), Err(EndpointRefusal::Off));
+    book.apply(&event(enable(Some(150))), 300).unwrap();
     assert!(endpoint(&book).is_on());
     assert_eq!(endpoint(&book).active_since_ms, 300);
     assert_eq!(endpoint(&book).replay, Some(Replay { request: 1, from_ms: 150 }));
     // Decided on old news: it would end the new life.
     assert_eq!(book.apply(&event(disable(Some(100))), 310), Err(EndpointRefusal::Outdated));
-    book.apply(&event(disable(None)), 320).unwrap();
-    assert_eq!(endpoint(&book).disabled.as_ref().unwrap().code, "requested");
+    book.apply(&event(disable(Some(300))), 320).unwrap();
+    assert!(!endpoint(&book).is_on());
 }
 
 #[test]
 fn redeliveries_are_bounded_per_hour() {
     let mut book = made();
-    let ask = |offset| Change::RedeliveryRequested { item: false, partition: 0, offset, subject: "ord_1".into() };
-    for n in 0..REDELIVERIES_MAX as u64 {
+    let ask = |offset| {
+        let subject = "ord_1".into();
+        Change::RedeliveryRequested(WebhookRedeliveryRequested { item: false, partition: 0, offset, subject })
+    };
+    for n in 0..REDELIVERIES_MAX as i64 {
         book.apply(&event(ask(n)), 1_000).unwrap();
     }
     let one_more = book.apply(&event(ask(0)), 1_001);
@@ -113,17 +136,17 @@ fn redeliveries_are_bounded_per_hour() {
 #[test]
 fn a_tenant_has_so_many_endpoints_and_no_more() {
     let mut book = EndpointBook::default();
-    let create = |n: usize| EndpointEvent {
-        endpoint: format!("whe_{n}").into(),
-        ..event(Change::Created { settings: settings("https://a.example.com/"), secret: secret(1), off: true })
+    let create = |n: usize| WebhookEndpointEvent {
+        endpoint_id: format!("whe_{n}").into(),
+        ..event(create(false))
     };
+    let of_first = |payload| WebhookEndpointEvent { endpoint_id: "whe_0".into(), ..event(payload) };
     for n in 0..ENDPOINTS_MAX {
         book.apply(&create(n), 1).unwrap();
     }
     assert_eq!(book.apply(&create(ENDPOINTS_MAX), 1), Err(EndpointRefusal::TooMany));
     assert_eq!(book.apply(&create(0), 1), Err(EndpointRefusal::Exists));
-    book.apply(&EndpointEvent { endpoint: "whe_0".into(), ..event(Change::Deleted) }, 2).unwrap();
+    book.apply(&of_first(Change::Deleted(WebhookEndpointDeleted { expected_version: Some(1) })), 2).unwrap();
     book.apply(&create(ENDPOINTS_MAX), 3).unwrap();
-    let gone = EndpointEvent { endpoint: "whe_0".into(), ..event(Change::Enabled { replay_from_ms: None }) };
-    assert_eq!(book.apply(&gone, 4), Err(EndpointRefusal::Unknown));
+    assert_eq!(book.apply(&of_first(enable(None)), 4), Err(EndpointRefusal::Unknown));
 }
