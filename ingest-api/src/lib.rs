@@ -30,6 +30,7 @@ mod routes;
 mod sandbox;
 mod shape;
 mod topics;
+pub mod webhooks;
 
 pub use auth::ApiKeys;
 pub use ingest::{Ingest, Parts};

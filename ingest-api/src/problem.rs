@@ -54,11 +54,13 @@ pub enum Code {
     CommandRefused,
     /// The body did not arrive whole, or not in time.
     BodyIncomplete,
+    /// The webhook endpoint does not take the change.
+    EndpointRefused,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Unauthorized,
         Self::TooManyRequests,
         Self::NoSuchPath,
@@ -81,6 +83,7 @@ impl Code {
         Self::NotRedrivable,
         Self::CommandRefused,
         Self::BodyIncomplete,
+        Self::EndpointRefused,
     ];
 
     /// Code, HTTP status and title.
@@ -108,6 +111,7 @@ impl Code {
             Self::NotRedrivable => ("TS0620", 409, "The dead letter cannot be redriven"),
             Self::CommandRefused => ("TS0621", 409, "The command was refused"),
             Self::BodyIncomplete => ("TS0622", 400, "The body did not arrive whole"),
+            Self::EndpointRefused => ("TS0660", 409, "The webhook endpoint does not take this"),
         }
     }
 

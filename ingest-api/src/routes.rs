@@ -5,11 +5,12 @@ use crate::orders::{actions, bulk, credits, place, query};
 use crate::problem::{Code, Problem};
 use crate::{
     Ingest, analytics, auth, dead_letters, inventory, keys, openapi, ops, products, sandbox, topics,
+    webhooks,
 };
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub(crate) fn table() -> Vec<Route> {
     const POST: Method = Method::POST;
     const PUT: Method = Method::PUT;
     const DELETE: Method = Method::DELETE;
+    const PATCH: Method = Method::PATCH;
     vec![
         keyed(POST, "/v1/orders", post(place::place)),
         keyed(GET, "/v1/orders", get(query::list)),
@@ -64,6 +66,21 @@ pub(crate) fn table() -> Vec<Route> {
         keyed(GET, "/v1/keys", get(keys::list)),
         keyed(POST, "/v1/keys", post(keys::create)),
         keyed(DELETE, "/v1/keys/{id}", delete(keys::revoke)),
+        keyed(POST, "/v1/webhooks/endpoints", post(webhooks::endpoints::create)),
+        keyed(GET, "/v1/webhooks/endpoints", get(webhooks::endpoints::list)),
+        keyed(GET, "/v1/webhooks/endpoints/{id}", get(webhooks::endpoints::get)),
+        keyed(PATCH, "/v1/webhooks/endpoints/{id}", patch(webhooks::endpoints::patch)),
+        keyed(DELETE, "/v1/webhooks/endpoints/{id}", delete(webhooks::endpoints::delete)),
+        keyed(POST, "/v1/webhooks/endpoints/{id}/test", post(webhooks::requests::test)),
+        keyed(POST, "/v1/webhooks/endpoints/{id}/secret", post(webhooks::requests::rotate)),
+        keyed(POST, "/v1/webhooks/endpoints/{id}/replay", post(webhooks::requests::replay)),
+        keyed(GET, "/v1/webhooks/endpoints/{id}/deliveries", get(webhooks::deliveries::list)),
+        keyed(GET, "/v1/webhooks/endpoints/{id}/deliveries/{message}", get(webhooks::deliveries::get)),
+        keyed(
+            POST,
+            "/v1/webhooks/endpoints/{id}/deliveries/{message}/redeliver",
+            post(webhooks::requests::redeliver),
+        ),
         keyed(GET, "/v1/dead-letters", get(dead_letters::list)),
         keyed(POST, "/v1/dead-letters/redrive", post(dead_letters::redrive)),
         keyed(GET, "/v1/dead-letters/{topic}/{partition}/{offset}", get(dead_letters::get)),

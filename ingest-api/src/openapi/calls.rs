@@ -2,7 +2,7 @@
 
 use super::{Call, json_call};
 use crate::orders::{actions, bulk, credits, place, query};
-use crate::{analytics, dead_letters, inventory, keys, ops, products, sandbox, topics};
+use crate::{analytics, dead_letters, inventory, keys, ops, products, sandbox, topics, webhooks};
 
 /// Every call there is; a test holds it against the route table.
 pub(super) fn all() -> Vec<Call> {
@@ -32,6 +32,17 @@ pub(super) fn all() -> Vec<Call> {
         keys::list_call(),
         keys::create_call(),
         keys::revoke_call(),
+        webhooks::endpoints::create_call(),
+        webhooks::endpoints::list_call(),
+        webhooks::endpoints::get_call(),
+        webhooks::endpoints::change_call(),
+        webhooks::endpoints::delete_call(),
+        webhooks::requests::test_call(),
+        webhooks::requests::rotate_call(),
+        webhooks::requests::replay_call(),
+        webhooks::deliveries::list_call(),
+        webhooks::deliveries::get_call(),
+        webhooks::requests::redeliver_call(),
         sandbox::get_call(),
         sandbox::authenticate_call(),
         dead_letters::list_call(),
