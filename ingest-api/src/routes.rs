@@ -4,8 +4,7 @@ use crate::observe::observe;
 use crate::orders::{actions, bulk, credits, place, query};
 use crate::problem::{Code, Problem};
 use crate::{
-    Ingest, analytics, auth, dead_letters, inventory, keys, openapi, ops, products, sandbox, topics,
-    webhooks,
+    Ingest, analytics, auth, dead_letters, inventory, keys, openapi, ops, products, sandbox, topics, webhooks,
 };
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};

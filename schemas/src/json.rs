@@ -37,7 +37,9 @@ fn record(version: &Version, datum: &[u8]) -> Result<Value, CodecError> {
         Schema::CorrectionState => typed::<analytics::CorrectionState>(version, datum),
         Schema::WatermarkState => typed::<analytics::WatermarkState>(version, datum),
         Schema::AccessEvent => typed::<access::AccessEvent>(version, datum),
-        Schema::WebhookEndpointEvent => shown(&version.read::<webhook::WebhookEndpointEvent>(datum)?.redacted()),
+        Schema::WebhookEndpointEvent => {
+            shown(&version.read::<webhook::WebhookEndpointEvent>(datum)?.redacted())
+        }
         Schema::WebhookFeedState => typed::<webhook::WebhookFeedState>(version, datum),
         Schema::WebhookLaneState => typed::<webhook::WebhookLaneState>(version, datum),
         Schema::WebhookDeliveryState => typed::<webhook::WebhookDeliveryState>(version, datum),

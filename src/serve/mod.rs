@@ -6,6 +6,7 @@ mod embedded;
 mod house;
 mod payments;
 mod ports;
+mod webhooks;
 
 use crate::cli::{Mode, Role, Serve};
 use crate::cluster::ClusterError;
@@ -28,6 +29,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::info;
+use webhooks::Webhooks;
 
 /// Events a live subscriber may lag behind.
 const SUBSCRIBER_EVENTS_MAX: usize = 256;
@@ -68,6 +70,12 @@ pub enum ServeError {
         /// The system's words.
         error: std::io::Error,
     },
+    /// The retry waits of webhooks.
+    #[error("TS0739: --webhooks-retry-waits-ms cannot be taken: {0}")]
+    WebhookSchedule(#[from] tillstream_webhooks::schedule::ScheduleError),
+    /// A registry of what tenants configured.
+    #[error(transparent)]
+    Registry(#[from] tillstream_registry_log::RegistryError),
     /// Counters.
     #[error("TS0733: metrics cannot be registered: {0}")]
     Metrics(prometheus::Error),
@@ -108,6 +116,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         Mode::Embedded => embedded::build(options)?,
         Mode::Cluster => cluster::build(options, tasks).await?,
     };
+    let webhooks = Webhooks::build(options, &house, house.endpoints.clone()).await?;
     let keys = ApiKeys::load(house.keys.clone(), house.clock.clone()).await?;
     let listener = tokio::net::TcpListener::bind(options.http)
         .await
@@ -134,6 +143,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         products: Arc::new(Products { catalog: house.catalog.clone(), clock: house.clock.clone() }),
         progress: engine.progress(&house, reasons.clone()),
         sandbox: house.payments.control.clone(),
+        webhooks: Arc::new(webhooks.clone()),
         registry: house.metrics.registry.clone(),
         clock: house.clock.clone(),
         order_lag_records_max: ORDER_LAG_RECORDS_MAX,
@@ -143,11 +153,13 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
 
     let (stop, stopping) = watch::channel(false);
     let (halted, mut halt) = mpsc::unbounded_channel();
-    let crew = crew(options, &house, tasks, &stopping, Halt { reasons, channel: halted });
+    let halt_all = Halt { reasons, channel: halted };
+    let crew = crew(options, &house, tasks, &stopping, halt_all, webhooks.clone());
     let workers = start(&crew, &house, &*engine)?;
     if engine.shares_keys() {
         crew.on.spawn(follow_keys(ingest.clone(), house.clock.clone(), stopping.clone()));
     }
+    webhooks.registry.caught_up().await?;
     info!(address = %options.http, mode = ?options.mode, "listening");
     let (close, closing) = watch::channel(false);
     let app =
@@ -184,7 +196,14 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     }
 }
 
-fn crew(options: &Serve, house: &House, on: &Handle, stopping: &watch::Receiver<bool>, halt: Halt) -> Crew {
+fn crew(
+    options: &Serve,
+    house: &House,
+    on: &Handle,
+    stopping: &watch::Receiver<bool>,
+    halt: Halt,
+    webhooks: Webhooks,
+) -> Crew {
     let ports = TaskPorts {
         sessions: house.sessions.clone(),
         catalog: Some(house.catalog.clone()),
@@ -204,6 +223,7 @@ fn crew(options: &Serve, house: &House, on: &Handle, stopping: &watch::Receiver<
         settings: TaskSettings { records_max, restart_wait_max, ..TaskSettings::default() },
         provider: house.payments.provider.clone(),
         effects: house.effects.clone(),
+        webhooks,
         on: on.clone(),
         stopping: stopping.clone(),
         halt,
@@ -219,6 +239,9 @@ fn start(crew: &Crew, house: &House, engine: &dyn Engine) -> Result<Vec<JoinHand
     let events = async move { events.run_follower(stop_events).await };
     workers.push(crew.spawn(crew.watched("the catalog follower", catalog)));
     workers.push(crew.spawn(crew.watched("the events follower", events)));
+    let (registry, stop) = (crew.webhooks.registry.clone(), crew.stopping.clone());
+    let endpoints = async move { registry.run_follower(stop).await };
+    workers.push(crew.spawn(crew.watched("the webhook endpoints follower", endpoints)));
     Ok(workers)
 }
 

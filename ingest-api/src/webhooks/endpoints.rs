@@ -170,7 +170,11 @@ pub(crate) async fn patch(
     let now_ms = ingest.clock.now_ms();
     let replay = input.replay_from.as_deref().map(|it| replay_from("replay_from", it, now_ms)).transpose()?;
     if replay.is_some() && input.enabled != Some(true) {
-        let error = FieldError::new("replay_from", "needs enabled: true", "send enabled: true too, or ask for a replay");
+        let error = FieldError::new(
+            "replay_from",
+            "needs enabled: true",
+            "send enabled: true too, or ask for a replay",
+        );
         return Err(Problem::invalid_fields(vec![error]));
     }
     let expected_version = input.expected_version.unwrap_or(found.version);
@@ -204,14 +208,19 @@ pub(crate) async fn patch(
 
 /// `DELETE /v1/webhooks/endpoints/{id}`
 pub(crate) fn delete_call() -> Call {
-    Call::delete("/v1/webhooks/endpoints/{id}", "deleteWebhookEndpoint", "webhooks", "Delete a webhook endpoint")
-        .about("What is pending is given up, and its delivery log is forgotten.")
-        .id_segment("id", "whe_", "The endpoint's id", ID)
-        .answer(Answer::empty(204, "It is gone"))
-        .problem(Code::NotFound)
-        .problem(Code::NotInForceYet)
-        .problem(Code::DiskFull)
-        .reads()
+    Call::delete(
+        "/v1/webhooks/endpoints/{id}",
+        "deleteWebhookEndpoint",
+        "webhooks",
+        "Delete a webhook endpoint",
+    )
+    .about("What is pending is given up, and its delivery log is forgotten.")
+    .id_segment("id", "whe_", "The endpoint's id", ID)
+    .answer(Answer::empty(204, "It is gone"))
+    .problem(Code::NotFound)
+    .problem(Code::NotInForceYet)
+    .problem(Code::DiskFull)
+    .reads()
 }
 
 /// `DELETE /v1/webhooks/endpoints/{id}`

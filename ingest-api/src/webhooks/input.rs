@@ -47,8 +47,9 @@ pub(super) const CHANGE: &[Field] = &[
 ];
 
 /// A rotation of the secret.
-pub(super) const ROTATE: &[Field] = &[optional("overlap_seconds", Kind::Integer { min: 0, max: OVERLAP_MAX_MS / 1_000 })
-    .about("How long the secrets before this one sign beside it; a day when left out")];
+pub(super) const ROTATE: &[Field] =
+    &[optional("overlap_seconds", Kind::Integer { min: 0, max: OVERLAP_MAX_MS / 1_000 })
+        .about("How long the secrets before this one sign beside it; a day when left out")];
 
 /// A replay.
 pub(super) const REPLAY: &[Field] =
@@ -136,7 +137,10 @@ impl ChangeInput {
 ///
 /// # Errors
 /// Every field that cannot be taken.
-pub(super) async fn check(settings: &WebhookEndpointSettings, webhooks: &dyn Webhooks) -> Result<(), Problem> {
+pub(super) async fn check(
+    settings: &WebhookEndpointSettings,
+    webhooks: &dyn Webhooks,
+) -> Result<(), Problem> {
     let mut errors = Vec::new();
     if let Err(error) = webhooks.check_target(&settings.url).await {
         errors.push(FieldError::new("url", error.to_string(), target_fix(&error)));

@@ -20,7 +20,8 @@ use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use std::sync::Arc;
 use tillstream_schemas::webhook::{
-    WebhookEndpointPayload as Change, WebhookRedeliveryRequested, WebhookReplayRequested, WebhookSecretRotated,
+    WebhookEndpointPayload as Change, WebhookRedeliveryRequested, WebhookReplayRequested,
+    WebhookSecretRotated,
 };
 use tillstream_webhooks::Source;
 use tillstream_webhooks::rows::signed;

@@ -10,3 +10,4 @@ mod hostile;
 mod operations;
 mod orders;
 mod store;
+mod webhooks;

@@ -28,14 +28,8 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
-        Self::Order,
-        Self::Item,
-        Self::Analytics,
-        Self::Effects,
-        Self::OrderWebhooks,
-        Self::ItemWebhooks,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Order, Self::Item, Self::Analytics, Self::Effects, Self::OrderWebhooks, Self::ItemWebhooks];
 
     /// Its name: the consumer group, and the label.
     pub fn as_str(self) -> &'static str {
@@ -47,6 +41,12 @@ impl TaskKind {
             Self::OrderWebhooks => "webhooks",
             Self::ItemWebhooks => "item_webhooks",
         }
+    }
+
+    /// Whether a deployment may begin it after its input's first records are gone: it takes nothing from them that it must
+    /// have. What it has once begun to read it never skips.
+    pub fn may_begin_late(self) -> bool {
+        matches!(self, Self::OrderWebhooks | Self::ItemWebhooks)
     }
 
     /// Its one input topic.

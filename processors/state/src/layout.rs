@@ -12,17 +12,21 @@ pub fn owner_key(row: &RowKey) -> Key {
         // The salt puts it where it belongs.
         Table::WebhookFeed | Table::ItemWebhookFeed => row.key.clone(),
         // tenant/endpoint/<moment>/message/subject → tenant/subject
-        Table::WebhookDelivery | Table::ItemWebhookDelivery => match key.splitn(5, '/').collect::<Vec<_>>()[..] {
-            [tenant, _, _, _, subject] => tillstream_stage::ids::key(tenant, subject),
-            _ => row.key.clone(),
-        },
+        Table::WebhookDelivery | Table::ItemWebhookDelivery => {
+            match key.splitn(5, '/').collect::<Vec<_>>()[..] {
+                [tenant, _, _, _, subject] => tillstream_stage::ids::key(tenant, subject),
+                _ => row.key.clone(),
+            }
+        }
         // tenant/<moment>/order → tenant/order
         Table::OrderIndex => match (key.split_once('/'), key.rsplit_once('/')) {
             (Some((tenant, _)), Some((_, order))) => tillstream_stage::ids::key(tenant, order),
             _ => row.key.clone(),
         },
         // tenant/sku/id → tenant/sku
-        Table::Hold | Table::Adjustment | Table::WebhookLane | Table::ItemWebhookLane => Key::from(key.rsplit_once('/').map_or(key, |(item, _)| item)),
+        Table::Hold | Table::Adjustment | Table::WebhookLane | Table::ItemWebhookLane => {
+            Key::from(key.rsplit_once('/').map_or(key, |(item, _)| item))
+        }
         Table::Window | Table::TopProducts | Table::Correction => Key::from(tenant(key)),
     }
 }

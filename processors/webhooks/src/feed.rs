@@ -194,9 +194,12 @@ impl Feed {
         self.failed_in_a_row >= self.limits.outage_after
     }
 
-    /// Whether a wanted event would be taken now.
+    /// Whether a wanted event would be taken now. While the endpoint is out of service, one that finds out whether it is
+    /// back is enough.
     pub fn has_room(&self) -> bool {
-        self.open.len() < self.limits.queued_max && self.stored < self.limits.stored_lanes_max && !self.is_out()
+        self.open.len() < self.limits.queued_max
+            && self.stored < self.limits.stored_lanes_max
+            && (!self.is_out() || self.lanes.is_empty())
     }
 
     /// The event at `offset` comes next; `None`: the endpoint does not want it. `false`: there is no room, and it must be

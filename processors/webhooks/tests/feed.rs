@@ -111,6 +111,18 @@ fn an_endpoint_out_of_service_is_probed_and_uses_nothing_up() {
 }
 
 #[test]
+fn an_endpoint_that_went_out_with_its_last_attempt_is_still_probed() {
+    let once = Schedule::new(Vec::new()).unwrap();
+    let mut feed = Feed::new(Limits { outage_after: 1, ..Limits::default() }, 0, Health::default());
+    feed.offer(0, Some("a"));
+    let send = feed.take(0).unwrap();
+    assert_eq!(feed.answered(&send, FAILED, "msg_1", &once, 0), Outcome::Exhausted);
+    assert!(feed.is_out() && feed.offer(1, Some("a")) && !feed.offer(2, Some("b")));
+    let probe = feed.take(feed.wakes_at_ms().unwrap()).unwrap();
+    assert_eq!(probe.item.offset, 1);
+}
+
+#[test]
 fn a_receiver_may_ask_for_time() {
     let mut feed = feed();
     feed.offer(0, Some("a"));

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
-use tillstream_webhooks::TargetPolicy;
+use tillstream_webhooks::{TargetError, TargetPolicy};
 use tokio::net::TcpStream;
 use tower::Service;
 
@@ -52,9 +52,7 @@ impl CheckedConnector {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let found: Vec<SocketAddr> = match host.parse::<IpAddr>() {
             Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => {
-                tokio::net::lookup_host((host, port)).await.map_err(ConnectError::Dns)?.collect()
-            }
+            Err(_) => tokio::net::lookup_host((host, port)).await.map_err(ConnectError::Dns)?.collect(),
         };
         let mut refused = None;
         for address in found.into_iter().filter(|it| self.policy.check_address(it.ip()).is_ok()) {
@@ -69,6 +67,30 @@ impl CheckedConnector {
         }
         Err(refused.map_or(ConnectError::Private, ConnectError::Refused))
     }
+}
+
+/// How long a name may take when an endpoint is made.
+const LOOKUP_MAX: Duration = Duration::from_secs(3);
+
+/// Whether deliveries may go to a URL, as far as can be told now: a name that leads to private addresses alone is refused,
+/// one that leads nowhere yet is not. Every connection is checked again.
+///
+/// # Errors
+/// [`TargetError`]
+pub async fn check_target(policy: TargetPolicy, url: &str) -> Result<(), TargetError> {
+    let url = policy.check(url)?;
+    let Some(url::Host::Domain(name)) = url.host() else { return Ok(()) };
+    let port = url.port_or_known_default().unwrap_or(443);
+    let lookup = tokio::time::timeout(LOOKUP_MAX, tokio::net::lookup_host((name, port))).await;
+    let Ok(Ok(found)) = lookup else { return Ok(()) };
+    let mut refused = None;
+    for address in found {
+        match policy.check_address(address.ip()) {
+            Ok(()) => return Ok(()),
+            Err(error) => refused = Some(error),
+        }
+    }
+    refused.map_or(Ok(()), Err)
 }
 
 impl Service<Uri> for CheckedConnector {

@@ -14,7 +14,6 @@ use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::error::Error;
 use std::time::Duration;
-use thiserror::Error as ThisError;
 use tillstream_webhooks::TargetPolicy;
 
 /// Bytes of a response that are read; of a longer one the rest is left, and the connection is closed.
@@ -42,33 +41,37 @@ impl Default for HttpSettings {
     }
 }
 
-/// Why there can be no attempts.
-#[derive(Debug, ThisError)]
-#[error("TS0902: the system's certificate authorities cannot be read: {0}; SSL_CERT_FILE names a file of them")]
-pub struct NoAuthorities(#[source] std::io::Error);
-
 /// Attempts over HTTP.
 pub struct HttpTransport {
-    client: Client<HttpsConnector<CheckedConnector>, Full<Bytes>>,
+    /// `None`: the system has no certificate authorities, so that nobody can be trusted.
+    secure: Option<Client<HttpsConnector<CheckedConnector>, Full<Bytes>>>,
+    /// For development: [`TargetPolicy`] refuses `http` everywhere else.
+    plain: Client<CheckedConnector, Full<Bytes>>,
     settings: HttpSettings,
 }
 
 impl HttpTransport {
-    /// Reads the system's certificate authorities (or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`).
-    ///
-    /// # Errors
-    /// When there are none.
-    pub fn new(settings: HttpSettings) -> Result<Self, NoAuthorities> {
+    /// Reads the system's certificate authorities (or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`). Where there are none,
+    /// it says so, and every attempt over TLS fails.
+    pub fn new(settings: HttpSettings) -> Self {
         let tcp = CheckedConnector { policy: settings.policy, timeout: settings.connect_timeout };
-        let tls = hyper_rustls::HttpsConnectorBuilder::new().with_native_roots().map_err(NoAuthorities)?;
-        // `TargetPolicy` has refused `http` where it is not allowed.
-        let connector = tls.https_or_http().enable_http1().wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(16)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Ok(Self { client, settings })
+            .pool_timer(TokioTimer::new());
+        let secure = match hyper_rustls::HttpsConnectorBuilder::new().with_native_roots() {
+            Ok(tls) => Some(builder.build(tls.https_only().enable_http1().wrap_connector(tcp))),
+            Err(error) => {
+                tracing::error!(
+                    %error, code = "TS0902",
+                    "the system's certificate authorities cannot be read: no webhook is sent over TLS; SSL_CERT_FILE names \
+                     a file of them"
+                );
+                None
+            }
+        };
+        Self { secure, plain: builder.build(tcp), settings }
     }
 
     async fn attempt(&self, post: Post) -> Reply {
@@ -85,7 +88,12 @@ impl HttpTransport {
             .header("webhook-signature", post.signature)
             .body(Full::new(post.body));
         let Ok(request) = request else { return Reply::none(NoResponse::Protocol) };
-        match self.client.request(request).await {
+        let response = match (&self.secure, url.scheme()) {
+            (_, "http") => self.plain.request(request).await,
+            (Some(secure), _) => secure.request(request).await,
+            (None, _) => return Reply::none(NoResponse::Tls),
+        };
+        match response {
             Ok(response) => reply(response).await,
             Err(error) => Reply::none(reason(&error)),
         }

@@ -51,7 +51,10 @@ impl WebhookMetrics {
                 "Endpoints that are off because they failed",
             )?,
             disablements: IntCounterVec::new(
-                Opts::new("tillstream_webhook_disablements_total", "Endpoints switched off because they failed"),
+                Opts::new(
+                    "tillstream_webhook_disablements_total",
+                    "Endpoints switched off because they failed",
+                ),
                 &["code"],
             )?,
         };

@@ -8,9 +8,9 @@ use crate::transport::{Post, Reply};
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_log::{Log, LogError, ReadLimit, TopicPartition};
+use tillstream_schemas::Text;
 use tillstream_schemas::codec;
 use tillstream_schemas::webhook::{WebhookDeliveryState, WebhookDeliveryStatus};
-use tillstream_schemas::Text;
 use tillstream_stage::RowKey;
 use tillstream_state::State;
 use tillstream_webhooks::rows::{delivery_key, new_delivery, note_attempt};
@@ -82,7 +82,8 @@ impl Facts<'_> {
         let row = match known {
             Some(row) => row,
             None => {
-                let stored = self.state.get_many(std::slice::from_ref(&key)).await?.into_iter().next().flatten();
+                let stored =
+                    self.state.get_many(std::slice::from_ref(&key)).await?.into_iter().next().flatten();
                 // A row that cannot be read begins anew: the delivery matters more than its log.
                 let stored = stored.and_then(|it| codec::decode::<WebhookDeliveryState>(&it).ok());
                 stored.unwrap_or_else(|| new_delivery(&id, &event.id, &event.kind, subject, event.at_ms))
@@ -93,15 +94,6 @@ impl Facts<'_> {
 }
 
 impl Executor<'_> {
-    pub(super) fn facts(&self) -> Facts<'_> {
-        Facts {
-            source: self.source,
-            input: self.input,
-            log: &*self.ports.log,
-            state: &*self.session.state,
-        }
-    }
-
     /// Begins every attempt that may be made now.
     pub(super) fn dispatch(&mut self) {
         let (now_ms, now_ns) = (self.ports.clock.now_ms(), self.ports.clock.monotonic_ns());
@@ -124,8 +116,7 @@ impl Executor<'_> {
                         let (source, input) = (self.source, self.input);
                         let (id, made) = (id.clone(), send.clone());
                         self.attempts.push(Box::pin(async move {
-                            let facts =
-                                Facts { source, input, log: &*ports.log, state: &*session.state };
+                            let facts = Facts { source, input, log: &*ports.log, state: &*session.state };
                             let made_of = make(&facts, ports, &endpoint, made.item.offset, event, row).await;
                             Finished { id, send: made, made: made_of, _permit: permit }
                         }));
@@ -271,7 +262,12 @@ async fn make(
 }
 
 fn pending(row: WebhookDeliveryState) -> WebhookDeliveryState {
-    WebhookDeliveryState { status: WebhookDeliveryStatus::Pending, reason: None, next_attempt_ms: None, ..row }
+    WebhookDeliveryState {
+        status: WebhookDeliveryStatus::Pending,
+        reason: None,
+        next_attempt_ms: None,
+        ..row
+    }
 }
 
 fn delivered(row: WebhookDeliveryState) -> WebhookDeliveryState {

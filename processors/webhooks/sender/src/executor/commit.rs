@@ -74,9 +74,12 @@ impl Executor<'_> {
         };
         if let Err(error) = self.gather(&mut commit) {
             // The types fit their schemas; a test holds that. A commit without a row would lose it.
-            self.committing = Some((self.committed, Box::pin(std::future::ready(Err(
-                tillstream_log::LogError::Io(format!("TS0903: a row of deliveries cannot be coded: {error}")),
-            )))));
+            self.committing = Some((
+                self.committed,
+                Box::pin(std::future::ready(Err(tillstream_log::LogError::Io(format!(
+                    "TS0903: a row of deliveries cannot be coded: {error}"
+                ))))),
+            ));
             return;
         }
         if commit.rows.is_empty()
@@ -152,7 +155,8 @@ impl Executor<'_> {
         let entries = || self.active.iter().filter_map(|it| self.entries.get(it));
         let pending: usize = entries().map(|it| it.feed.pending()).sum();
         let retried = entries().flat_map(|it| it.rows.values());
-        let oldest = retried.filter(|it| it.status == WebhookDeliveryStatus::Pending).map(|it| it.at_ms).min();
+        let oldest =
+            retried.filter(|it| it.status == WebhookDeliveryStatus::Pending).map(|it| it.at_ms).min();
         let age_seconds = oldest.map_or(0, |it| now_ms.saturating_sub(it).max(0) / 1_000);
         let metrics = &self.ports.webhooks;
         metrics.pending.with_label_values(&labels).set(i64::try_from(pending).unwrap_or(i64::MAX));

@@ -56,7 +56,8 @@ impl Entry {
             request: self.request,
             active_since_ms: self.endpoint.active_since_ms,
         };
-        let plain = row.next_offset.is_none() && row.failing_since_ms.is_none() && row.last_success_ms.is_none();
+        let plain =
+            row.next_offset.is_none() && row.failing_since_ms.is_none() && row.last_success_ms.is_none();
         // What was asked for is remembered, so that it is not done twice.
         (!plain || row.request > 0).then_some(row)
     }

@@ -1,9 +1,9 @@
 //! What takes a while and must not hold the executor up: where a replay begins, whether an endpoint is to be switched off,
 //! and what the delivery log may forget.
 
+use super::Executor;
 use super::attempts::{Facts, given_up};
 use super::entry::FeedId;
-use super::Executor;
 use crate::endpoints::Disablement;
 use std::sync::Arc;
 use tillstream_log::{Log, LogError, ReadLimit, TopicPartition};

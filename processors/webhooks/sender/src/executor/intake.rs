@@ -94,10 +94,10 @@ impl Executor<'_> {
     pub(super) fn caught_up(&mut self, caught_up: CaughtUp) -> Result<(), WebhooksError> {
         let CaughtUp { id, epoch, read } = caught_up;
         let Some(entry) = self.entries.get_mut(&id) else { return Ok(()) };
-        entry.reading = false;
         if entry.feed.epoch() != epoch {
             return Ok(());
         }
+        entry.reading = false;
         let (records, mut read_to) = match read {
             Ok(read) => read,
             Err(LogError::Corrupt { next_offset, .. }) => (Vec::new(), next_offset),
@@ -204,6 +204,9 @@ impl<'r> Reading<'r> {
     fn offer(&mut self, entry: &mut Entry) -> Offered {
         let Some(event) = self.event() else { return Offered::Unreadable };
         let offset = self.record.offset;
+        if offset < entry.feed.next() {
+            return Offered::Taken;
+        }
         if !entry.feed.offer(offset, Some(&event.subject)) {
             return Offered::Full;
         }

@@ -10,7 +10,7 @@ use tillstream_runtime::TaskProgress;
 use tillstream_schemas::codec;
 use tillstream_schemas::webhook::{WebhookFeedState, WebhookLaneState};
 use tillstream_stage::{RowKey, TimerName};
-use tillstream_state::{Session, State, TaskId, Timer};
+use tillstream_state::{Session, TaskId, Timer};
 use tillstream_webhooks::rows::{feed_key, lane_of, parse_lane_key};
 use tillstream_webhooks::{Endpoint, Feed, Health, Source};
 
