@@ -1,9 +1,7 @@
 //! Every endpoint there is, folded from the events of `webhooks.endpoints`: the same events in the same order give the
 //! same book in every process.
 
-use crate::endpoint::{
-    Disabled, Endpoint, REDELIVERIES_MAX, REDELIVERY_MS, Redelivery, Replay, SecretUse,
-};
+use crate::endpoint::{Disabled, Endpoint, REDELIVERIES_MAX, REDELIVERY_MS, Redelivery, Replay, SecretUse};
 use crate::filter::EventFilter;
 use std::collections::BTreeMap;
 use std::sync::Arc;

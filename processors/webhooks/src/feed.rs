@@ -302,7 +302,9 @@ impl Feed {
 
     /// An attempt that was taken is put back unmade: another limit holds it up.
     pub fn untake(&mut self, send: Send) {
-        if send.epoch == self.epoch && let Some(lane) = self.lanes.get_mut(&send.subject) {
+        if send.epoch == self.epoch
+            && let Some(lane) = self.lanes.get_mut(&send.subject)
+        {
             lane.state = LaneState::Ready;
             self.in_flight -= 1;
             self.ready.push_front(send.subject);

@@ -58,8 +58,7 @@ pub fn signatures<'a>(
     timestamp_seconds: i64,
     payload: &[u8],
 ) -> String {
-    let signed: Vec<String> =
-        secrets.into_iter().map(|it| it.sign(id, timestamp_seconds, payload)).collect();
+    let signed: Vec<String> = secrets.into_iter().map(|it| it.sign(id, timestamp_seconds, payload)).collect();
     signed.join(" ")
 }
 

@@ -6,7 +6,8 @@ use tillstream_schemas::webhook::{
     WebhookReplayRequested,
 };
 
-fn settings(url: &str) -> XSettings {
+fn settings(url: &str) -> WebhookEndpointSettings {
+    WebhookEndpointSettings {
         url: url.into(),
         description: Text::default(),
         events: vec!["order.*".into()],
@@ -136,10 +137,8 @@ fn redeliveries_are_bounded_per_hour() {
 #[test]
 fn a_tenant_has_so_many_endpoints_and_no_more() {
     let mut book = EndpointBook::default();
-    let create = |n: usize| WebhookEndpointEvent {
-        endpoint_id: format!("whe_{n}").into(),
-        ..event(create(false))
-    };
+    let create =
+        |n: usize| WebhookEndpointEvent { endpoint_id: format!("whe_{n}").into(), ..event(create(false)) };
     let of_first = |payload| WebhookEndpointEvent { endpoint_id: "whe_0".into(), ..event(payload) };
     for n in 0..ENDPOINTS_MAX {
         book.apply(&create(n), 1).unwrap();

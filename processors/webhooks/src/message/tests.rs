@@ -12,7 +12,9 @@ fn an_id_says_where_its_event_is_and_is_the_same_every_time() {
     assert_eq!(MessageId::new(Source::Orders, 3, 0x1f4a, "whe_1", "evt_1"), id);
     assert_ne!(MessageId::new(Source::Orders, 3, 0x1f4a, "whe_2", "evt_1"), id);
     assert_ne!(MessageId::new(Source::Items, 3, 0x1f4a, "whe_1", "evt_1"), id);
-    for bad in ["", "msg_", "msg_x1_2_a", "msg_o1_2", "msg_o01_2_a", "msg_o1_+2_a", "msg_oé_1_a", "evt_o1_2_a"] {
+    for bad in
+        ["", "msg_", "msg_x1_2_a", "msg_o1_2", "msg_o01_2_a", "msg_o1_+2_a", "msg_oé_1_a", "evt_o1_2_a"]
+    {
         assert_eq!(MessageId::parse(bad), None, "{bad}");
     }
 }

@@ -42,7 +42,9 @@ fn urls_that_lead_inside_are_refused() {
 
 #[test]
 fn names_of_a_local_network_are_refused() {
-    for name in ["localhost", "LOCALHOST.", "a.localhost", "printer", "db.internal", "x.home.arpa", "nas.local"] {
+    for name in
+        ["localhost", "LOCALHOST.", "a.localhost", "printer", "db.internal", "x.home.arpa", "nas.local"]
+    {
         let refused = PUBLIC.check(&format!("https://{name}/"));
         assert!(matches!(refused, Err(TargetError::PrivateName(_))), "{name}: {refused:?}");
     }
@@ -65,7 +67,8 @@ fn what_is_no_plain_https_url_is_refused() {
     for (url, expected) in cases {
         assert_eq!(PUBLIC.check(url), Err(expected), "{url}");
     }
-    for url in ["", "/hook", "example.com", "https://", "https://exa mple.com/", "https://example.com:99999/"] {
+    for url in ["", "/hook", "example.com", "https://", "https://exa mple.com/", "https://example.com:99999/"]
+    {
         assert!(matches!(PUBLIC.check(url), Err(TargetError::NoUrl(_))), "{url}");
     }
     let long = format!("https://example.com/{}", "a".repeat(2_048));
@@ -76,7 +79,8 @@ fn what_is_no_plain_https_url_is_refused() {
 
 #[test]
 fn public_addresses_are_public() {
-    for address in ["1.1.1.1", "8.8.8.8", "93.184.216.34", "100.128.0.1", "172.32.0.1", "198.20.0.1", "223.255.255.255"]
+    for address in
+        ["1.1.1.1", "8.8.8.8", "93.184.216.34", "100.128.0.1", "172.32.0.1", "198.20.0.1", "223.255.255.255"]
     {
         assert!(is_public(address.parse().unwrap()), "{address}");
     }
