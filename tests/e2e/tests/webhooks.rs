@@ -209,10 +209,8 @@ async fn one_message_or_all_from_a_time_are_sent_again_under_their_ids() {
         confirmed(&server, n).await;
     }
     let first = receiver.until("hook", |it| it.len() >= 6).await;
-    let listed = server.until(&format!("{path}/deliveries?status=delivered"), |it| {
-        it["data"].as_array().is_some_and(|it| it.len() == 6)
-    });
-    let listed = listed.await;
+    let delivered = format!("{path}/deliveries?status=delivered");
+    let listed = server.until(&delivered, |it| it["data"].as_array().is_some_and(|it| it.len() == 6)).await;
     let message = listed["data"][5]["id"].as_str().unwrap().to_owned();
     assert_eq!(listed["data"][5]["attempts"][0]["status"], 200);
     assert_eq!(listed["data"][5]["attempts"][0]["response"], "I say 200");
