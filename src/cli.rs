@@ -11,6 +11,7 @@ mod secret;
 mod serve;
 mod state;
 mod topics;
+mod webhooks;
 
 pub use cluster::{Broker, Database, Role, SaslMechanism};
 pub use dlq::{Dlq, DlqCommand};
@@ -23,6 +24,7 @@ pub use secret::{Secret, given_or_read};
 pub use serve::{LogFormat, Mode, Serve};
 pub use state::{Deployment, State, StateCommand};
 pub use topics::{Topics, TopicsCommand};
+pub use webhooks::Webhooks;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;

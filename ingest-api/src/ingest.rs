@@ -8,6 +8,7 @@ use crate::overload::{LoadBounds, Overload};
 use crate::ports::{OrderEventsHub, ProductsInForce, Progress, SandboxControl};
 use crate::problem::{Code, Problem};
 use crate::streams::Streams;
+use crate::webhooks::Webhooks;
 use prometheus::Registry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +39,8 @@ pub struct Parts {
     pub progress: Arc<dyn Progress>,
     /// The sandbox provider, if payments go to it.
     pub sandbox: Option<Arc<dyn SandboxControl>>,
+    /// Webhook endpoints.
+    pub webhooks: Arc<dyn Webhooks>,
     /// What `/metrics` shows; the HTTP metrics are registered here.
     pub registry: Registry,
     /// Where the time comes from.
@@ -75,6 +78,7 @@ pub struct Ingest {
     pub(crate) products: Arc<dyn ProductsInForce>,
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) sandbox: Option<Arc<dyn SandboxControl>>,
+    pub(crate) webhooks: Arc<dyn Webhooks>,
     pub(crate) registry: Registry,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limiter: Limiter,
@@ -128,6 +132,7 @@ impl Ingest {
             products: parts.products,
             progress: parts.progress,
             sandbox: parts.sandbox,
+            webhooks: parts.webhooks,
             registry: parts.registry,
             clock: parts.clock,
             limiter: Limiter::default(),

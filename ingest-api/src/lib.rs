@@ -39,6 +39,7 @@ mod shape;
 mod streams;
 mod tenants;
 mod topics;
+pub mod webhooks;
 
 pub use access::ApiKeys;
 pub use door::{DoorSettings, serve};

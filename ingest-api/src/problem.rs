@@ -65,11 +65,13 @@ pub enum Code {
     TooManyStreams,
     /// The body cannot be decompressed, or grows too much by it.
     BadCompression,
+    /// The webhook endpoint does not take the change.
+    EndpointRefused,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Unauthorized,
         Self::TooManyRequests,
         Self::NoSuchPath,
@@ -97,6 +99,7 @@ impl Code {
         Self::KeyConflict,
         Self::TooManyStreams,
         Self::BadCompression,
+        Self::EndpointRefused,
     ];
 
     /// Code, HTTP status and title.
@@ -129,6 +132,7 @@ impl Code {
             Self::KeyConflict => ("TS0642", 409, "The key is not as expected"),
             Self::TooManyStreams => ("TS0661", 429, "Too many open streams"),
             Self::BadCompression => ("TS0662", 400, "The body cannot be decompressed"),
+            Self::EndpointRefused => ("TS0660", 409, "The webhook endpoint does not take this"),
         }
     }
 

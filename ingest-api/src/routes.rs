@@ -8,12 +8,12 @@ use crate::orders::{actions, bulk, credits, events, place, query};
 use crate::problem::{Code, Problem};
 use crate::{
     Ingest, analytics, auth, categories, dead_letters, docs, inventory, keys, openapi, ops, products,
-    sandbox, tenants, topics,
+    sandbox, tenants, topics, webhooks,
 };
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http::{Method, Uri};
 use std::sync::Arc;
 
@@ -38,12 +38,13 @@ fn open(path: &'static str, handler: MethodRouter<Arc<Ingest>>) -> Route {
 pub(crate) fn table() -> Vec<Route> {
     use Scope::{
         AnalyticsRead, CatalogRead, CatalogWrite, InventoryRead, InventoryWrite, KeysRead, KeysWrite,
-        OpsRead, OpsWrite, OrdersRead, OrdersWrite, TenantsWrite,
+        OpsRead, OpsWrite, OrdersRead, OrdersWrite, TenantsWrite, WebhooksRead, WebhooksWrite,
     };
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     const PUT: Method = Method::PUT;
     const DELETE: Method = Method::DELETE;
+    const PATCH: Method = Method::PATCH;
     vec![
         keyed(OrdersWrite, POST, "/v1/orders", post(place::place)),
         keyed(OrdersRead, GET, "/v1/orders", get(query::list)),
@@ -77,6 +78,27 @@ pub(crate) fn table() -> Vec<Route> {
         keyed(KeysWrite, POST, "/v1/keys/{id}/rotate", post(keys::rotate)),
         keyed(TenantsWrite, GET, "/v1/tenants", get(tenants::list)),
         keyed(TenantsWrite, PUT, "/v1/tenants/{tenant}/limit", put(tenants::set_limit)),
+        keyed(WebhooksWrite, POST, "/v1/webhooks/endpoints", post(webhooks::endpoints::create)),
+        keyed(WebhooksRead, GET, "/v1/webhooks/endpoints", get(webhooks::endpoints::list)),
+        keyed(WebhooksRead, GET, "/v1/webhooks/endpoints/{id}", get(webhooks::endpoints::get)),
+        keyed(WebhooksWrite, PATCH, "/v1/webhooks/endpoints/{id}", patch(webhooks::endpoints::patch)),
+        keyed(WebhooksWrite, DELETE, "/v1/webhooks/endpoints/{id}", delete(webhooks::endpoints::delete)),
+        keyed(WebhooksWrite, POST, "/v1/webhooks/endpoints/{id}/test", post(webhooks::requests::test)),
+        keyed(WebhooksWrite, POST, "/v1/webhooks/endpoints/{id}/secret", post(webhooks::requests::rotate)),
+        keyed(WebhooksWrite, POST, "/v1/webhooks/endpoints/{id}/replay", post(webhooks::requests::replay)),
+        keyed(WebhooksRead, GET, "/v1/webhooks/endpoints/{id}/deliveries", get(webhooks::deliveries::list)),
+        keyed(
+            WebhooksRead,
+            GET,
+            "/v1/webhooks/endpoints/{id}/deliveries/{message}",
+            get(webhooks::deliveries::get),
+        ),
+        keyed(
+            WebhooksWrite,
+            POST,
+            "/v1/webhooks/endpoints/{id}/deliveries/{message}/redeliver",
+            post(webhooks::requests::redeliver),
+        ),
         keyed(OpsRead, GET, "/v1/dead-letters", get(dead_letters::list)),
         keyed(OpsWrite, POST, "/v1/dead-letters/redrive", post(dead_letters::redrive)),
         keyed(OpsRead, GET, "/v1/dead-letters/{topic}/{partition}/{offset}", get(dead_letters::get)),

@@ -16,6 +16,7 @@ pub mod order_event;
 pub mod order_state;
 pub mod registry;
 pub mod topics;
+pub mod webhook;
 pub mod wire_ids;
 
 /// The text type of all ids, SKUs and codes: at most 24 bytes live inline, without an allocation.

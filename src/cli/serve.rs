@@ -1,6 +1,6 @@
 //! `serve`.
 
-use super::{Broker, Database, Load, Role, SchemaRegistryAccess};
+use super::{Broker, Database, Load, Role, SchemaRegistryAccess, Webhooks};
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -102,6 +102,9 @@ pub struct Serve {
     /// How to get into it.
     #[command(flatten)]
     pub registry_access: SchemaRegistryAccess,
+    /// Outgoing webhooks.
+    #[command(flatten)]
+    pub webhooks: Webhooks,
     /// How log lines look.
     #[arg(long, env = "TILLSTREAM_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,

@@ -79,6 +79,7 @@ pub async fn build(options: &Serve, tasks: &Handle) -> Result<(House, Box<dyn En
         .collect();
     products.refresh(&partitions).await?;
     events.refresh(&partitions).await?;
+    let endpoints = log.follower(&[Topic::WebhookEndpoints]).map_err(ClusterError::from)?;
     let patient = Arc::new(PatientState(state.clone()));
     let house = House {
         catalog: CatalogCache::new(products, patient, CATALOG_ENTRIES_MAX, CATALOG_REPLAY_RECORDS)?,
@@ -90,6 +91,7 @@ pub async fn build(options: &Serve, tasks: &Handle) -> Result<(House, Box<dyn En
         earlier_keys: rows,
         state,
         log: log.clone(),
+        endpoints,
         payments,
         effects,
         clock,
@@ -112,14 +114,17 @@ impl Health for Reachable {
 impl Cluster {
     /// The task kinds of this process's roles.
     fn kinds(&self) -> Vec<TaskKind> {
-        let kind = |role: &Role| match role {
-            Role::Ingest => None,
-            Role::Order => Some(TaskKind::Order),
-            Role::Item => Some(TaskKind::Item),
-            Role::Effects => Some(TaskKind::Effects),
-            Role::Analytics => Some(TaskKind::Analytics),
+        let kinds = |role: &Role| -> &'static [TaskKind] {
+            match role {
+                Role::Ingest => &[],
+                Role::Order => &[TaskKind::Order],
+                Role::Item => &[TaskKind::Item],
+                Role::Effects => &[TaskKind::Effects],
+                Role::Analytics => &[TaskKind::Analytics],
+                Role::Webhooks => &[TaskKind::OrderWebhooks, TaskKind::ItemWebhooks],
+            }
         };
-        self.roles.iter().filter_map(kind).collect()
+        self.roles.iter().flat_map(kinds).copied().collect()
     }
 }
 

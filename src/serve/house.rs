@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 pub struct House {
     /// Where the door writes, and reads what is asked for.
     pub log: Arc<dyn Log>,
+    /// The log, for who follows the registry of webhook endpoints.
+    pub endpoints: Arc<dyn Log>,
     /// Rows for the door.
     pub state: Arc<dyn State>,
     /// What tenants configured: followed and appended to.

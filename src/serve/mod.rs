@@ -8,6 +8,7 @@ mod house;
 mod memory;
 mod payments;
 mod ports;
+mod webhooks;
 
 use crate::cli::{Mode, Role, Serve};
 use crate::cluster::ClusterError;
@@ -33,6 +34,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::info;
+use webhooks::Webhooks;
 
 /// Events a live subscriber may lag behind.
 const SUBSCRIBER_EVENTS_MAX: usize = 256;
@@ -73,6 +75,12 @@ pub enum ServeError {
         /// The system's words.
         error: std::io::Error,
     },
+    /// The retry waits of webhooks.
+    #[error("TS0739: --webhooks-retry-waits-ms cannot be taken: {0}")]
+    WebhookSchedule(#[from] tillstream_webhooks::schedule::ScheduleError),
+    /// A registry of what tenants configured.
+    #[error(transparent)]
+    Registry(#[from] tillstream_registry_log::RegistryError),
     /// Counters.
     #[error("TS0733: metrics cannot be registered: {0}")]
     Metrics(prometheus::Error),
@@ -119,7 +127,9 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let (stop, stopping) = watch::channel(false);
     let (halted, mut halt) = mpsc::unbounded_channel();
-    let crew = crew(options, &house, tasks, &stopping, Halt { reasons: reasons.clone(), channel: halted });
+    let webhooks = Webhooks::build(options, &house, house.endpoints.clone()).await?;
+    let halt_all = Halt { reasons: reasons.clone(), channel: halted };
+    let crew = crew(options, &house, tasks, &stopping, halt_all, webhooks.clone());
     let (keys, key_follower) = access::open(&crew, &house).await?;
     let listener = tokio::net::TcpListener::bind(options.http)
         .await
@@ -139,6 +149,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         products: Arc::new(Products { catalog: house.catalog.clone(), clock: house.clock.clone() }),
         progress: engine.progress(&house, reasons.clone()),
         sandbox: house.payments.control.clone(),
+        webhooks: Arc::new(webhooks.clone()),
         registry: house.metrics.registry.clone(),
         clock: house.clock.clone(),
         bounds: memory::bounds(&options.load),
@@ -151,6 +162,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     // Beside the door, not among the tasks: those may be what is too slow.
     let (watched, ending) = (ingest.clone(), stopping.clone());
     tokio::spawn(async move { watched.watch_load(Arc::new(ProcessMemory), ending).await });
+    webhooks.registry.caught_up().await?;
     info!(address = %options.http, mode = ?options.mode, "listening");
     let (close, closing) = watch::channel(false);
     let streams = ingest.clone();
@@ -203,7 +215,14 @@ fn inputs(log: &dyn Log) -> Vec<TopicPartition> {
     TaskKind::ALL.into_iter().flat_map(of).collect()
 }
 
-fn crew(options: &Serve, house: &House, on: &Handle, stopping: &watch::Receiver<bool>, halt: Halt) -> Crew {
+fn crew(
+    options: &Serve,
+    house: &House,
+    on: &Handle,
+    stopping: &watch::Receiver<bool>,
+    halt: Halt,
+    webhooks: Webhooks,
+) -> Crew {
     let ports = TaskPorts {
         sessions: house.sessions.clone(),
         catalog: Some(house.catalog.clone()),
@@ -227,6 +246,7 @@ fn crew(options: &Serve, house: &House, on: &Handle, stopping: &watch::Receiver<
         settings: TaskSettings { records_max, linger, pace_max, restart_wait_max, ..TaskSettings::default() },
         provider: house.payments.provider.clone(),
         effects: house.effects.clone(),
+        webhooks,
         on: on.clone(),
         stopping: stopping.clone(),
         halt,
@@ -242,6 +262,9 @@ fn start(crew: &Crew, house: &House, engine: &dyn Engine) -> Result<Vec<JoinHand
     let events = async move { events.run_follower(stop_events).await };
     workers.push(crew.spawn(crew.watched("the catalog follower", catalog)));
     workers.push(crew.spawn(crew.watched("the events follower", events)));
+    let (registry, stop) = (crew.webhooks.registry.clone(), crew.stopping.clone());
+    let endpoints = async move { registry.run_follower(stop).await };
+    workers.push(crew.spawn(crew.watched("the webhook endpoints follower", endpoints)));
     Ok(workers)
 }
 

@@ -129,6 +129,16 @@ impl Call {
         Self::new(Method::PUT, path, id, tag, summary)
     }
 
+    /// A PATCH.
+    pub(crate) fn patch(
+        path: &'static str,
+        id: &'static str,
+        tag: &'static str,
+        summary: &'static str,
+    ) -> Self {
+        Self::new(Method::PATCH, path, id, tag, summary)
+    }
+
     /// A DELETE.
     pub(crate) fn delete(
         path: &'static str,

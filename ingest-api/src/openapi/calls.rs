@@ -4,6 +4,7 @@ use super::{Call, json_call};
 use crate::orders::{actions, bulk, credits, events, place, query};
 use crate::{
     analytics, categories, dead_letters, docs, inventory, keys, ops, products, sandbox, tenants, topics,
+    webhooks,
 };
 
 /// Every call there is; a test holds it against the route table.
@@ -39,6 +40,17 @@ pub(super) fn all() -> Vec<Call> {
         keys::revoke_call(),
         tenants::list_call(),
         tenants::set_limit_call(),
+        webhooks::endpoints::create_call(),
+        webhooks::endpoints::list_call(),
+        webhooks::endpoints::get_call(),
+        webhooks::endpoints::change_call(),
+        webhooks::endpoints::delete_call(),
+        webhooks::requests::test_call(),
+        webhooks::requests::rotate_call(),
+        webhooks::requests::replay_call(),
+        webhooks::deliveries::list_call(),
+        webhooks::deliveries::get_call(),
+        webhooks::requests::redeliver_call(),
         sandbox::get_call(),
         sandbox::authenticate_call(),
         dead_letters::list_call(),

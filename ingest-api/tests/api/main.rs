@@ -19,3 +19,4 @@ mod past;
 mod sockets;
 mod store;
 mod streams;
+mod webhooks;

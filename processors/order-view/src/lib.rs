@@ -131,7 +131,7 @@ fn stage_of_goods(status: OrderStatus) -> Text {
 }
 
 /// Minor units, where the event is about money.
-fn amount_of(event: &Event) -> Option<i64> {
+pub fn amount_of(event: &Event) -> Option<i64> {
     match event {
         Event::OrderPriced(it) => Some(it.total_minor),
         Event::PaymentAuthorized(it) => Some(it.amount_minor),
@@ -146,7 +146,7 @@ fn amount_of(event: &Event) -> Option<i64> {
 }
 
 /// The code or id the event is about.
-fn detail_of(event: &Event) -> Option<Text> {
+pub fn detail_of(event: &Event) -> Option<Text> {
     let detail = match event {
         Event::OrderRejected(it) => &it.code,
         Event::OrderCancelled(it) => &it.code,
