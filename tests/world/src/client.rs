@@ -12,7 +12,7 @@ use tillstream_log::{Headers, Log, NewRecord, TopicPartition};
 use tillstream_runtime::Clock;
 use tillstream_schemas::codec;
 use tillstream_schemas::dead_letter::DeadLetter;
-use tillstream_schemas::item::{AdjustStock, ItemCommand, ItemCommandPayload, UpsertProduct};
+use tillstream_schemas::item::{AdjustStock, ItemCommand, ItemCommandPayload, ReserveStock, UpsertProduct};
 use tillstream_schemas::order_command::{
     CancelOrder, CaptureMode, CapturePayment, CreateShipment, DeliverShipment, Discount, OrderCommand,
     OrderCommandPayload as Payload, OrderLine, PaymentInstruction, PaymentResult, PlaceOrder, RefundOrder,
@@ -154,6 +154,7 @@ impl Clients {
                 let key = key(&tenant_name((salt % 2) as u8), "broken");
                 self.append(house, record(topic, &key, value, None), 0);
             }
+            Asked::Poison { items } => self.poison(house, step, *items, now_ms),
             Asked::Misplaced { order } => {
                 let id = client_id("cmd_", &[&tenant_of(*order), &order_id(*order), "misplaced", &step.to_string()]);
                 let command =
@@ -286,6 +287,35 @@ impl Clients {
                 }
             }
         }
+        self.send(house, &sent);
+    }
+
+    /// Validation at the door would never let these through.
+    fn poison(&self, house: &House, step: u32, items: bool, now_ms: i64) {
+        let id = derived_id("bad_", &[&step.to_string()]);
+        let sent = if items {
+            let payload = ItemCommandPayload::ReserveStock(ReserveStock {
+                order_id: id.clone(),
+                quantity: 0,
+                expires_at_ms: now_ms,
+                locations: Vec::new(),
+            });
+            Sent::Item(item_command(now_ms, 0, 0, id, payload))
+        } else {
+            let place = Place {
+                order: u32::MAX - step,
+                lines: Vec::new(),
+                discount_minor: None,
+                discount_bp: None,
+                shipping_minor: None,
+                method: 0,
+                manual: false,
+                country: 0,
+                age_ms: 0,
+            };
+            let order = PlaceOrder { currency: Text::default(), ..placed(&place, now_ms) };
+            Sent::Order(order_command(now_ms, place.order, id, Payload::PlaceOrder(Box::new(order))))
+        };
         self.send(house, &sent);
     }
 

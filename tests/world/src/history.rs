@@ -4,14 +4,13 @@ use crate::client::Clients;
 use crate::faults::{self, Undo};
 use crate::house::{House, PARTITIONS};
 use crate::oracle::{Checked, Seen, Violation, judge};
-use crate::plan::{Action, Fault, Plan, Step};
+use crate::plan::{Action, Client, Fault, Plan, Step};
 use crate::process::Process;
 use crate::workload::WORKERS;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tillstream_log::TopicPartition;
-use tillstream_runtime::Clock;
 use tillstream_simulation::rows::RowsSnapshot;
 use tillstream_stage::task::TaskKind;
 
@@ -113,13 +112,31 @@ impl History {
         for worker in 0..usize::from(WORKERS) {
             self.start(worker).await;
         }
+        let mut open = false;
         for step in &plan.steps {
+            let opens = matches!(step.action, Action::Client(Client::Product { .. } | Client::Adjust { .. }));
+            if !open && !opens {
+                open = true;
+                self.open_shop(step.number as usize).await?;
+            }
             let deadline_ns = self.house.now_ns() + u64::from(step.wait_ms) * 1_000_000;
             self.until(deadline_ns).await?;
             self.step(step).await?;
         }
         self.rest().await?;
         judge(&self.house, &self.seen)
+    }
+
+    /// Orders come once the first products are there, if they come soon.
+    async fn open_shop(&mut self, steps: usize) -> Checked {
+        for _ in 0..50 {
+            if self.seen.items.iter().map(Vec::len).sum::<usize>() >= steps && self.unfinished().is_empty() {
+                return Ok(());
+            }
+            self.until(self.house.now_ns() + 100_000_000).await?;
+            self.look()?;
+        }
+        Ok(())
     }
 
     /// Says what happens, where somebody listens.

@@ -108,6 +108,11 @@ pub enum Client {
         /// Makes its bytes.
         salt: u32,
     },
+    /// A command that can be read and that no stage can take.
+    Poison {
+        /// To the items instead of the orders.
+        items: bool,
+    },
     /// A good command in a partition that is not its key's.
     Misplaced {
         /// Which order it cancels.
@@ -369,7 +374,7 @@ impl Tuning {
             markers_lag_max_ms: one_of(&[0, 5, 30]) as u64,
             fetch_records_max: one_of(&[10, 1_000]),
             in_flight_max: one_of(&[2, 16, 1_024]),
-            catalog_entries_max: one_of(&[4, 10_000]),
+            catalog_entries_max: 10_000,
         }
     }
 }

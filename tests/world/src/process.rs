@@ -13,9 +13,11 @@ use tillstream_effects::{
     BreakerSettings, EffectsMetrics, ExecutorPorts, ExecutorSettings, GuardedProvider, PaymentProvider,
     supervise_executor,
 };
-use tillstream_log::{Log, LogError, TopicPartition};
-use tillstream_runtime::{CatalogCache, Metrics, Progress, TaskPorts, TaskSettings, supervise};
+use tillstream_log::{Log, LogError, NewRecord, ReadLimit, Record, TopicPartition};
+use tillstream_runtime::{CatalogCache, Clock, Metrics, Progress, TaskPorts, TaskSettings, supervise};
 use tillstream_schemas::Topic;
+use tillstream_simulation::SimClock;
+use tillstream_simulation::broker::SimLog;
 use tillstream_stage::task::TaskKind;
 use tillstream_state::TaskId;
 use tillstream_tasks::{AnalyticsTask, ItemTask, OrderTask};
@@ -24,6 +26,8 @@ use tokio::task::AbortHandle;
 
 /// The database's nodes are asked so often when they started.
 const NODES_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two tries of a follower while the broker does not answer.
+const READ_AGAIN: Duration = Duration::from_millis(200);
 /// A provider that takes longer is asked again with the same key.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Analytics gathers deltas for so long.
@@ -85,6 +89,64 @@ pub async fn ports(
         nodes,
         settings: Arc::new(house.settings.clone()),
     })
+}
+
+/// A follower's view of the log: like the real one it is fed from a buffer, and a broker that does not answer only makes
+/// it wait.
+struct Follower {
+    log: SimLog,
+    clock: Arc<SimClock>,
+}
+
+impl Log for Follower {
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.log.partitions(topic)
+    }
+
+    fn append(&self, records: Vec<NewRecord>) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.append(records)
+    }
+
+    fn read(
+        &self,
+        from: TopicPartition,
+        offset: u64,
+        limit: ReadLimit,
+    ) -> BoxFuture<'_, Result<Vec<Record>, LogError>> {
+        Box::pin(async move { self.read_on(from, offset, limit).await.map(|(records, _)| records) })
+    }
+
+    fn read_on(
+        &self,
+        from: TopicPartition,
+        offset: u64,
+        limit: ReadLimit,
+    ) -> BoxFuture<'_, Result<(Vec<Record>, u64), LogError>> {
+        Box::pin(async move {
+            loop {
+                match self.log.read_on(from, offset, limit).await {
+                    Err(LogError::Unavailable(_)) => self.clock.sleep(READ_AGAIN).await,
+                    other => return other,
+                }
+            }
+        })
+    }
+
+    fn refresh<'a>(&'a self, partitions: &'a [TopicPartition]) -> BoxFuture<'a, Result<(), LogError>> {
+        self.log.refresh(partitions)
+    }
+
+    fn wait_past(&self, partition: TopicPartition, offset: u64) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.wait_past(partition, offset)
+    }
+
+    fn start_offset(&self, partition: TopicPartition) -> Result<u64, LogError> {
+        self.log.start_offset(partition)
+    }
+
+    fn end_offset(&self, partition: TopicPartition) -> Result<u64, LogError> {
+        self.log.end_offset(partition)
+    }
 }
 
 struct Crew {
@@ -165,7 +227,8 @@ impl Process {
             house.clock.clone(),
             &effects,
         );
-        let products = Arc::new(house.broker.client(name).log());
+        let products =
+            Arc::new(Follower { log: house.broker.client(name).log(), clock: house.clock.clone() });
         let all: Vec<TopicPartition> =
             (0..house.settings.partitions).map(|it| TopicPartition::new(Topic::Products, it)).collect();
         products.refresh(&all).await?;

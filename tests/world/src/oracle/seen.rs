@@ -10,8 +10,8 @@ use tillstream_log::headers::{self, ORIGIN};
 use tillstream_schemas::analytics::{AnalyticsDelta, WatermarkState};
 use tillstream_schemas::dead_letter::DeadLetter;
 use tillstream_schemas::effects::{EffectPayload, EffectRequest};
-use tillstream_schemas::item::{ItemCommand, ItemEvent, ItemEventPayload, ProductState, StockState};
-use tillstream_schemas::order_command::OrderCommand;
+use tillstream_schemas::item::{ItemCommand, ItemCommandPayload, ItemEvent, ItemEventPayload, ProductState, StockState};
+use tillstream_schemas::order_command::{OrderCommand, OrderCommandPayload};
 use tillstream_schemas::order_event::{OrderEvent, OrderEventPayload};
 use tillstream_schemas::order_state::{OrderState, OrderStatus};
 use tillstream_schemas::{Text, Topic, codec};
@@ -137,12 +137,12 @@ impl Seen {
         let at_home = partition_of(&record.key, PARTITIONS) == at.partition;
         match at.topic {
             Topic::OrderCommands => {
-                let command = decode(&record).ok().filter(|_| at_home);
+                let command = decode(&record).ok().filter(|it| at_home && can_be_placed(it));
                 self.orders[partition].push(Input { offset, command, after_ns });
                 return Ok(());
             }
             Topic::ItemCommands => {
-                let command: Option<ItemCommand> = decode(&record).ok().filter(|_| at_home);
+                let command: Option<ItemCommand> = decode(&record).ok().filter(|it| at_home && can_be_reserved(it));
                 if let Some(command) = command.as_ref().filter(|it| !from_a_client(it)) {
                     self.once(at.topic, &command.id)?;
                 }
@@ -272,9 +272,19 @@ impl Seen {
     }
 }
 
+/// An order without a currency is one that no stage can take.
+fn can_be_placed(command: &OrderCommand) -> bool {
+    !matches!(&command.payload, OrderCommandPayload::PlaceOrder(it) if it.currency.is_empty())
+}
+
+/// No units cannot be held.
+fn can_be_reserved(command: &ItemCommand) -> bool {
+    !matches!(&command.payload, ItemCommandPayload::ReserveStock(it) if it.quantity < 1)
+}
+
 /// Whether a client may send it twice.
 fn from_a_client(command: &ItemCommand) -> bool {
-    use tillstream_schemas::item::ItemCommandPayload as Payload;
+    use ItemCommandPayload as Payload;
     matches!(command.payload, Payload::UpsertProduct(_) | Payload::RemoveProduct(_) | Payload::AdjustStock(_))
 }
 
