@@ -156,7 +156,10 @@ impl Clients {
             }
             Asked::Poison { items } => self.poison(house, step, *items, now_ms),
             Asked::Misplaced { order } => {
-                let id = client_id("cmd_", &[&tenant_of(*order), &order_id(*order), "misplaced", &step.to_string()]);
+                let id = client_id(
+                    "cmd_",
+                    &[&tenant_of(*order), &order_id(*order), "misplaced", &step.to_string()],
+                );
                 let command =
                     order_command(now_ms, *order, id, Payload::CancelOrder(CancelOrder { reason: None }));
                 let mut record = order_record(&command);
@@ -199,7 +202,9 @@ impl Clients {
                 of(*order, Payload::RefundOrder(payload))
             }
             Asked::Ship { order, line } => {
-                let lines = line.iter().map(|(sku, quantity)| ShipmentLine { sku: sku_name(*sku), quantity: *quantity });
+                let lines = line
+                    .iter()
+                    .map(|(sku, quantity)| ShipmentLine { sku: sku_name(*sku), quantity: *quantity });
                 let payload = CreateShipment {
                     shipment_id: shipment_id(*order, step),
                     lines: lines.collect(),
@@ -236,7 +241,13 @@ impl Clients {
                     fingerprint: Text::default(),
                 };
                 adjust.fingerprint = fingerprint(&adjust);
-                Some(Sent::Item(item_command(now_ms, *tenant, *sku, id, ItemCommandPayload::AdjustStock(adjust))))
+                Some(Sent::Item(item_command(
+                    now_ms,
+                    *tenant,
+                    *sku,
+                    id,
+                    ItemCommandPayload::AdjustStock(adjust),
+                )))
             }
             Asked::Product { tenant, sku, price_minor, class, active } => {
                 let id = client_id("prd_", &[&tenant_name(*tenant), &sku_name(*sku), &step.to_string()]);
@@ -391,7 +402,8 @@ fn redriven(at: TopicPartition, stored: &StoredRecord) -> Option<NewRecord> {
     let source = Topic::parse(&letter.topic).filter(|it| it.dlq() == Some(at.topic))?;
     let origin = format!("{}/{}/{}", letter.topic, letter.partition, letter.offset);
     let first = headers::find(&stored.headers, FIRST_ORIGIN).map_or(origin, str::to_owned);
-    let count: u32 = headers::find(&stored.headers, REDRIVE_COUNT).and_then(|it| it.parse().ok()).unwrap_or(0);
+    let count: u32 =
+        headers::find(&stored.headers, REDRIVE_COUNT).and_then(|it| it.parse().ok()).unwrap_or(0);
     let headers = [
         header(REDRIVE_COUNT, (count + 1).to_string()),
         header(FIRST_ORIGIN, first),

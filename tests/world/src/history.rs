@@ -248,7 +248,8 @@ impl History {
                     self.processes.iter().map(|it| it.as_ref().map(|it| it.name.clone())).collect();
                 if let Some((after_ms, undo)) = faults::strike(&self.house, fault, &names) {
                     let lasts_ns = u64::from(after_ms) * 1_000_000;
-                    self.outcome.struck[usize::from(matches!(undo, Undo::Database | Undo::Speed | Undo::Writes))] += 1;
+                    self.outcome.struck
+                        [usize::from(matches!(undo, Undo::Database | Undo::Speed | Undo::Writes))] += 1;
                     self.seen.stood_still_ns += lasts_ns;
                     self.undos.push((self.house.now_ns() + lasts_ns, undo));
                 }

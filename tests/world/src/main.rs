@@ -11,6 +11,8 @@ use tillstream_world::{Outcome, Plan, Size, run, shrink};
 
 /// One history in so many is run twice: its hash must be the same.
 const HASH_EVERY: u64 = 100;
+/// A history that takes so long goes on for ever: simulated time stands still in it.
+const HISTORY_MAX: Duration = Duration::from_secs(120);
 /// Progress is told so often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -109,12 +111,16 @@ fn search(options: &Options) -> ExitCode {
     let (next, stop) = (AtomicU64::new(options.from), AtomicBool::new(false));
     let until = options.seeds.map(|it| options.from + it);
     let sums = Mutex::new(Sums::default());
-    let work = || {
+    let running: Vec<(AtomicU64, AtomicU64)> =
+        (0..options.threads.max(1)).map(|_| Default::default()).collect();
+    let work = |own: &(AtomicU64, AtomicU64)| {
         while !stop.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if until.is_some_and(|it| seed >= it) {
                 return;
             }
+            own.0.store(seed, Ordering::Relaxed);
+            own.1.store(clock.monotonic_ns(), Ordering::Relaxed);
             if let Some(violation) = one(seed, options, &sums) {
                 stop.store(true, Ordering::Relaxed);
                 let mut sums = sums.lock();
@@ -125,11 +131,21 @@ fn search(options: &Options) -> ExitCode {
         }
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..options.threads.max(1)).map(|_| scope.spawn(work)).collect();
+        let work = &work;
+        let workers: Vec<_> = running.iter().map(|own| scope.spawn(move || work(own))).collect();
         let mut told_ns = 0;
         while workers.iter().any(|it| !it.is_finished()) {
             std::thread::sleep(Duration::from_millis(20));
             let now_ns = clock.monotonic_ns();
+            for ((seed, began_ns), _) in running.iter().zip(&workers).filter(|(_, it)| !it.is_finished()) {
+                if now_ns.saturating_sub(began_ns.load(Ordering::Relaxed)) > HISTORY_MAX.as_nanos() as u64 {
+                    let seed = seed.load(Ordering::Relaxed);
+                    let number = if options.brief { seed - options.from + 1 } else { seed };
+                    println!("{number}\tthe history of seed {seed} goes on for ever");
+                    // Its thread cannot be stopped.
+                    std::process::exit(1);
+                }
+            }
             if !options.brief && now_ns - told_ns > TELL_EVERY.as_nanos() as u64 {
                 told_ns = now_ns;
                 sums.lock().tell(now_ns as f64 / 1e9);
@@ -172,7 +188,10 @@ fn replay(seed: u64, options: &Options) -> ExitCode {
     }
     let outcome = run(&plan, true);
     outcome.trace.iter().for_each(|it| println!("{it}"));
-    println!("hash {:016x}, {} records, {} ms simulated", outcome.hash, outcome.records, outcome.simulated_ms);
+    println!(
+        "hash {:016x}, {} records, {} ms simulated",
+        outcome.hash, outcome.records, outcome.simulated_ms
+    );
     match outcome.violation {
         None => {
             println!("seed {seed} holds");

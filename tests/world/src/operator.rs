@@ -135,7 +135,8 @@ impl History {
     async fn adopt(&mut self, task: TaskId) -> Checked {
         let tools = self.tools().await.map_err(|it| Violation(it.to_string()))?;
         let adopted = adopt_changelog(&tools.ports, task).await;
-        let records = adopted.map_err(|error| Violation(format!("the changelog cannot be adopted: {error}")))?;
+        let records =
+            adopted.map_err(|error| Violation(format!("the changelog cannot be adopted: {error}")))?;
         self.tell(|| format!("the changelog of {task} is adopted: {records} records"));
         Ok(())
     }

@@ -277,7 +277,15 @@ impl Process {
         }
         let follower = async move { catalog.run_follower(stopping).await };
         spawned.spawn(crew.watched(follower));
-        Ok(Self { name: name.to_owned(), halted, stop, stop_nodes, sessions, members, spawned: spawned.clone() })
+        Ok(Self {
+            name: name.to_owned(),
+            halted,
+            stop,
+            stop_nodes,
+            sessions,
+            members,
+            spawned: spawned.clone(),
+        })
     }
 
     /// SIGKILL.

@@ -47,7 +47,8 @@ impl Plan {
         let faults = size.faults_min + draft.random.below(4);
         let mut at: Vec<usize> = (0..faults).map(|_| draft.random.below(size.commands.max(1))).collect();
         at.sort_unstable();
-        let operator = (size.operators && draft.random.percent(25)).then(|| draft.random.below(size.commands.max(1)));
+        let operator =
+            (size.operators && draft.random.percent(25)).then(|| draft.random.below(size.commands.max(1)));
         for number in 0..size.commands {
             while at.first() == Some(&number) {
                 at.remove(0);
@@ -82,7 +83,10 @@ impl Draft {
             for sku in 0..SKUS {
                 let price_minor = self.between(1, 90) * 25;
                 let class = self.below(3) as u8;
-                self.push(0, Action::Client(Client::Product { tenant, sku, price_minor, class, active: true }));
+                self.push(
+                    0,
+                    Action::Client(Client::Product { tenant, sku, price_minor, class, active: true }),
+                );
                 if sku != SKUS - 1 {
                     let delta = if sku < HOT { self.between(5, 40) } else { self.between(20, 400) };
                     self.push(0, Action::Client(Client::Adjust { tenant, sku, delta, location: 0 }));
@@ -92,13 +96,21 @@ impl Draft {
     }
 
     fn sku(&mut self) -> u8 {
-        if self.random.percent(40) { self.below(u32::from(HOT)) as u8 } else { self.below(u32::from(SKUS)) as u8 }
+        if self.random.percent(40) {
+            self.below(u32::from(HOT)) as u8
+        } else {
+            self.below(u32::from(SKUS)) as u8
+        }
     }
 
     fn order(&mut self) -> u32 {
         // Mostly a recent one: something is still going on there.
         let recent = self.orders.min(12);
-        if self.random.percent(80) { self.orders - 1 - self.below(recent) } else { self.below(self.orders + 2) }
+        if self.random.percent(80) {
+            self.orders - 1 - self.below(recent)
+        } else {
+            self.below(self.orders + 2)
+        }
     }
 
     fn place(&mut self) -> Place {
@@ -154,8 +166,14 @@ impl Draft {
         let (tenant, number) = (self.below(u32::from(TENANTS)) as u8, self.steps.len() as u32);
         match self.below(100) {
             0..=11 => Client::Cancel { order },
-            12..=17 => Client::Capture { order, amount_minor: self.random.percent(20).then(|| self.between(1, 2_000)) },
-            18..=27 => Client::Refund { order, amount_minor: self.random.percent(60).then(|| self.between(1, 1_500)) },
+            12..=17 => Client::Capture {
+                order,
+                amount_minor: self.random.percent(20).then(|| self.between(1, 2_000)),
+            },
+            18..=27 => Client::Refund {
+                order,
+                amount_minor: self.random.percent(60).then(|| self.between(1, 1_500)),
+            },
             28..=42 => {
                 self.shipments.push((order, number));
                 let line = self.random.percent(35).then(|| (self.sku(), self.between(1, 3)));
@@ -166,11 +184,19 @@ impl Draft {
                 let (order, shipped_by) = self.shipments[index];
                 Client::Deliver { order, shipped_by }
             }
-            43..=58 => Client::Return { order, sku: self.sku(), quantity: self.between(1, 3), restock: self.random.percent(80) },
+            43..=58 => Client::Return {
+                order,
+                sku: self.sku(),
+                quantity: self.between(1, 3),
+                restock: self.random.percent(80),
+            },
             59..=69 => Client::Adjust {
                 tenant,
                 sku: self.sku(),
-                delta: match self.between(-15, 40) { 0 => 1, it => it },
+                delta: match self.between(-15, 40) {
+                    0 => 1,
+                    it => it,
+                },
                 location: self.below(2) as u8,
             },
             70..=77 => Client::Product {

@@ -50,7 +50,10 @@ impl SimBroker {
     pub fn committed_from(&self, partition: TopicPartition, offset: u64) -> (Vec<StoredRecord>, u64) {
         let world = self.core.lock();
         let limit = ReadLimit { records_max: usize::MAX, bytes_max: usize::MAX };
-        world.partitions.get(&partition).map_or((Vec::new(), offset), |it| it.committed(offset, u64::MAX, limit))
+        world
+            .partitions
+            .get(&partition)
+            .map_or((Vec::new(), offset), |it| it.committed(offset, u64::MAX, limit))
     }
 
     /// The records of all partitions of a topic.

@@ -13,9 +13,25 @@ type Place = (Text, Granularity, i64, Text);
 
 fn numbers(sums: &Sums) -> [i64; 14] {
     let Sums {
-        orders, units, gross, discount, tax, refunded, refunds, placed, priced, reserved, paid, completed, failed, cancelled,
+        orders,
+        units,
+        gross,
+        discount,
+        tax,
+        refunded,
+        refunds,
+        placed,
+        priced,
+        reserved,
+        paid,
+        completed,
+        failed,
+        cancelled,
     } = *sums;
-    [orders, units, gross, discount, tax, refunded, refunds, placed, priced, reserved, paid, completed, failed, cancelled]
+    [
+        orders, units, gross, discount, tax, refunded, refunds, placed, priced, reserved, paid, completed,
+        failed, cancelled,
+    ]
 }
 
 fn add(windows: &mut BTreeMap<Place, [i64; 14]>, tenant: &str, at_ms: i64, country: &Text, sums: [i64; 14]) {

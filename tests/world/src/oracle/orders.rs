@@ -93,7 +93,8 @@ pub(super) fn judge(house: &House, seen: &Seen, stock: &Stock) -> Result<BTreeMa
             let mut walk = Walk::new(seen, &events);
             walk.run(&commands).map_err(fail)?;
             let order = walk.order;
-            let accounts = by_order.get(commands[0].0.order_id.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let accounts =
+                by_order.get(commands[0].0.order_id.as_str()).map(Vec::as_slice).unwrap_or_default();
             at_rest(seen, stock, &of, &order, accounts).map_err(fail)?;
             orders.insert(of, order);
         }
@@ -144,7 +145,10 @@ impl<'a> Walk<'a> {
                 groups.entry(cause).or_default().push_back(vec![event]);
             } else {
                 let of = groups.entry(cause).or_default();
-                match of.back_mut().filter(|it| it.last().is_some_and(|last| last.1.version + 1 == event.1.version)) {
+                match of
+                    .back_mut()
+                    .filter(|it| it.last().is_some_and(|last| last.1.version + 1 == event.1.version))
+                {
                     Some(group) => group.push(event),
                     None => of.push_back(vec![event]),
                 }
@@ -183,7 +187,8 @@ impl<'a> Walk<'a> {
             }
             return Ok(());
         }
-        let group = self.groups.get_mut(command.id.as_str()).and_then(VecDeque::pop_front).unwrap_or_default();
+        let group =
+            self.groups.get_mut(command.id.as_str()).and_then(VecDeque::pop_front).unwrap_or_default();
         if let Some(first) = group.first() {
             // What a timer did before this was done before this.
             while self.timers.front().and_then(|it| it.first()).is_some_and(|it| it.0 < first.0) {
@@ -237,9 +242,7 @@ impl<'a> Walk<'a> {
         // Whatever the version of the rule or the products were is judged where the price is.
         let priced = expected == "order.priced"
             && matches!(told.as_str(), "product_inactive" | "unknown_product" | "no_price");
-        expect(priced, || {
-            format!("{:?} led to {told}, the model says {expected}", brief_command(command))
-        })
+        expect(priced, || format!("{:?} led to {told}, the model says {expected}", brief_command(command)))
     }
 
     fn follow_all(&mut self, group: &[&(u64, OrderEvent)], input: Option<&Input<OrderCommand>>) -> Checked {
@@ -285,7 +288,8 @@ impl<'a> Walk<'a> {
                 // With a price of its own the line names no version: any may have been used that explains its tax.
                 None => {
                     let rate = priced.lines.get(index).map_or(0, |it| it.tax_rate_bp);
-                    let explains = |it: &&ProductState| price::tax_rate(&placed.country, it) == i64::from(rate);
+                    let explains =
+                        |it: &&ProductState| price::tax_rate(&placed.country, it) == i64::from(rate);
                     all.iter().rposition(|(_, it)| explains(&it))
                 }
             };
@@ -295,7 +299,11 @@ impl<'a> Walk<'a> {
             {
                 let stale_ns = after_ns.saturating_sub(*next_ns);
                 expect(stale_ns < STALE_MAX_NS + self.seen.stood_still_ns, || {
-                    format!("{} was sold at version {told:?}, {} ms after the next", line.sku, stale_ns / 1_000_000)
+                    format!(
+                        "{} was sold at version {told:?}, {} ms after the next",
+                        line.sku,
+                        stale_ns / 1_000_000
+                    )
                 })?;
             }
             used.push(at.map(|it| &all[it].1));
@@ -305,7 +313,10 @@ impl<'a> Walk<'a> {
             lines.iter().fold((0, 0, 0), |sum, it| (sum.0 + it.gross, sum.1 + it.off, sum.2 + it.tax));
         let told = (priced.gross_minor, priced.discount_minor, priced.tax_minor, priced.total_minor);
         expect(told == (gross, off, tax, gross - off + tax), || {
-            format!("priced {told:?}, the model says {:?} (gross, discount, tax, total)", (gross, off, tax, gross - off + tax))
+            format!(
+                "priced {told:?}, the model says {:?} (gross, discount, tax, total)",
+                (gross, off, tax, gross - off + tax)
+            )
         })?;
         self.order.total = gross - off + tax;
         self.order.waiting = lines.iter().filter(|it| it.goods).map(|it| it.sku.as_str().into()).collect();
@@ -370,7 +381,9 @@ impl Order {
         let known = self.placed.is_some();
         match &command.payload {
             Command::PlaceOrder(_) => "order.priced",
-            Command::StockAnswer(answer) => self.expects_of_stock(answer.refused.is_some(), &answer.sku, answer.refused.as_deref()),
+            Command::StockAnswer(answer) => {
+                self.expects_of_stock(answer.refused.is_some(), &answer.sku, answer.refused.as_deref())
+            }
             Command::PaymentResult(_) => "any",
             _ if !known => "unknown_order",
             Command::CancelOrder(_) if self.dead.is_some() => "already_ended",
@@ -384,7 +397,8 @@ impl Order {
             },
             Command::CreateShipment(it) => {
                 let left = self.left_to_ship();
-                let fits = it.lines.iter().all(|it| left.get(&it.sku).is_some_and(|units| it.quantity <= *units));
+                let fits =
+                    it.lines.iter().all(|it| left.get(&it.sku).is_some_and(|units| it.quantity <= *units));
                 match () {
                     () if self.dead.is_some() => "already_ended",
                     () if !self.confirmed => "not_confirmed",
@@ -400,7 +414,8 @@ impl Order {
             },
             Command::ReturnOrder(it) => {
                 let fits = it.lines.iter().all(|line| {
-                    let sold: i64 = self.lines.iter().filter(|it| it.sku == line.sku).map(|it| it.quantity).sum();
+                    let sold: i64 =
+                        self.lines.iter().filter(|it| it.sku == line.sku).map(|it| it.quantity).sum();
                     line.quantity <= sold - self.returned.get(&line.sku).copied().unwrap_or(0)
                 });
                 match () {
@@ -444,7 +459,9 @@ impl Order {
                 self.placed = Some(it.clone());
                 self.fingerprint = command.fingerprint.clone();
             }
-            Command::StockAnswer(it) if it.refused.is_none() && self.dead.is_none() && self.waiting.contains(&it.sku) => {
+            Command::StockAnswer(it)
+                if it.refused.is_none() && self.dead.is_none() && self.waiting.contains(&it.sku) =>
+            {
                 self.held.insert(it.sku.clone());
             }
             Command::StockAnswer(_) | Command::PaymentResult(_) | Command::IssueCredit(_) => {}
@@ -481,7 +498,8 @@ impl Order {
             Event::OrderReserved(it) => {
                 may(alive && !self.reserved, "dead, or reserved before")?;
                 may(self.held == self.waiting, "not every line is held")?;
-                let told: BTreeMap<Text, i64> = it.holds.iter().map(|it| (it.sku.clone(), it.quantity)).collect();
+                let told: BTreeMap<Text, i64> =
+                    it.holds.iter().map(|it| (it.sku.clone(), it.quantity)).collect();
                 may(told == self.units(), "not what was ordered")?;
                 self.reserved = true;
                 Ok(())
@@ -504,7 +522,9 @@ impl Order {
             }
             Event::ShipmentDelivered(it) => {
                 let found = self.shipments.get_mut(&it.shipment_id).filter(|it| !it.1);
-                found.map(|it| it.1 = true).ok_or_else(|| Violation("delivered what is not under way".to_owned()))
+                found
+                    .map(|it| it.1 = true)
+                    .ok_or_else(|| Violation("delivered what is not under way".to_owned()))
             }
             Event::OrderCompleted(_) => {
                 let done = self.all_shipped() && self.shipments.values().all(|it| it.1) && !self.completed;
@@ -536,7 +556,9 @@ impl Order {
     fn follow_money(&mut self, event: &Event, may: impl Fn(bool, &str) -> Checked) -> Checked {
         let alive = self.dead.is_none();
         match event {
-            Event::PaymentActionRequired(_) => may(alive && self.reserved && !self.confirmed, "nobody waits for money"),
+            Event::PaymentActionRequired(_) => {
+                may(alive && self.reserved && !self.confirmed, "nobody waits for money")
+            }
             Event::PaymentAuthorized(it) => {
                 may(alive && self.reserved && !self.authorized, "nobody waits for money, or twice")?;
                 may(it.amount_minor == self.total, "another amount than the total")?;
@@ -562,7 +584,9 @@ impl Order {
                 let risk = it.rule.as_ref().and_then(|it| it.version.parse().ok());
                 let known = match it.code.as_str() {
                     "risk_refused" => risk.is_some_and(|version| refuses(version, self.total)),
-                    code => ["card_declined", "authentication_failed", "provider_unavailable"].contains(&code),
+                    code => {
+                        ["card_declined", "authentication_failed", "provider_unavailable"].contains(&code)
+                    }
                 };
                 may(known, "for no reason")?;
                 self.dies(OrderStatus::Failed, &it.code)
@@ -597,7 +621,10 @@ fn at_rest(seen: &Seen, stock: &Stock, of: &Text, order: &Order, accounts: &[&Ac
     let Some(row) = row else { return Err(Violation("it has no row".to_owned())) };
     let status = order.status();
     expect(row.view.status == status && row.view.version == order.version, || {
-        format!("its row is {:?} v{}, the model says {status:?} v{}", row.view.status, row.view.version, order.version)
+        format!(
+            "its row is {:?} v{}, the model says {status:?} v{}",
+            row.view.status, row.view.version, order.version
+        )
     })?;
     expect(status != OrderStatus::Pending, || format!("it waits for {} for ever", row.view.stage))?;
     let marks: FxHashSet<&Text> = row.marks.iter().map(|it| &it.id).collect();
@@ -613,13 +640,24 @@ fn at_rest(seen: &Seen, stock: &Stock, of: &Text, order: &Order, accounts: &[&Ac
         format!("money is under way for ever: {payment:?}")
     })?;
     expect(accounts.len() <= 1, || format!("it was charged more than once: {accounts:?}"))?;
-    let (captured, back, charges) = accounts.first().map_or((0, 0, 0), |it| (it.captured_minor, it.refunded_minor(), it.charges));
-    expect((captured, back) == (if order.total == 0 { 0 } else { order.captured }, refunded) && charges <= 1, || {
-        format!("the provider has taken {captured} ({charges} times) and given back {back}, the model says {} and {refunded}", order.captured)
-    })?;
+    let (captured, back, charges) =
+        accounts.first().map_or((0, 0, 0), |it| (it.captured_minor, it.refunded_minor(), it.charges));
+    expect(
+        (captured, back) == (if order.total == 0 { 0 } else { order.captured }, refunded) && charges <= 1,
+        || {
+            format!(
+                "the provider has taken {captured} ({charges} times) and given back {back}, the model says {} and {refunded}",
+                order.captured
+            )
+        },
+    )?;
     if order.dead.is_some() {
-        expect(order.captured == refunded, || format!("dead, and keeps {} of {}", order.captured - refunded, order.captured))?;
-        let open = accounts.first().is_some_and(|it| matches!(it.standing, Standing::Authorized | Standing::Waiting));
+        expect(order.captured == refunded, || {
+            format!("dead, and keeps {} of {}", order.captured - refunded, order.captured)
+        })?;
+        let open = accounts
+            .first()
+            .is_some_and(|it| matches!(it.standing, Standing::Authorized | Standing::Waiting));
         expect(!open && payment.authorized_minor == 0, || "dead, and money is still promised".to_owned())?;
     }
     let (tenant, order_id) = of.split_once('/').unwrap_or_default();
@@ -630,7 +668,13 @@ fn at_rest(seen: &Seen, stock: &Stock, of: &Text, order: &Order, accounts: &[&Ac
             let over = !matches!(phase, Some(HoldPhase::Open | HoldPhase::Committed));
             expect(over, || format!("dead, and holds {sku}: {hold:?}"))?;
         } else {
-            let restocked: i64 = row.fulfillment.iter().flat_map(|it| &it.returned).filter(|it| it.sku == sku && it.restock).map(|it| it.quantity).sum();
+            let restocked: i64 = row
+                .fulfillment
+                .iter()
+                .flat_map(|it| &it.returned)
+                .filter(|it| it.sku == sku && it.restock)
+                .map(|it| it.quantity)
+                .sum();
             let sold: i64 = hold.iter().flat_map(|it| &it.parts).map(|it| it.quantity).sum();
             expect(phase == Some(HoldPhase::Committed) && sold == units - restocked, || {
                 format!("paid, and of {units} units of {sku} ({restocked} came back) stock says {hold:?}")

@@ -117,3 +117,21 @@ pub fn lines<'a>(
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portions_round_half_to_even() {
+        let halves: Vec<i64> = [1, 3, 5, 7, 2].into_iter().map(|it| portion(it, 1, 2)).collect();
+        assert_eq!(halves, [0, 2, 2, 4, 1]);
+    }
+
+    #[test]
+    fn what_is_given_out_sums_to_the_amount_and_odd_units_go_to_the_largest_remainders() {
+        assert_eq!(give_out(10, &[1, 1, 1]), [4, 3, 3]);
+        assert_eq!(give_out(5, &[2, 7, 1]), [1, 4, 0]);
+        assert_eq!(give_out(7, &[0, 0]), [7, 0]);
+    }
+}

@@ -10,7 +10,9 @@ use tillstream_log::headers::{self, ORIGIN};
 use tillstream_schemas::analytics::{AnalyticsDelta, WatermarkState};
 use tillstream_schemas::dead_letter::DeadLetter;
 use tillstream_schemas::effects::{EffectPayload, EffectRequest};
-use tillstream_schemas::item::{ItemCommand, ItemCommandPayload, ItemEvent, ItemEventPayload, ProductState, StockState};
+use tillstream_schemas::item::{
+    ItemCommand, ItemCommandPayload, ItemEvent, ItemEventPayload, ProductState, StockState,
+};
 use tillstream_schemas::order_command::{OrderCommand, OrderCommandPayload};
 use tillstream_schemas::order_event::{OrderEvent, OrderEventPayload};
 use tillstream_schemas::order_state::{OrderState, OrderStatus};
@@ -87,7 +89,12 @@ impl Seen {
     }
 
     /// The inputs of a task in the order in which it took them, those again that it was sent back over.
-    pub fn sequence<'a, T>(&self, kind: TaskKind, partition: u32, inputs: &'a [Input<T>]) -> Vec<&'a Input<T>> {
+    pub fn sequence<'a, T>(
+        &self,
+        kind: TaskKind,
+        partition: u32,
+        inputs: &'a [Input<T>],
+    ) -> Vec<&'a Input<T>> {
         let mut sequence = Vec::with_capacity(inputs.len());
         for reset in self.resets.get(&(kind, partition)).into_iter().flatten() {
             sequence.extend(inputs.iter().filter(|it| it.offset < *reset));
@@ -142,7 +149,8 @@ impl Seen {
                 return Ok(());
             }
             Topic::ItemCommands => {
-                let command: Option<ItemCommand> = decode(&record).ok().filter(|it| at_home && can_be_reserved(it));
+                let command: Option<ItemCommand> =
+                    decode(&record).ok().filter(|it| at_home && can_be_reserved(it));
                 if let Some(command) = command.as_ref().filter(|it| !from_a_client(it)) {
                     self.once(at.topic, &command.id)?;
                 }
@@ -162,7 +170,8 @@ impl Seen {
             Topic::OrderEvents => {
                 let event: OrderEvent = decode(record)?;
                 // Said of a command that changed nothing, and said again when it comes again.
-                let said = matches!(event.payload, OrderEventPayload::CommandConflicted(_)) || event.version == 0;
+                let said =
+                    matches!(event.payload, OrderEventPayload::CommandConflicted(_)) || event.version == 0;
                 if !said {
                     self.once(at.topic, &event.id)?;
                 }
@@ -204,7 +213,10 @@ impl Seen {
                 self.once(at.topic, &delta.id)?;
                 self.deltas.push(delta);
             }
-            Topic::OrderCommandsDlq | Topic::ItemCommandsDlq | Topic::EffectRequestsDlq | Topic::AnalyticsDeltasDlq => {
+            Topic::OrderCommandsDlq
+            | Topic::ItemCommandsDlq
+            | Topic::EffectRequestsDlq
+            | Topic::AnalyticsDeltasDlq => {
                 self.take_letter(at, record)?;
             }
             topic if topic.is_changelog() => self.take_row(topic, record)?,

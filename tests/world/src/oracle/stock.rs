@@ -141,7 +141,9 @@ impl Stock {
                 *hold = Hold { phase: HoldPhase::Released, parts: Vec::new(), refused: "hold_released" };
             }
             Payload::CommitStock(asked) => {
-                let Some(hold) = self.holds.get_mut(&(of.clone(), asked.order_id.clone())) else { return Ok(()) };
+                let Some(hold) = self.holds.get_mut(&(of.clone(), asked.order_id.clone())) else {
+                    return Ok(());
+                };
                 if hold.phase == HoldPhase::Open {
                     hold.phase = HoldPhase::Committed;
                     let sku = self.skus.entry(of).or_default();
@@ -174,7 +176,9 @@ impl Stock {
             None => "out_of_stock",
         };
         expect(told == expected, || {
-            format!("{order_id} asked for {quantity} of {of}: told {told:?}, not {expected:?}; stock is {sku:?}")
+            format!(
+                "{order_id} asked for {quantity} of {of}: told {told:?}, not {expected:?}; stock is {sku:?}"
+            )
         })?;
         let mut hold = Hold { phase: HoldPhase::Refused, parts: Vec::new(), refused: expected };
         if expected.is_empty() {
@@ -240,7 +244,9 @@ impl Stock {
             let same = row.as_ref().is_some_and(|it| {
                 it.version == *version && it.command_id == product.command_id && it.prices == product.prices
             });
-            expect(same, || format!("the row of {of} is {row:?}, the model says version {version} by {product:?}"))?;
+            expect(same, || {
+                format!("the row of {of} is {row:?}, the model says version {version} by {product:?}")
+            })?;
         }
         for ((of, order_id), hold) in &self.holds {
             let row: Option<HoldState> = seen.row(TaskKind::Item, &format!("hold/{of}/{order_id}"))?;

@@ -57,7 +57,10 @@ fn letters<T>(seen: &Seen, kind: TaskKind, inputs: &[Vec<Input<T>>]) -> Checked 
         for (offset, count) in expected {
             let found = seen.letters.get(&(kind.input(), partition as u32, offset)).copied().unwrap_or(0);
             expect(found == count, || {
-                format!("{} {partition}/{offset} has {found} dead letters, it should have {count}", kind.input())
+                format!(
+                    "{} {partition}/{offset} has {found} dead letters, it should have {count}",
+                    kind.input()
+                )
             })?;
         }
     }
