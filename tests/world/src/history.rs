@@ -13,6 +13,7 @@ use std::time::Duration;
 use tillstream_log::TopicPartition;
 use tillstream_simulation::rows::RowsSnapshot;
 use tillstream_stage::task::TaskKind;
+use tillstream_state::TaskId;
 
 /// How long everything may take to come to rest once nothing goes wrong any more, simulated.
 const REST_MAX: Duration = Duration::from_secs(300);
@@ -72,6 +73,8 @@ pub(crate) struct History {
     pub(crate) backup: Option<RowsSnapshot>,
     /// A code with which tasks may halt now.
     pub(crate) expected_halts: Vec<&'static str>,
+    /// Tasks whose changelog was made anew.
+    pub(crate) cut: Vec<TaskId>,
     pub(crate) outcome: Outcome,
     tracing: bool,
 }
@@ -89,6 +92,7 @@ impl History {
             doomed: BTreeMap::new(),
             backup: None,
             expected_halts: Vec::new(),
+            cut: Vec::new(),
             outcome: Outcome::default(),
             tracing,
             house,

@@ -8,7 +8,7 @@ use crate::process::{self, Spawned};
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_cluster::{ClusterPorts, From, accept_offsets, adopt_changelog, rebuild};
-use tillstream_log::LogError;
+use tillstream_log::{LogError, TopicPartition};
 use tillstream_runtime::Metrics;
 use tillstream_stage::Table;
 use tillstream_stage::task::TaskKind;
@@ -78,10 +78,8 @@ impl History {
         self.outcome.repairs += 1;
         self.stop_all().await?;
         if code == CUT {
-            for kind in KINDS {
-                for partition in 0..PARTITIONS {
-                    self.adopt(TaskId { kind, partition }).await?;
-                }
+            for task in std::mem::take(&mut self.cut) {
+                self.adopt(task).await?;
             }
         } else {
             self.rebuild().await?;
@@ -164,6 +162,14 @@ impl History {
         }
         self.house.broker.faults().recreate(topic);
         self.seen.recreated(topic);
+        // A task that has never worked has nothing to adopt.
+        let group = self.house.settings.group(kind);
+        let worked = |partition: &u32| {
+            let input = TopicPartition::new(kind.input(), *partition);
+            self.house.broker.group_offset(&group, input).is_some()
+        };
+        let tasks = (0..PARTITIONS).filter(worked).map(|partition| TaskId { kind, partition });
+        self.cut = tasks.collect();
         self.expected_halts = vec![CUT];
     }
 }

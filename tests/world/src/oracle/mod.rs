@@ -1,7 +1,7 @@
 //! The oracle: what must be true, by a simple sequential model that knows nothing of tasks, batches or stages.
 //!
 //! [`Seen`] reads what the log has committed, step by step, and holds every row ever committed against what must hold at
-//! every moment. Once everything has come to rest, the models go through the inputs one by one ([`stock`], [`orders`]) and
+//! every moment. Once everything has come to rest, the models go through the inputs one by one ([`stock`], [`walk`], [`orders`]) and
 //! say what the outputs, the tables and the provider's books must be ([`tables`], [`analytics`]).
 
 mod analytics;
@@ -10,6 +10,7 @@ mod price;
 mod seen;
 mod stock;
 mod tables;
+mod walk;
 
 pub use seen::Seen;
 
@@ -34,7 +35,7 @@ pub(crate) fn expect(holds: bool, sentence: impl FnOnce() -> String) -> Checked 
 /// The first thing that does not hold.
 pub fn judge(house: &House, seen: &Seen) -> Checked {
     let stock = stock::judge(seen)?;
-    let orders = orders::judge(house, seen, &stock)?;
+    let orders = walk::judge(house, seen, &stock)?;
     analytics::judge(seen, &orders)?;
     tables::judge(house, seen)
 }
