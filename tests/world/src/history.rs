@@ -113,6 +113,9 @@ impl History {
     }
 
     async fn all(&mut self, plan: &Plan) -> Checked {
+        if self.tracing {
+            self.seen.listen();
+        }
         for worker in 0..usize::from(WORKERS) {
             self.start(worker).await;
         }
@@ -225,7 +228,11 @@ impl History {
     }
 
     pub(crate) fn look(&mut self) -> Checked {
-        self.seen.look(&self.house)
+        let looked = self.seen.look(&self.house);
+        for line in self.seen.lines() {
+            self.tell(|| format!("        {line}"));
+        }
+        looked
     }
 
     async fn fault(&mut self, fault: &Fault) {

@@ -60,7 +60,8 @@ pub struct Process {
     pub name: String,
     /// Why it has halted.
     halted: Halted,
-    stop: watch::Sender<bool>,
+    /// One for each that is to stop: a channel with many receivers would wake them in an order that no seed decides.
+    stops: Vec<watch::Sender<bool>>,
     stop_nodes: watch::Sender<bool>,
     sessions: Arc<ClusterSessions>,
     members: Arc<Mutex<usize>>,
@@ -213,7 +214,7 @@ impl Process {
 
     async fn assemble(house: &House, name: &str, spawned: &Arc<Spawned>) -> Result<Self, LogError> {
         let made = |error: &dyn std::fmt::Display| LogError::Stopped(error.to_string());
-        let (stop, stopping) = watch::channel(false);
+        let mut stops = Vec::new();
         let (stop_nodes, nodes_stopping) = watch::channel(false);
         let metrics = Arc::new(Metrics::new().map_err(|error| made(&error))?);
         let ports = ports(house, name, &metrics, spawned, nodes_stopping).await?;
@@ -266,7 +267,9 @@ impl Process {
                 let work = worker.work(task, stopping.clone());
                 Box::pin(stopped_within(longest, task, work, stopping, clock.clone()))
             });
-            let membership = run_member(kind, member, start, spawned.clone(), stopping.clone());
+            let (stop, stopping) = watch::channel(false);
+            stops.push(stop);
+            let membership = run_member(kind, member, start, spawned.clone(), stopping);
             let membership = crew.watched(membership);
             let members = members.clone();
             *members.lock() += 1;
@@ -275,12 +278,14 @@ impl Process {
                 *members.lock() -= 1;
             }));
         }
+        let (stop, stopping) = watch::channel(false);
+        stops.push(stop);
         let follower = async move { catalog.run_follower(stopping).await };
         spawned.spawn(crew.watched(follower));
         Ok(Self {
             name: name.to_owned(),
             halted,
-            stop,
+            stops,
             stop_nodes,
             sessions,
             members,
@@ -296,7 +301,9 @@ impl Process {
 
     /// SIGTERM: tasks finish their batch, members leave, rows are flushed. At most so long, then it is killed.
     pub async fn stop(&self, house: &House, longest: Duration) {
-        self.stop.send_replace(true);
+        for stop in &self.stops {
+            stop.send_replace(true);
+        }
         let deadline_ns = house.now_ns() + longest.as_nanos() as u64;
         while *self.members.lock() > 0 && house.now_ns() < deadline_ns {
             house.pass(Duration::from_millis(50)).await;

@@ -64,6 +64,8 @@ pub struct Seen {
     pub count: u64,
     looked_ns: u64,
     hash: u64,
+    /// What was read, a line each, where somebody listens.
+    lines: Option<Vec<String>>,
 }
 
 fn decode<T: codec::Wire>(record: &StoredRecord) -> Result<T, Violation> {
@@ -81,6 +83,16 @@ impl Seen {
             seen.events.push(Vec::new());
         }
         seen
+    }
+
+    /// Keeps a line of every record from now on.
+    pub fn listen(&mut self) {
+        self.lines = Some(Vec::new());
+    }
+
+    /// The lines since the last call.
+    pub fn lines(&mut self) -> Vec<String> {
+        self.lines.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// A hash of every record seen, in the order of looking: equal for equal histories.
@@ -139,6 +151,9 @@ impl Seen {
         hash.update(record.value.as_deref().unwrap_or_default());
         hash.update(&record.timestamp_ms.to_le_bytes());
         self.hash = hash.digest();
+        if let Some(lines) = &mut self.lines {
+            lines.push(line(at, &record));
+        }
         let partition = at.partition as usize;
         let (offset, after_ns) = (record.offset, self.looked_ns);
         let at_home = partition_of(&record.key, PARTITIONS) == at.partition;
@@ -282,6 +297,26 @@ impl Seen {
         });
         all.count()
     }
+}
+
+/// A record, for people.
+fn line(at: TopicPartition, record: &StoredRecord) -> String {
+    let value = record.value.as_deref().unwrap_or_default();
+    let what = match at.topic {
+        Topic::OrderEvents => codec::decode(value).map(|it: OrderEvent| it.payload.kind().to_owned()),
+        Topic::OrderCommands => codec::decode(value).map(|it: OrderCommand| kind_of(&it.payload)),
+        Topic::ItemCommands => codec::decode(value).map(|it: ItemCommand| kind_of(&it.payload)),
+        _ => Ok(String::new()),
+    };
+    let (topic, partition, offset) = (at.topic.short_name(), at.partition, record.offset);
+    let (key, what) = (String::from_utf8_lossy(&record.key), what.unwrap_or_else(|_| "cannot be read".to_owned()));
+    let hash = xxhash_rust::xxh3::xxh3_64(value);
+    format!("{topic}/{partition}/{offset} {key} {what} [{} bytes, {hash:016x}]", value.len())
+}
+
+/// The name of an enum's variant.
+fn kind_of(payload: &impl std::fmt::Debug) -> String {
+    format!("{payload:?}").chars().take_while(|it| it.is_alphanumeric()).collect()
 }
 
 /// An order without a currency is one that no stage can take.
