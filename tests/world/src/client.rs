@@ -232,41 +232,7 @@ impl Clients {
                 };
                 of(*order, Payload::ReturnOrder(payload))
             }
-            Asked::Adjust { tenant, sku, delta, location } => {
-                let id = client_id("adj_", &[&tenant_name(*tenant), &sku_name(*sku), &step.to_string()]);
-                let mut adjust = AdjustStock {
-                    delta: *delta,
-                    reason: Text::const_new("received"),
-                    location: Text::const_new(if *location == 0 { "main" } else { "shop" }),
-                    fingerprint: Text::default(),
-                };
-                adjust.fingerprint = fingerprint(&adjust);
-                Some(Sent::Item(item_command(
-                    now_ms,
-                    *tenant,
-                    *sku,
-                    id,
-                    ItemCommandPayload::AdjustStock(adjust),
-                )))
-            }
-            Asked::Product { tenant, sku, price_minor, class, active } => {
-                let id = client_id("prd_", &[&tenant_name(*tenant), &sku_name(*sku), &step.to_string()]);
-                let upsert = UpsertProduct {
-                    name: sku_name(*sku),
-                    description: None,
-                    category: None,
-                    tax_class: class_name(*class),
-                    active: *active,
-                    stocked: *sku != crate::workload::SKUS - 1,
-                    prices: [(Text::const_new("GBP"), *price_minor)].into(),
-                    image_urls: Vec::new(),
-                    low_stock_threshold: Some(5),
-                    metadata: Default::default(),
-                };
-                let payload = ItemCommandPayload::UpsertProduct(Box::new(upsert));
-                Some(Sent::Item(item_command(now_ms, *tenant, *sku, id, payload)))
-            }
-            _ => None,
+            _ => item_sent(now_ms, step, asked),
         }
     }
 
@@ -380,6 +346,41 @@ fn item_command(now_ms: i64, tenant: u8, sku: u8, id: Text, payload: ItemCommand
         accepted_at_ms: now_ms,
         traceparent: None,
         payload,
+    }
+}
+
+/// The command to an item that a step asks for.
+fn item_sent(now_ms: i64, step: u32, asked: &Asked) -> Option<Sent> {
+    match asked {
+        Asked::Adjust { tenant, sku, delta, location } => {
+            let id = client_id("adj_", &[&tenant_name(*tenant), &sku_name(*sku), &step.to_string()]);
+            let mut adjust = AdjustStock {
+                delta: *delta,
+                reason: Text::const_new("received"),
+                location: Text::const_new(if *location == 0 { "main" } else { "shop" }),
+                fingerprint: Text::default(),
+            };
+            adjust.fingerprint = fingerprint(&adjust);
+            Some(Sent::Item(item_command(now_ms, *tenant, *sku, id, ItemCommandPayload::AdjustStock(adjust))))
+        }
+        Asked::Product { tenant, sku, price_minor, class, active } => {
+            let id = client_id("prd_", &[&tenant_name(*tenant), &sku_name(*sku), &step.to_string()]);
+            let upsert = UpsertProduct {
+                name: sku_name(*sku),
+                description: None,
+                category: None,
+                tax_class: class_name(*class),
+                active: *active,
+                stocked: *sku != crate::workload::SKUS - 1,
+                prices: [(Text::const_new("GBP"), *price_minor)].into(),
+                image_urls: Vec::new(),
+                low_stock_threshold: Some(5),
+                metadata: Default::default(),
+            };
+            let payload = ItemCommandPayload::UpsertProduct(Box::new(upsert));
+            Some(Sent::Item(item_command(now_ms, *tenant, *sku, id, payload)))
+        }
+        _ => None,
     }
 }
 

@@ -177,7 +177,9 @@ impl History {
             let now_ns = self.house.now_ns();
             let due = self.undos.iter().position(|(at_ns, _)| *at_ns <= now_ns);
             if let Some(index) = due {
-                let (_, undo) = self.undos.remove(index);
+                let (due_ns, undo) = self.undos.remove(index);
+                // Whoever was busy with a start is late: it has lasted longer than was planned.
+                self.seen.stood_still_ns += now_ns - due_ns;
                 self.tell(|| format!("ends: {undo:?}"));
                 faults::undo(&self.house, &undo);
                 continue;

@@ -339,7 +339,13 @@ impl Order {
 }
 
 /// Everything is over: the order's row, the provider's books and stock say the same, and nothing is left half done.
-pub(super) fn at_rest(seen: &Seen, stock: &Stock, of: &Text, order: &Order, accounts: &[&Account]) -> Checked {
+pub(super) fn at_rest(
+    seen: &Seen,
+    stock: &Stock,
+    of: &Text,
+    order: &Order,
+    accounts: &[&Account],
+) -> Checked {
     let row: Option<OrderState> = seen.row(TaskKind::Order, &format!("order/{of}"))?;
     if order.placed.is_none() {
         return expect(row.is_none(), || "a row of an order that was never placed".to_owned());

@@ -309,7 +309,8 @@ fn line(at: TopicPartition, record: &StoredRecord) -> String {
         _ => Ok(String::new()),
     };
     let (topic, partition, offset) = (at.topic.short_name(), at.partition, record.offset);
-    let (key, what) = (String::from_utf8_lossy(&record.key), what.unwrap_or_else(|_| "cannot be read".to_owned()));
+    let (key, what) =
+        (String::from_utf8_lossy(&record.key), what.unwrap_or_else(|_| "cannot be read".to_owned()));
     let hash = xxhash_rust::xxh3::xxh3_64(value);
     format!("{topic}/{partition}/{offset} {key} {what} [{} bytes, {hash:016x}]", value.len())
 }

@@ -18,7 +18,7 @@ use tillstream_stage::task::TaskKind;
 
 /// A product may have changed so long before an order's event without the event showing it, ns: its follower may be behind
 /// as long as its process stood still.
-const STALE_MAX_NS: u64 = 10_000_000_000;
+const STALE_MAX_NS: u64 = 3_000_000_000;
 
 type Groups<'a> = FxHashMap<&'a str, VecDeque<Vec<&'a (u64, OrderEvent)>>>;
 
@@ -288,4 +288,3 @@ fn brief_command(command: &OrderCommand) -> String {
     let text = format!("{:?}", command.payload);
     text.chars().take(160).collect()
 }
-
