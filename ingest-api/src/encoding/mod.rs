@@ -8,6 +8,7 @@ pub(crate) use deflate::compress;
 pub(crate) use inflate::{Pieces, pieces};
 
 use crate::problem::{Code, Problem};
+use crate::shape::quoted;
 use http::{HeaderMap, header};
 
 /// How a body is encoded.
@@ -38,8 +39,8 @@ impl Encoding {
         ];
         let found = known.into_iter().find(|(word, _)| name.eq_ignore_ascii_case(word)).map(|it| it.1);
         found.filter(|_| values.next().is_none()).ok_or_else(|| {
-            let detail = format!("Content-Encoding {name:?} is not taken here; send gzip, zstd or none");
-            Problem::new(Code::UnsupportedMediaType, detail)
+            let message = format!("{} is not taken here", quoted(name));
+            Problem::about(Code::UnsupportedMediaType, "Content-Encoding", message, "send gzip, zstd or none")
         })
     }
 

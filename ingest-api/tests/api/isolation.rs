@@ -61,6 +61,22 @@ const VERDICTS: &[(&str, Verdict)] = &[
     ("GET /v1/keys", Own),
     ("POST /v1/keys", Own),
     ("DELETE /v1/keys/{id}", Missing),
+    ("GET /v1/orders/events", Empty),
+    ("GET /v1/categories", Empty),
+    ("POST /v1/keys/{id}/rotate", Missing),
+    ("GET /v1/tenants", Own),
+    ("PUT /v1/tenants/{tenant}/limit", Own),
+    ("POST /v1/webhooks/endpoints", Own),
+    ("GET /v1/webhooks/endpoints", Empty),
+    ("GET /v1/webhooks/endpoints/{id}", Missing),
+    ("PATCH /v1/webhooks/endpoints/{id}", Missing),
+    ("DELETE /v1/webhooks/endpoints/{id}", Missing),
+    ("POST /v1/webhooks/endpoints/{id}/test", Missing),
+    ("POST /v1/webhooks/endpoints/{id}/secret", Missing),
+    ("POST /v1/webhooks/endpoints/{id}/replay", Missing),
+    ("GET /v1/webhooks/endpoints/{id}/deliveries", Missing),
+    ("GET /v1/webhooks/endpoints/{id}/deliveries/{message}", Missing),
+    ("POST /v1/webhooks/endpoints/{id}/deliveries/{message}/redeliver", Missing),
     ("GET /v1/dead-letters", Empty),
     ("POST /v1/dead-letters/redrive", Own),
     ("GET /v1/dead-letters/{topic}/{partition}/{offset}", Missing),
@@ -89,6 +105,7 @@ struct Theirs {
     orders: [Pair; 2],
     credit: Pair,
     key: Pair,
+    endpoint: Pair,
 }
 
 async fn world() -> (Api, Theirs) {
@@ -125,10 +142,19 @@ async fn world() -> (Api, Theirs) {
     bury(&api, "demo", "panic", SECRET.as_bytes()).await;
     let key =
         api.post("/v1/keys", "k", &json!({ "name": SECRET })).await.json()["id"].as_str().unwrap().to_owned();
+    let hooks =
+        json!({"url": "https://shop.example.com/hooks", "events": ["order.*"], "description": SECRET});
+    let made = api.post("/v1/webhooks/endpoints", "k", &hooks).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let endpoint = made.json()["id"].as_str().unwrap().to_owned();
     // The tasks go no further: what is only in flight stays so.
     api.tasks.stalled.store(true, Ordering::SeqCst);
-    let theirs =
-        Theirs { orders: [pair(&committed), pair(&in_flight)], credit: pair(credit), key: pair(&key) };
+    let theirs = Theirs {
+        orders: [pair(&committed), pair(&in_flight)],
+        credit: pair(credit),
+        key: pair(&key),
+        endpoint: pair(&endpoint),
+    };
     (api, theirs)
 }
 
@@ -172,6 +198,9 @@ fn paths(template: &str, theirs: &Theirs) -> Vec<Pair> {
         Some("returns") => vec![fill(&[("id", &theirs.credit)])],
         Some("sandbox") => vec![fill(&[("id", &("pay_done".to_owned(), "pay_nope".to_owned()))])],
         Some("products" | "inventory") => vec![fill(&[("sku", &pair("theirs"))])],
+        Some("webhooks") => {
+            vec![fill(&[("id", &theirs.endpoint), ("message", &pair("msg_00000000000000theirs"))])]
+        }
         Some("keys") => vec![fill(&[("id", &theirs.key)])],
         Some("dead-letters") => {
             let offset = ("0".to_owned(), "7".to_owned());

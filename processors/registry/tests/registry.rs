@@ -7,11 +7,14 @@ use bytes::Bytes;
 use futures::future::join;
 use std::collections::{BTreeMap, BTreeSet};
 use support::{Fail, FlakyLog, Follower, Versions, change, open_store, records, settings, soon};
+use tillstream_conformance::commit_of;
 use tillstream_embedded::EmbeddedStore;
 use tillstream_log::{Headers, Log, LogError, NewRecord, TopicPartition};
 use tillstream_registry_log::RegistryError;
 use tillstream_schemas::{Topic, codec};
 use tillstream_stage::partition::partition_of;
+use tillstream_stage::task::TaskKind;
+use tillstream_state::{Commit, TaskId};
 
 #[tokio::test]
 async fn an_append_answers_what_the_fold_said_and_is_in_force_when_it_returns() {
@@ -128,6 +131,8 @@ async fn retention_and_compaction_keep_every_event() {
     // Everything else is too old and too large at once by these settings.
     store.append(vec![plain(Topic::OrderEvents, b"k", b"v")]).await.unwrap();
     store.append(vec![plain(Topic::OrderEvents, b"k", b"v")]).await.unwrap();
+    let reader = TaskId { kind: TaskKind::OrderWebhooks, partition: 0 };
+    store.commit(commit_of(reader, 0, 2)).await.unwrap();
     let report = store.run_retention_now().await.unwrap();
     assert_eq!(report.batches_removed, 1, "the log is being shortened");
     assert_eq!(records(&*store).await.len(), 30);
