@@ -47,13 +47,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Runs the pipeline: whole on the embedded store, or its roles on a cluster.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Brings real order history in from a CSV file, with a report of what became of every row.
     Import(Import),
     /// Makes topics, and looks at them.
     Topics(Topics),
     /// Verifies, rebuilds and repairs a cluster's state.
-    State(State),
+    State(Box<State>),
     /// Looks at dead letters and sends them back.
     Dlq(Dlq),
     /// Makes, lists, rotates and revokes API keys.

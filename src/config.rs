@@ -178,7 +178,7 @@ mod tests {
 
     fn serve(toml: &str, arguments: &[&str]) -> cli::Serve {
         match parse_with(toml, arguments).unwrap().command {
-            cli::Command::Serve(serve) => serve,
+            cli::Command::Serve(serve) => *serve,
             other => panic!("{other:?}"),
         }
     }
