@@ -166,10 +166,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     info!(address = %options.http, mode = ?options.mode, "listening");
     let (close, closing) = watch::channel(false);
     let streams = ingest.clone();
-    let app =
-        if options.roles().contains(&Role::Ingest) { router(ingest) } else { operations_router(ingest) };
-    let app =
-        allow_origins(app, options.cors_origins.iter().filter_map(|it| parse_origin(it).ok()).collect());
+    let app = app(options, ingest);
     let door_settings = DoorSettings {
         head_timeout: Duration::from_millis(options.http_head_timeout_ms),
         connections_max: options.http_connections_max as usize,
@@ -205,6 +202,13 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         None => Ok(()),
         Some((task, reason)) => Err(ServeError::Halted { task, reason }),
     }
+}
+
+/// The calls of this process's roles.
+fn app(options: &Serve, ingest: Arc<Ingest>) -> axum::Router {
+    let app =
+        if options.roles().contains(&Role::Ingest) { router(ingest) } else { operations_router(ingest) };
+    allow_origins(app, options.cors_origins.iter().filter_map(|it| parse_origin(it).ok()).collect())
 }
 
 /// Every partition that some task reads.

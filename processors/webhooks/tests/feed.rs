@@ -1,5 +1,7 @@
 //! Feeds: stories, and a world of random receivers in which nothing may be lost, doubled in order or overtaken.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use tillstream_schemas::Text;

@@ -36,7 +36,7 @@ enum Made {
     /// There is nothing to send: the event is gone, or cannot be read.
     Lost,
     /// It could not be made: the log or the database does not answer.
-    NotMade(LogError),
+    Failed(LogError),
 }
 
 struct Attempted {
@@ -156,7 +156,7 @@ impl Executor<'_> {
                     }
                 }
             }
-            Made::NotMade(error) => {
+            Made::Failed(error) => {
                 tracing::debug!(task = %self.task, endpoint = %id.1, %error, "an attempt could not begin");
                 if let Some(entry) = self.entries.get_mut(&id) {
                     entry.feed.untake(send);
@@ -249,7 +249,7 @@ async fn make(
         Ok(None) => return Made::Lost,
         Err(error) => {
             ports.clock.sleep(PATIENCE).await;
-            return Made::NotMade(error);
+            return Made::Failed(error);
         }
     };
     let (at_ms, began_ns) = (ports.clock.now_ms(), ports.clock.monotonic_ns());
