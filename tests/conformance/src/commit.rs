@@ -140,7 +140,10 @@ async fn tasks_are_independent<S: Log + State + Commit + 'static>(store: Arc<S>)
         })
     });
     join_all(runs).await.into_iter().for_each(|run| run.unwrap());
-    let read = all_of(&*store, events(0)).await;
+    // Events are some task's input: a cluster has it filled before.
+    let names: Vec<String> = tasks.iter().map(ToString::to_string).collect();
+    let mut read = all_of(&*store, events(0)).await;
+    read.retain(|it| names.iter().any(|name| it.key == name.as_bytes()));
     assert_eq!(read.len(), 10 * tasks.len());
     for task in tasks {
         assert_eq!(store.committed(task).await, Ok(10));
