@@ -28,8 +28,20 @@ fn put(table: Table, key: &str, value: &str, timestamp: i64) -> RowWrite {
     RowWrite { key: StateKey::Row(row_key(table, key)), value, timestamp }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_store_keeps_its_promises_on_cassandra() {
+/// In a debug build the future of all these cases is larger than a test's stack takes.
+const STACK_BYTES: usize = 32 << 20;
+
+#[test]
+fn the_store_keeps_its_promises_on_cassandra() {
+    let run = || {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(2).enable_all().build().unwrap().block_on(promises());
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run).unwrap();
+    thread.join().unwrap();
+}
+
+async fn promises() {
     let options = CassandraOptions {
         // What it acknowledges is there after a kill.
         commitlog_sync_period_ms: 0,
