@@ -4,6 +4,7 @@
 //! Confluent header (0, schema id). The `.avsc` files in `schemas/avro` are the contract; the Rust types
 //! mirror them and a test holds the two together.
 
+pub mod access;
 pub mod analytics;
 pub mod codec;
 pub mod dead_letter;

@@ -95,14 +95,12 @@ pub fn io_error(error: impl std::fmt::Display) -> LogError {
 
 #[cfg(test)]
 mod tests {
-    use tillstream_schemas::Topic;
     use tillstream_stage::Table;
     use tillstream_stage::task::TaskKind;
 
     #[test]
     fn ids_count_from_one_in_the_order_of_all() {
         assert!(Table::ALL.into_iter().enumerate().all(|(index, it)| it as usize == index + 1));
-        assert!(Topic::ALL.into_iter().enumerate().all(|(index, it)| it as usize == index + 1));
         assert!(TaskKind::ALL.into_iter().enumerate().all(|(index, it)| it as usize == index + 1));
     }
 }

@@ -9,7 +9,7 @@ pub mod catalog;
 pub mod clock;
 mod dead_letter;
 mod error;
-mod follow;
+pub mod follow;
 mod generations;
 mod meter;
 pub mod metrics;
