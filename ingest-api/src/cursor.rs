@@ -13,6 +13,14 @@ pub(crate) fn encode(kind: char, place: &str) -> String {
     text
 }
 
+/// The longest place, bytes.
+const PLACE_BYTES_MAX: usize = 1_000;
+
+/// What a cursor of this kind looks like, as a regular expression.
+pub(crate) fn pattern(kind: char) -> String {
+    format!("^{kind}([0-9a-f]{{2}}){{1,{PLACE_BYTES_MAX}}}$")
+}
+
 /// Reads a cursor back.
 ///
 /// # Errors
@@ -26,7 +34,7 @@ pub(crate) fn decode(kind: char, text: &str) -> Result<String, Problem> {
         )
     };
     let hex = text.strip_prefix(kind).ok_or_else(refuse)?.as_bytes();
-    if hex.is_empty() || hex.len() > 2_000 || !hex.len().is_multiple_of(2) {
+    if hex.is_empty() || hex.len() > 2 * PLACE_BYTES_MAX || !hex.len().is_multiple_of(2) {
         return Err(refuse());
     }
     let digit = |it: u8| match it {

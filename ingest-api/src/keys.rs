@@ -3,17 +3,19 @@
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::body;
-use crate::moment::to_rfc3339;
+use crate::moment::Moment;
+use crate::openapi::{Answer, Call, Page};
 use crate::params::Segments;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::shape::{self, Field, Kind, needed};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::sync::Arc;
 use tillstream_schemas::Text;
 use tillstream_state::StoredKey;
@@ -25,20 +27,60 @@ struct KeyInput {
     name: Text,
 }
 
-fn shown(key: &StoredKey, caller: &Caller) -> Value {
-    json!({
-        "id": key.id,
-        "name": key.name,
-        "created_at": to_rfc3339(key.created_at_ms),
-        "revoked_at": key.revoked_at_ms.map(to_rfc3339),
-        "current": key.id == caller.key_id,
-    })
+/// An API key.
+#[derive(Serialize, JsonSchema)]
+struct Key<'a> {
+    /// Its id.
+    id: &'a str,
+    /// What it is called.
+    name: &'a str,
+    /// When it was made.
+    created_at: Moment,
+    /// When it was revoked; null: it is valid.
+    revoked_at: Option<Moment>,
+    /// Whether it is the key of this call.
+    current: bool,
+    /// The key itself: only in the answer that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+fn shown<'a>(key: &'a StoredKey, caller: &Caller) -> Key<'a> {
+    Key {
+        id: &key.id,
+        name: &key.name,
+        created_at: Moment(key.created_at_ms),
+        revoked_at: key.revoked_at_ms.map(Moment),
+        current: key.id == caller.key_id,
+        key: None,
+    }
 }
 
 /// `GET /v1/keys`
-pub(crate) async fn list(State(ingest): State<Arc<Ingest>>, caller: Caller) -> Json<Value> {
-    let data: Vec<Value> = ingest.keys.list(&caller.tenant).iter().map(|it| shown(it, &caller)).collect();
-    Json(json!({ "data": data, "next_cursor": null }))
+pub(crate) fn list_call() -> Call {
+    Call::get("/v1/keys", "listKeys", "keys", "List API keys")
+        .answer(Answer::json::<Page<Key<'_>>>(200, "The keys, oldest first, revoked ones included"))
+        .problem(Code::Internal)
+}
+
+/// `GET /v1/keys`
+pub(crate) async fn list(State(ingest): State<Arc<Ingest>>, caller: Caller) -> Response {
+    let keys = ingest.keys.list(&caller.tenant);
+    Json(Page::whole(keys.iter().map(|it| shown(it, &caller)).collect())).into_response()
+}
+
+/// `POST /v1/keys`
+pub(crate) fn create_call() -> Call {
+    Call::post("/v1/keys", "createKey", "keys", "Create an API key")
+        .about("The only answer that holds the key: it is kept nowhere.")
+        .body("KeyInput", KEY, json!({ "name": "till 2" }))
+        .answer(
+            Answer::json::<Key<'_>>(201, "The key")
+                .header("Cache-Control", "`no-store`")
+                .link("revokeKey", &[("id", "$response.body#/id")]),
+        )
+        .problem(Code::DiskFull)
+        .reads()
 }
 
 /// `POST /v1/keys`: the one answer that holds the key itself.
@@ -50,11 +92,21 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     let input: KeyInput = shape::read(&body::json(&headers, body).await?, KEY)?;
     let (stored, key) = ingest.keys.create(&caller.tenant, &input.name).await?;
-    let mut body = shown(&stored, &caller);
-    body["key"] = key.into();
+    let body = Key { key: Some(key), ..shown(&stored, &caller) };
     let mut response = (StatusCode::CREATED, Json(body)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// `DELETE /v1/keys/{id}`
+pub(crate) fn revoke_call() -> Call {
+    Call::delete("/v1/keys/{id}", "revokeKey", "keys", "Revoke an API key")
+        .about("At once; revoking twice changes nothing.")
+        .id_segment("id", "key_", "The key's id", "key_2bdw7ncy4ksv6zrt9qgx")
+        .answer(Answer::json::<Key<'_>>(200, "The revoked key"))
+        .problem(Code::NotFound)
+        .problem(Code::DiskFull)
+        .reads()
 }
 
 /// `DELETE /v1/keys/{id}`
@@ -62,7 +114,7 @@ pub(crate) async fn revoke(
     State(ingest): State<Arc<Ingest>>,
     caller: Caller,
     Segments(id): Segments<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let revoked = ingest.keys.revoke(&caller.tenant, &id).await?;
-    revoked.map(|it| Json(shown(&it, &caller))).ok_or_else(|| Problem::not_found("key", &id))
+    revoked.map(|it| Json(shown(&it, &caller)).into_response()).ok_or_else(|| Problem::not_found("key", &id))
 }

@@ -2,6 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tillstream_log::LogError;
 use tillstream_schemas::codec::CodecError;
@@ -127,7 +128,7 @@ impl Code {
 }
 
 /// What is wrong with one field, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FieldError {
     /// Where: `lines[3].quantity`, a header's or a parameter's name.
     pub field: String,
@@ -157,13 +158,21 @@ pub struct Problem {
     pub retry_after_seconds: Option<u32>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// A problem document (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(crate) struct Body<'a> {
+    /// Where this code is explained.
     r#type: String,
+    /// The same for every problem of this code.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// A sentence about this occurrence.
     detail: &'a str,
+    /// Stable, such as `TS0607`.
     code: &'static str,
+    /// What is wrong per field, header or parameter, and what to send instead; all of it at once.
     #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
     errors: &'a [FieldError],
 }

@@ -1,4 +1,4 @@
-//! The route table: what the router is built from, and what `/openapi.json` is held against.
+//! The route table: what the router is built from, and what `/openapi.json` must cover.
 
 use crate::observe::observe;
 use crate::orders::{actions, bulk, credits, place, query};
@@ -15,10 +15,6 @@ use std::sync::Arc;
 
 /// One call.
 pub(crate) struct Route {
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "the handler knows it; the document is held against it")
-    )]
     pub method: Method,
     pub path: &'static str,
     /// Whether it needs an API key.
@@ -96,6 +92,7 @@ pub fn operations_router(ingest: Arc<Ingest>) -> Router {
 /// The router of every call. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: else all callers
 /// without a valid key share one limit.
 pub fn router(ingest: Arc<Ingest>) -> Router {
+    openapi::prepare();
     let (mut with_key, mut without) = (Router::new(), Router::new());
     for route in table() {
         if route.keyed {

@@ -48,16 +48,25 @@ pub(crate) struct Field {
     pub name: &'static str,
     pub required: bool,
     pub kind: Kind,
+    /// A sentence for the contract; empty: the kind says enough.
+    pub about: &'static str,
+}
+
+impl Field {
+    /// Says in the contract what the field is for, and what holds when it is left out.
+    pub(crate) const fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
 }
 
 /// A field that must be there.
 pub(crate) const fn needed(name: &'static str, kind: Kind) -> Field {
-    Field { name, required: true, kind }
+    Field { name, required: true, kind, about: "" }
 }
 
 /// A field that may be left out (or null).
 pub(crate) const fn optional(name: &'static str, kind: Kind) -> Field {
-    Field { name, required: false, kind }
+    Field { name, required: false, kind, about: "" }
 }
 
 /// A SKU.

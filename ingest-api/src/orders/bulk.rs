@@ -3,8 +3,8 @@
 //! At most [`CHUNKS_AHEAD`] chunks of lines are in memory: the next one is read only when the client has taken the
 //! results before it, so a slow reader slows its own writing down.
 
-use super::input;
 use super::place::Placement;
+use super::{ID_EXAMPLES, examples, input};
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::body::{BULK_BYTES_MAX, content_length, media_type, too_large};
@@ -12,6 +12,7 @@ use crate::commands::Append;
 use crate::idempotency::conflict;
 use crate::in_flight::{Claim, Judged};
 use crate::observe::Trace;
+use crate::openapi::{Answer, Call};
 use crate::problem::{Code, Problem};
 use axum::body::{Body, BodyDataStream};
 use axum::extract::State;
@@ -19,7 +20,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderValue, header};
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,14 +194,39 @@ enum Fate {
     Open(Box<Placement>, Claim),
 }
 
-#[derive(Serialize)]
+/// What became of one line.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BulkResult")]
 struct ResultLine<'a> {
+    /// The line's number, from 1.
     line: u64,
+    /// The status the order alone would have had.
     status: u16,
+    /// The order's id, where it is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
+    /// Why not, where it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::problem::Body<'static>>")]
     problem: Option<&'a Problem>,
+}
+
+/// `POST /v1/orders/bulk`
+pub(crate) fn bulk_call() -> Call {
+    let mut line = examples::sent();
+    line["idempotency_key"] = "order-1".into();
+    Call::post("/v1/orders/bulk", "placeOrders", "orders", "Place many orders, streamed both ways")
+        .about(
+            "A result line per order line, in their order. A line carries its own `idempotency_key`; the same key as a \
+             single call's is the same order. One bad line never harms the others. At most 100 MiB; empty lines are \
+             passed over.",
+        )
+        .lines("BulkLine", NDJSON, input::BULK_FIELDS, line)
+        .answer(
+            Answer::lines::<ResultLine<'_>>(200, "A result line per order line", NDJSON)
+                .example(json!({ "line": 1, "status": 202, "id": ID_EXAMPLES.order })),
+        )
+        .problem(Code::NotReady)
 }
 
 /// Judges and appends one chunk; a bad line never harms the others.

@@ -1,12 +1,14 @@
 //! `GET /v1/orders…`: one order, its history, the list.
 
-use super::{is_id, view};
+use super::view::{self, Event, Order};
+use super::{ID_EXAMPLES, examples, is_id};
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::commands::MISS_WAIT;
 use crate::cursor;
-use crate::params::{Params, Segments};
-use crate::problem::Problem;
+use crate::openapi::{Answer, Call, Page};
+use crate::params::{self, Params, Query, Segments, Wanted, query, rows, words};
+use crate::problem::{Code, Problem};
 use axum::Json;
 use axum::extract::State;
 use http::Uri;
@@ -31,6 +33,15 @@ const STATUSES: [(&str, OrderStatus); 7] = [
     ("failed", OrderStatus::Failed),
 ];
 
+const STATUS_WORDS: [&str; 7] = words(&STATUSES);
+
+const LIST: &[Query] = &[
+    query("status", Wanted::Choice(&STATUS_WORDS), "Only orders with this status"),
+    query("customer", Wanted::Text, "Only orders of this customer"),
+    params::cursor('o'),
+    rows(20, 100),
+];
+
 /// Finds an order's row; what is not there yet has a second to appear. `None`: durable, but not readable yet.
 pub(super) async fn find(
     ingest: &Ingest,
@@ -51,6 +62,40 @@ pub(super) async fn find(
         None if ingest.in_flight.is_durable(&caller.tenant, order_id) => Ok(None),
         None => Err(missing()),
     }
+}
+
+/// `GET /v1/orders/{id}`
+pub(crate) fn get_call() -> Call {
+    Call::get("/v1/orders/{id}", "getOrder", "orders", "Read an order")
+        .about("One that is not there yet has a second to appear.")
+        .id_segment("id", "ord_", "The order's id", ID_EXAMPLES.order)
+        .answer(Answer::json::<Order<'_>>(200, "The order").example(examples::read()))
+        .problem(Code::NotFound)
+        .reads()
+}
+
+/// `GET /v1/orders/{id}/events`
+pub(crate) fn events_call() -> Call {
+    Call::get("/v1/orders/{id}/events", "listOrderEvents", "orders", "Read an order's history, oldest first")
+        .id_segment("id", "ord_", "The order's id", ID_EXAMPLES.order)
+        .answer(
+            Answer::json::<Page<Event<'_>>>(200, "The history")
+                .example(json!({ "data": [examples::event()], "next_cursor": null })),
+        )
+        .problem(Code::NotFound)
+        .reads()
+}
+
+/// `GET /v1/orders`
+pub(crate) fn list_call() -> Call {
+    Call::get("/v1/orders", "listOrders", "orders", "List orders, newest first")
+        .about("A page may hold fewer rows than `limit` and still have a `next_cursor`: filters look at so many rows a call.")
+        .query(LIST)
+        .answer(
+            Answer::json::<Page<Order<'_>>>(200, "A page")
+                .example(json!({ "data": [examples::read()], "next_cursor": null })),
+        )
+        .reads()
 }
 
 /// Reads one order.
@@ -75,7 +120,7 @@ pub(crate) async fn events(
     Params::of(&uri, &[])?.finish()?;
     let row = find(&ingest, &caller, &order_id).await?;
     let events: Vec<Value> = row.iter().flat_map(|it| &it.view.timeline).map(view::event).collect();
-    Ok(Json(json!({ "data": events, "next_cursor": null })))
+    Ok(Json(json!(Page::whole(events))))
 }
 
 /// Lists orders, newest first.
@@ -84,10 +129,10 @@ pub(crate) async fn list(
     caller: Caller,
     uri: Uri,
 ) -> Result<Json<Value>, Problem> {
-    let mut params = Params::of(&uri, &["status", "customer", "cursor", "limit"])?;
+    let mut params = Params::read(&uri, LIST)?;
     let status = params.choice("status", &STATUSES);
     let customer = params.text("customer");
-    let limit = params.limit(20, 100);
+    let limit = params.rows();
     let cursor = params.text("cursor");
     params.finish()?;
     let prefix = ids::key(&caller.tenant, "");
@@ -138,6 +183,6 @@ fn order_key(tenant: &str, index_key: &str) -> RowKey {
 }
 
 fn answer(data: Vec<Value>, after: Option<&Key>, prefix: &str) -> Json<Value> {
-    let next = after.and_then(|it| it.strip_prefix(prefix)).map(|it| cursor::encode('o', it));
-    Json(json!({ "data": data, "next_cursor": next }))
+    let next_cursor = after.and_then(|it| it.strip_prefix(prefix)).map(|it| cursor::encode('o', it));
+    Json(json!(Page { data, next_cursor }))
 }
