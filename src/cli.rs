@@ -4,6 +4,7 @@ mod cluster;
 mod dlq;
 mod import;
 mod keys;
+mod rules;
 mod sandbox;
 mod schemas;
 mod secret;
@@ -15,6 +16,7 @@ pub use cluster::{Broker, Database, Role, SaslMechanism};
 pub use dlq::{Dlq, DlqCommand};
 pub use import::Import;
 pub use keys::{Keys, KeysCommand};
+pub use rules::{Fallback, Rules, RulesCommand};
 pub use sandbox::Sandbox;
 pub use schemas::{SchemaRegistry, SchemaRegistryAccess, Schemas, SchemasCommand};
 pub use secret::{Secret, given_or_read};
@@ -52,6 +54,11 @@ pub enum Command {
     State(State),
     /// Looks at dead letters and sends them back.
     Dlq(Dlq),
+    /// Builds, tries, uploads, activates and rolls back rules.
+    Rules(Rules),
+    /// Compiles one rule from standard input: what a server runs for itself, within bounds.
+    #[command(hide = true)]
+    CompileRule,
     /// Makes, lists and revokes API keys.
     Keys(Keys),
     /// Serves the sandbox payment provider to the workers of a cluster.

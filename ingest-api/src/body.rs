@@ -19,24 +19,40 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// # Errors
 /// 415 for another media type or an encoding, 413 for too much, 400 when it does not arrive whole.
 pub(crate) async fn json(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    let declared = content_length(headers);
-    if declared.is_some_and(|it| it > JSON_BYTES_MAX as u64) {
-        return Err(too_large(JSON_BYTES_MAX as u64));
-    }
-    let collected = tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, JSON_BYTES_MAX).collect()).await;
-    let bytes = match collected {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            return Err(too_large(JSON_BYTES_MAX as u64));
-        }
-        Ok(Err(error)) => return Err(Problem::new(Code::BodyIncomplete, error.to_string())),
-        Err(_) => return Err(Problem::new(Code::BodyIncomplete, "the body took longer than 30 s")),
-    };
+    let bytes = whole(headers, body, JSON_BYTES_MAX).await?;
     if bytes.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
     media_type(headers, &["application/json"])?;
     Ok(bytes)
+}
+
+async fn whole(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    if content_length(headers).is_some_and(|it| it > bytes_max as u64) {
+        return Err(too_large(bytes_max as u64));
+    }
+    match tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, bytes_max).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            Err(too_large(bytes_max as u64))
+        }
+        Ok(Err(error)) => Err(Problem::new(Code::BodyIncomplete, error.to_string())),
+        Err(_) => Err(Problem::new(Code::BodyIncomplete, "the body took longer than 30 s")),
+    }
+}
+
+/// Reads a body that is no JSON.
+///
+/// # Errors
+/// As [`json`].
+pub(crate) async fn bytes(
+    headers: &HeaderMap,
+    body: Body,
+    taken: &[&str],
+    bytes_max: usize,
+) -> Result<Bytes, Problem> {
+    media_type(headers, taken)?;
+    whole(headers, body, bytes_max).await
 }
 
 /// What `Content-Length` says.

@@ -4,7 +4,7 @@ use crate::auth::ApiKeys;
 use crate::in_flight::InFlight;
 use crate::limiter::Limiter;
 use crate::observe::HttpMetrics;
-use crate::ports::{OrderEventsHub, ProductsInForce, Progress, SandboxControl};
+use crate::ports::{OrderEventsHub, ProductsInForce, Progress, Rules, SandboxControl};
 use crate::problem::{Code, Problem};
 use prometheus::Registry;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub struct Parts {
     pub progress: Arc<dyn Progress>,
     /// The sandbox provider, if payments go to it.
     pub sandbox: Option<Arc<dyn SandboxControl>>,
+    /// Rules, if this process runs any.
+    pub rules: Option<Arc<dyn Rules>>,
     /// What `/metrics` shows; the HTTP metrics are registered here.
     pub registry: Registry,
     /// Where the time comes from.
@@ -58,6 +60,7 @@ pub struct Ingest {
     pub(crate) products: Arc<dyn ProductsInForce>,
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) sandbox: Option<Arc<dyn SandboxControl>>,
+    pub(crate) rules: Option<Arc<dyn Rules>>,
     pub(crate) registry: Registry,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limiter: Limiter,
@@ -106,6 +109,7 @@ impl Ingest {
             products: parts.products,
             progress: parts.progress,
             sandbox: parts.sandbox,
+            rules: parts.rules,
             registry: parts.registry,
             clock: parts.clock,
             limiter: Limiter::default(),

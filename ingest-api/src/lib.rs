@@ -27,6 +27,7 @@ mod orders;
 mod params;
 mod products;
 mod routes;
+mod rules;
 mod sandbox;
 mod shape;
 mod topics;

@@ -54,11 +54,15 @@ pub enum Code {
     CommandRefused,
     /// The body did not arrive whole, or not in time.
     BodyIncomplete,
+    /// The module cannot be a rule.
+    ModuleRefused,
+    /// The rule is not as the change expects.
+    RuleConflict,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Unauthorized,
         Self::TooManyRequests,
         Self::NoSuchPath,
@@ -81,6 +85,8 @@ impl Code {
         Self::NotRedrivable,
         Self::CommandRefused,
         Self::BodyIncomplete,
+        Self::ModuleRefused,
+        Self::RuleConflict,
     ];
 
     /// Code, HTTP status and title.
@@ -108,6 +114,8 @@ impl Code {
             Self::NotRedrivable => ("TS0620", 409, "The dead letter cannot be redriven"),
             Self::CommandRefused => ("TS0621", 409, "The command was refused"),
             Self::BodyIncomplete => ("TS0622", 400, "The body did not arrive whole"),
+            Self::ModuleRefused => ("TS0640", 422, "The module cannot be a rule"),
+            Self::RuleConflict => ("TS0641", 409, "The rule is not as the change expects"),
         }
     }
 

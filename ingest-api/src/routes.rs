@@ -4,7 +4,7 @@ use crate::observe::observe;
 use crate::orders::{actions, bulk, credits, place, query};
 use crate::problem::{Code, Problem};
 use crate::{
-    Ingest, analytics, auth, dead_letters, inventory, keys, openapi, ops, products, sandbox, topics,
+    Ingest, analytics, auth, dead_letters, inventory, keys, openapi, ops, products, rules, sandbox, topics,
 };
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
@@ -61,6 +61,13 @@ pub(crate) fn table() -> Vec<Route> {
         keyed(GET, "/v1/analytics/revenue", get(analytics::revenue)),
         keyed(GET, "/v1/analytics/products", get(analytics::products)),
         keyed(GET, "/v1/analytics/funnel", get(analytics::funnel)),
+        keyed(GET, "/v1/rules", get(rules::list)),
+        keyed(GET, "/v1/rules/{name}", get(rules::get)),
+        keyed(DELETE, "/v1/rules/{name}", delete(rules::retire)),
+        keyed(PUT, "/v1/rules/{name}/versions", put(rules::upload)),
+        keyed(GET, "/v1/rules/{name}/versions", get(rules::versions)),
+        keyed(POST, "/v1/rules/{name}/activate", post(rules::activate)),
+        keyed(POST, "/v1/rules/{name}/rollback", post(rules::roll_back)),
         keyed(GET, "/v1/keys", get(keys::list)),
         keyed(POST, "/v1/keys", post(keys::create)),
         keyed(DELETE, "/v1/keys/{id}", delete(keys::revoke)),

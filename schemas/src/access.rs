@@ -1,6 +1,7 @@
 //! `access.keys.v1`: who may call, as the history of every change.
 
-use crate::Text;
+use crate::registry::RegistryEvent;
+use crate::{Text, Topic};
 use serde::{Deserialize, Serialize};
 
 /// One change to a tenant's API keys. Every record has a key of its own, in the partition of the tenant.
@@ -16,6 +17,18 @@ pub struct AccessEvent {
     pub actor: Text,
     /// What changes.
     pub payload: AccessPayload,
+}
+
+impl RegistryEvent for AccessEvent {
+    const TOPIC: Topic = Topic::AccessKeys;
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn tenant(&self) -> &str {
+        &self.tenant
+    }
 }
 
 /// The kinds of change.

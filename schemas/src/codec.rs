@@ -154,6 +154,12 @@ schemas! {
     /// [`crate::access::AccessEvent`]
     AccessEvent = 17, crate::access::AccessEvent, "access-event",
         BackwardTransitive, ["access.keys.v1-value"];
+    /// [`crate::rules::RuleEvent`]
+    RuleEvent = 19, crate::rules::RuleEvent, "rule-event",
+        BackwardTransitive, ["rules.registry.v1-value"];
+    /// [`crate::rules::RuleModule`]
+    RuleModule = 20, crate::rules::RuleModule, "rule-module",
+        BackwardTransitive, ["rules.modules.v1-value"];
 }
 
 /// Versions older builds wrote and this one still reads. `schemas/avro/README.md` says when to add one, such as
@@ -185,8 +191,10 @@ impl Schema {
             | Topic::EffectRequestsDlq
             | Topic::AnalyticsDeltasDlq => Self::DeadLetter,
             Topic::AccessKeys => Self::AccessEvent,
-            // Nothing is written to these yet; the schema ids 18, 19 and 20 are kept for them, in this order.
-            Topic::WebhookEndpoints | Topic::RuleRegistry | Topic::RuleModules => return None,
+            Topic::RuleRegistry => Self::RuleEvent,
+            Topic::RuleModules => Self::RuleModule,
+            // Nothing is written there yet; the schema id 18 is kept for it.
+            Topic::WebhookEndpoints => return None,
             Topic::OrderChangelog | Topic::ItemChangelog | Topic::AnalyticsChangelog => return None,
         })
     }

@@ -14,6 +14,8 @@ mod json;
 pub mod order_command;
 pub mod order_event;
 pub mod order_state;
+pub mod registry;
+pub mod rules;
 pub mod topics;
 pub mod wire_ids;
 

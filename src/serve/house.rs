@@ -17,6 +17,8 @@ pub struct House {
     pub log: Arc<dyn Log>,
     /// Rows for the door.
     pub state: Arc<dyn State>,
+    /// Where rules are followed and changed.
+    pub rules_log: Arc<dyn Log>,
     /// API keys.
     pub keys: Arc<dyn Keys>,
     /// Whether new work is taken.

@@ -6,6 +6,7 @@ mod embedded;
 mod house;
 mod payments;
 mod ports;
+mod rules;
 
 use crate::cli::{Mode, Role, Serve};
 use crate::cluster::ClusterError;
@@ -20,9 +21,10 @@ use tillstream_effects::LedgerError;
 use tillstream_embedded::StoreError;
 use tillstream_ingest_api::{ApiKeys, Ingest, Parts, operations_router, router};
 use tillstream_log::{LogError, TopicPartition};
+use tillstream_rule_host::RuleHostError;
 use tillstream_runtime::{Clock, RuntimeError, TaskPorts, TaskSettings};
 use tillstream_schemas::Text;
-use tillstream_stage::rule::NoRules;
+use tillstream_stage::rule::RuleHost;
 use tillstream_stage::task::TaskKind;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -68,6 +70,9 @@ pub enum ServeError {
         /// The system's words.
         error: std::io::Error,
     },
+    /// Rules.
+    #[error(transparent)]
+    Rules(#[from] RuleHostError),
     /// Counters.
     #[error("TS0733: metrics cannot be registered: {0}")]
     Metrics(prometheus::Error),
@@ -116,6 +121,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     if options.roles().contains(&Role::Ingest) {
         demo_key(options, &keys).await?;
     }
+    let rules = rules::build(options, &house).await?;
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let inputs: Vec<TopicPartition> = TaskKind::ALL
         .into_iter()
@@ -134,6 +140,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         products: Arc::new(Products { catalog: house.catalog.clone(), clock: house.clock.clone() }),
         progress: engine.progress(&house, reasons.clone()),
         sandbox: house.payments.control.clone(),
+        rules: Some(rules.door()),
         registry: house.metrics.registry.clone(),
         clock: house.clock.clone(),
         order_lag_records_max: ORDER_LAG_RECORDS_MAX,
@@ -143,8 +150,10 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
 
     let (stop, stopping) = watch::channel(false);
     let (halted, mut halt) = mpsc::unbounded_channel();
-    let crew = crew(options, &house, tasks, &stopping, Halt { reasons, channel: halted });
-    let workers = start(&crew, &house, &*engine)?;
+    let halt_by = Halt { reasons, channel: halted };
+    let crew = crew(options, &house, tasks, &stopping, halt_by, rules.host());
+    let mut workers = rules.start(&crew).await?;
+    workers.extend(start(&crew, &house, &*engine)?);
     if engine.shares_keys() {
         crew.on.spawn(follow_keys(ingest.clone(), house.clock.clone(), stopping.clone()));
     }
@@ -184,11 +193,18 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     }
 }
 
-fn crew(options: &Serve, house: &House, on: &Handle, stopping: &watch::Receiver<bool>, halt: Halt) -> Crew {
+fn crew(
+    options: &Serve,
+    house: &House,
+    on: &Handle,
+    stopping: &watch::Receiver<bool>,
+    halt: Halt,
+    rules: Arc<dyn RuleHost>,
+) -> Crew {
     let ports = TaskPorts {
         sessions: house.sessions.clone(),
         catalog: Some(house.catalog.clone()),
-        rules: Arc::new(NoRules),
+        rules,
         metrics: house.metrics.clone(),
         clock: house.clock.clone(),
         progress: house.progress.clone(),

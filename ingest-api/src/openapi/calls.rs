@@ -2,7 +2,7 @@
 
 use super::{Call, json_call};
 use crate::orders::{actions, bulk, credits, place, query};
-use crate::{analytics, dead_letters, inventory, keys, ops, products, sandbox, topics};
+use crate::{analytics, dead_letters, inventory, keys, ops, products, rules, sandbox, topics};
 
 /// Every call there is; a test holds it against the route table.
 pub(super) fn all() -> Vec<Call> {
@@ -29,6 +29,13 @@ pub(super) fn all() -> Vec<Call> {
         analytics::revenue_call(),
         analytics::products_call(),
         analytics::funnel_call(),
+        rules::list_call(),
+        rules::get_call(),
+        rules::retire_call(),
+        rules::upload_call(),
+        rules::versions_call(),
+        rules::activate_call(),
+        rules::roll_back_call(),
         keys::list_call(),
         keys::create_call(),
         keys::revoke_call(),

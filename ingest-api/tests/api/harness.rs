@@ -217,6 +217,7 @@ impl Api {
             products: Arc::new(InForceAtOnce),
             progress: tasks.clone(),
             sandbox: Some(Arc::new(Sandbox)),
+            rules: None,
             registry: prometheus::Registry::new(),
             clock: clock.clone(),
             order_lag_records_max: 40,

@@ -93,7 +93,7 @@ fn verdict(answer: RuleAnswer) -> Verdict {
 }
 
 /// An answer that takes so much off each line.
-fn discounts(extra: Vec<i64>) -> RuleAnswer {
+fn each_line(extra: Vec<i64>) -> RuleAnswer {
     let adjustment = |discount_minor| LineAdjustment { discount_minor, tax_rate_bp: None };
     RuleAnswer::Adjust(extra.into_iter().map(adjustment).collect())
 }
@@ -296,7 +296,7 @@ fn a_rule_discounts_lines_within_what_they_cost_and_signs_only_what_it_shaped() 
         (vec![i64::MAX, i64::MAX], [100, 50], true),
     ];
     for (answer, discounts, signed) in cases {
-        let verdict = verdict(discounts(answer.clone()));
+        let verdict = verdict(each_line(answer.clone()));
         let it = preview(&order, "demo", &catalog(), Some(&verdict)).unwrap();
         assert_eq!(it.lines.iter().map(|it| it.discount_minor).collect::<Vec<_>>(), discounts, "{answer:?}");
         assert_eq!(it.rule.is_some(), signed, "{answer:?}");
@@ -373,7 +373,7 @@ proptest! {
         order.country = country.into();
         order.discounts = discounts;
         order.shipping = shipping.map(|amount_minor| ShippingCharge { amount_minor, tax_class: Some("standard".into()) });
-        let verdict = verdict(discounts(extra));
+        let verdict = verdict(each_line(extra));
         let it = preview(&order, "demo", &catalog(), Some(&verdict)).expect("priced");
         let sum = |part: fn(&tillstream_schemas::order_state::PricedLine) -> i64| it.lines.iter().map(part).sum::<i64>();
         prop_assert_eq!(it.gross_minor, sum(|it| it.gross_minor));

@@ -1,19 +1,6 @@
 //! What a domain brings along.
 
-use tillstream_schemas::Topic;
-use tillstream_schemas::codec::Wire;
-
-/// One change of a tenant's configuration.
-pub trait RegistryEvent: Wire + Send + Sync {
-    /// Where it is kept: one of [`Topic::REGISTRIES`].
-    const TOPIC: Topic;
-
-    /// Unique among all events of the tenant: what comes again under the same id is the same event, and changes nothing.
-    fn id(&self) -> &str;
-
-    /// The tenant it belongs to.
-    fn tenant(&self) -> &str;
-}
+pub use tillstream_schemas::registry::RegistryEvent;
 
 /// Where an event stands: the same in every process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

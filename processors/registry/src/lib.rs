@@ -10,7 +10,7 @@
 //!
 //! 1. `schemas`: a topic among `Topic::REGISTRIES`, an event type with `id` and `tenant`, its `.avsc`, golden bytes
 //!    (`schemas/avro/README.md`).
-//! 2. `impl RegistryEvent for YourEvent`: its topic, id and tenant.
+//! 2. Beside it, `impl RegistryEvent for YourEvent`: its topic, id and tenant.
 //! 3. `impl Fold for YourState`: pure and deterministic. What it keeps of a tenant may depend on that tenant's events
 //!    alone: partitions are followed side by side. Put expectations (`expected_version`) into the event, check them in
 //!    `apply`, answer `Err(refusal)` and change nothing where they do not hold.

@@ -6,10 +6,10 @@ mod driver;
 use driver::{Hold, NOW, Run, authorized, cancelled, captured, failed, line};
 use proptest::prelude::*;
 use tillstream_reservation::{HOLD_MS, Reservation};
+use tillstream_schemas::Text;
 use tillstream_schemas::item::ItemCommandPayload;
 use tillstream_schemas::order_command::{CaptureMode, OrderCommandPayload, PaymentOperation, StockAnswer};
 use tillstream_schemas::order_event::{OrderEventPayload, OrderRejected, OrderReturned, RuleRef};
-use tillstream_schemas::Text;
 use tillstream_schemas::order_state::{
     HoldStatus, LineKind, PricedOrder, ReservationPhase, ReservationState,
 };

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
 use tillstream_log::{Log, LogError, NewRecord, ReadLimit, Record, TopicPartition};
-use tillstream_registry_log::{Appended, Fold, Registry, RegistryError, RegistryEvent};
+use tillstream_registry_log::{Appended, Fold, Registry, RegistryError};
 use tillstream_runtime::SystemClock;
+use tillstream_schemas::Topic;
 use tillstream_schemas::access::{AccessKeyRotated, AccessPayload};
-use tillstream_schemas::{Topic, codec};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -37,52 +37,31 @@ pub struct Versions {
 }
 
 impl Fold for Versions {
-    type Event = Toy;
+    type Event = Event;
     type Refusal = i64;
 
-    fn apply(&mut self, event: &Toy, appended: Appended) -> Result<(), i64> {
-        let AccessPayload::Rotated(rotated) = &event.0.payload else { panic!("{event:?}") };
+    fn apply(&mut self, event: &Event, appended: Appended) -> Result<(), i64> {
+        let AccessPayload::Rotated(rotated) = &event.payload else { panic!("{event:?}") };
         self.appended.push(appended);
-        let version = self.versions.get(event.0.tenant.as_str()).copied().unwrap_or(0);
+        let version = self.versions.get(event.tenant.as_str()).copied().unwrap_or(0);
         if rotated.expected_version != version {
             return Err(version);
         }
-        self.versions.insert(event.0.tenant.to_string(), version + 1);
+        self.versions.insert(event.tenant.to_string(), version + 1);
         Ok(())
     }
 }
 
-/// An event of API keys, as the toy reads it.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Toy(pub Event);
-
-impl codec::Wire for Toy {
-    const SCHEMA: codec::Schema = codec::Schema::AccessEvent;
-}
-
-impl RegistryEvent for Toy {
-    const TOPIC: Topic = Topic::AccessKeys;
-
-    fn id(&self) -> &str {
-        &self.0.id
-    }
-
-    fn tenant(&self) -> &str {
-        &self.0.tenant
-    }
-}
-
-pub fn change(tenant: &str, id: &str, expected_version: i64) -> Toy {
+pub fn change(tenant: &str, id: &str, expected_version: i64) -> Event {
     let rotated =
         AccessKeyRotated { key_id: "k".into(), hash: vec![1; 32], previous_until_ms: 0, expected_version };
-    Toy(Event {
+    Event {
         id: id.into(),
         tenant: tenant.into(),
         occurred_at_ms: 5,
         actor: "test".into(),
         payload: AccessPayload::Rotated(rotated),
-    })
+    }
 }
 
 pub fn settings(dir: &Path) -> EmbeddedSettings {

@@ -9,6 +9,7 @@ pub use fit::{DIMENSIONS_MAX, LOCATIONS_MAX, Misfit, PARCELS_MAX, TEXT_CHARS_MAX
 pub use rate::{RATE_BP_MAX, parse_rate, rate_text};
 
 use crate::StageName;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tillstream_schemas::order_command::PlaceOrder;
 use tillstream_schemas::order_event::{RuleRef, RuleStep};
@@ -99,7 +100,8 @@ impl FromIterator<Hook> for Hooks {
 }
 
 /// What a stage asks a tenant's rules. One variant per hook.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "hook", rename_all = "snake_case")]
 pub enum RuleCall {
     /// Adjust prices, discounts and tax.
     Price(PriceInput),
@@ -149,7 +151,8 @@ impl RuleCall {
 }
 
 /// What every hook is told about the order. No name, street or note: a rule has no use for them.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RuleOrder {
     /// Event time, ms since the epoch.
     pub placed_at_ms: i64,
@@ -202,7 +205,7 @@ impl From<&PricedOrder> for RuleOrder {
 }
 
 /// A line as the price hook sees it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleLine {
     /// The SKU.
     pub sku: Text,
@@ -211,15 +214,18 @@ pub struct RuleLine {
     /// Minor units.
     pub unit_price_minor: i64,
     /// What is off already, minor units.
+    #[serde(default)]
     pub discount_minor: i64,
     /// Basis points.
+    #[serde(default)]
     pub tax_rate_bp: i32,
     /// The product's category.
+    #[serde(default)]
     pub category: Option<Text>,
 }
 
 /// Input of the price hook.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PriceInput {
     /// The order.
     pub order: RuleOrder,
@@ -228,18 +234,19 @@ pub struct PriceInput {
 }
 
 /// Goods, one per distinct SKU.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GoodsLine {
     /// The SKU.
     pub sku: Text,
     /// Units.
     pub quantity: i64,
     /// The product's category.
+    #[serde(default)]
     pub category: Option<Text>,
 }
 
 /// Input of the allocate hook.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AllocateInput {
     /// The order.
     pub order: RuleOrder,
@@ -248,7 +255,7 @@ pub struct AllocateInput {
 }
 
 /// Input of the risk hook.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RiskInput {
     /// The order.
     pub order: RuleOrder,
@@ -263,27 +270,30 @@ pub struct RiskInput {
 }
 
 /// Goods that are to leave.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShipLine {
     /// What.
+    #[serde(flatten)]
     pub goods: GoodsLine,
     /// Where the order's units of the SKU come from: location and units.
+    #[serde(default)]
     pub held: Vec<(Text, i64)>,
 }
 
 /// Input of the ship hook.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShipInput {
     /// The order.
     pub order: RuleOrder,
     /// What leaves.
     pub lines: Vec<ShipLine>,
     /// The carrier the merchant named.
+    #[serde(default)]
     pub carrier: Option<Text>,
 }
 
 /// A priced line as the measure hook sees it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MeasureLine {
     /// The SKU.
     pub sku: Text,
@@ -294,11 +304,12 @@ pub struct MeasureLine {
     /// What is off, minor units.
     pub discount_minor: i64,
     /// The product's category.
+    #[serde(default)]
     pub category: Option<Text>,
 }
 
 /// Input of the measure hook.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MeasureInput {
     /// The order.
     pub order: RuleOrder,
@@ -334,7 +345,7 @@ pub fn steps(rule: &RuleRef) -> impl Iterator<Item = RuleStep> {
 }
 
 /// What changes on one line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineAdjustment {
     /// Taken off in addition, minor units, ≥ 0.
     pub discount_minor: i64,
@@ -343,7 +354,7 @@ pub struct LineAdjustment {
 }
 
 /// One shipment of a split.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Parcel {
     /// Where it leaves from.
     pub location: Option<Text>,
@@ -356,7 +367,8 @@ pub struct Parcel {
 }
 
 /// What a rule said.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RuleAnswer {
     /// The rule has nothing to say.
     Pass,
