@@ -14,6 +14,8 @@ pub(crate) const LOG_INTERFACE: &str = "tillstream:rules/log@1.0.0";
 const MEMORY_RESIDENT_BYTES: usize = 256 << 10;
 /// The same of its tables.
 const TABLE_RESIDENT_BYTES: usize = 16 << 10;
+/// Addresses behind a slot's memory that trap.
+const MEMORY_GUARD_BYTES: u64 = 1 << 20;
 /// Core instances of one module: itself, and what joins it to its import.
 const CORE_INSTANCES_MAX: u32 = 8;
 
@@ -69,6 +71,12 @@ fn config(pool: Pool) -> Config {
     config
         .consume_fuel(true)
         .max_wasm_stack(STACK_BYTES_MAX)
+        // No more than a module may have: bounds are checked by code, which costs a small rule nothing that can be
+        // measured, and 64 slots do not ask the system for 256 GiB of addresses.
+        .memory_reservation(MEMORY_BYTES_MAX as u64)
+        .memory_reservation_for_growth(0)
+        .memory_guard_size(MEMORY_GUARD_BYTES)
+        .memory_may_move(false)
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_nan_canonicalization(true)
         .wasm_simd(false)

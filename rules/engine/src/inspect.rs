@@ -8,6 +8,8 @@ use std::fmt::Write;
 use thiserror::Error;
 use wasmtime::component::Component;
 
+/// What hooks share: types alone, nothing that could be called.
+const TYPES_INTERFACE: &str = "tillstream:rules/types@1.0.0";
 const HEADER: [u8; 4] = *b"\0asm";
 const CORE: [u8; 4] = [1, 0, 0, 0];
 
@@ -111,7 +113,7 @@ impl RuleEngine {
         let foreign: Vec<String> = kind
             .imports(&self.engine)
             .map(|(name, _)| name.to_owned())
-            .filter(|it| it != LOG_INTERFACE)
+            .filter(|it| it != LOG_INTERFACE && it != TYPES_INTERFACE)
             .collect();
         if !foreign.is_empty() {
             return Err(Refusal::Imports(foreign));

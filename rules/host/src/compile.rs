@@ -1,7 +1,7 @@
 //! Compiling in a process of its own, which can be killed.
 //!
 //! A module can be made so that its compilation takes the machine's time and memory. The child bounds itself before it
-//! reads a byte of the module (processor time, address space, no core dump, no new file), and the parent kills it when the
+//! reads a byte of the module (processor time, address space, file size, no core dump), and the parent kills it when the
 //! wall clock says so. It has the parent's binary, an empty environment and two pipes.
 
 use crate::error::RuleHostError;
@@ -20,6 +20,8 @@ use tokio::process::Command;
 const CPU_SECONDS_MAX: u64 = 5;
 /// Bytes of address space: what the compiler needs for the largest honest module, several times over.
 const ADDRESS_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of a file: the engine keeps the image of a memory in one that has no name.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of code a module may become.
 const CODE_BYTES_MAX: u64 = 16 << 20;
 /// The parent's patience; a loaded machine may need longer than the processor time.
@@ -141,7 +143,7 @@ pub fn compile_child() -> Result<(), RuleHostError> {
     bound(Resource::Cpu, CPU_SECONDS_MAX)?;
     bound(Resource::As, ADDRESS_BYTES_MAX)?;
     bound(Resource::Core, 0)?;
-    bound(Resource::Fsize, 0)?;
+    bound(Resource::Fsize, FILE_BYTES_MAX)?;
     let mut module = Vec::new();
     std::io::stdin().lock().read_to_end(&mut module).map_err(failed)?;
     let said = match RuleEngine::new(Pool::OnDemand)?.compile(&module) {

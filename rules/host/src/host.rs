@@ -77,14 +77,12 @@ impl Host {
 
     /// Puts a table in force. Calls that have begun end by the one before.
     pub(crate) fn put_in_force(&self, table: Table) {
-        let kept = |key: &(Text, Text, i64)| {
-            let rules = table.get(&key.0)?;
-            Hook::ALL
-                .into_iter()
-                .flat_map(|hook| rules.of(hook))
-                .find(|it| it.rule.name == key.1 && it.revision == key.2)
+        let is_kept = |key: &(Text, Text, i64)| {
+            let is_it = |it: &InForce| it.rule.name == key.1 && it.revision == key.2;
+            let rules = table.get(&key.0);
+            rules.is_some_and(|rules| Hook::ALL.into_iter().any(|hook| rules.of(hook).any(is_it)))
         };
-        self.breakers.lock().retain(|key, _| kept(key).is_some());
+        self.breakers.lock().retain(|key, _| is_kept(key));
         *self.table.write() = table;
     }
 
