@@ -99,12 +99,16 @@ impl RuleStation {
             rules.mark_unchanged();
             modules.mark_unchanged();
             self.bring_up().await;
-            tokio::select! {
+            // Acted on outside: what the first branch waits for must not be held meanwhile.
+            let found = tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|it| *it) => return Ok(()),
-                changed = rules.changed() => if changed.is_err() { return Ok(()) },
-                changed = modules.changed() => if changed.is_err() { return Ok(()) },
-                Some(found) = trippings.recv() => self.trip(found).await,
+                changed = rules.changed() => if changed.is_err() { return Ok(()) } else { None },
+                changed = modules.changed() => if changed.is_err() { return Ok(()) } else { None },
+                Some(found) = trippings.recv() => Some(found),
+            };
+            if let Some(found) = found {
+                self.trip(found).await;
             }
         }
     }
