@@ -4,6 +4,7 @@ mod cluster;
 mod dlq;
 mod import;
 mod keys;
+mod load;
 mod rules;
 mod sandbox;
 mod schemas;
@@ -11,11 +12,13 @@ mod secret;
 mod serve;
 mod state;
 mod topics;
+mod webhooks;
 
 pub use cluster::{Broker, Database, Role, SaslMechanism};
 pub use dlq::{Dlq, DlqCommand};
 pub use import::Import;
-pub use keys::{Keys, KeysCommand};
+pub use keys::{Keys, KeysCommand, Whose};
+pub use load::Load;
 pub use rules::{Fallback, Rules, RulesCommand};
 pub use sandbox::Sandbox;
 pub use schemas::{SchemaRegistry, SchemaRegistryAccess, Schemas, SchemasCommand};
@@ -23,6 +26,7 @@ pub use secret::{Secret, given_or_read};
 pub use serve::{LogFormat, Mode, Serve};
 pub use state::{Deployment, State, StateCommand};
 pub use topics::{Topics, TopicsCommand};
+pub use webhooks::Webhooks;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -59,7 +63,7 @@ pub enum Command {
     /// Compiles one rule from standard input: what a server runs for itself, within bounds.
     #[command(hide = true)]
     CompileRule,
-    /// Makes, lists and revokes API keys.
+    /// Makes, lists, rotates and revokes API keys.
     Keys(Keys),
     /// Serves the sandbox payment provider to the workers of a cluster.
     Sandbox(Sandbox),

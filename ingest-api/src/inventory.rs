@@ -204,6 +204,7 @@ pub(crate) async fn adjust(
     let stock_key = ids::key(&caller.tenant, &sku);
     let row_key = ids::key(&stock_key, &id);
     let record = ingest.record(Topic::ItemCommands, &stock_key, bytes);
+    ingest.check_new_work(record.to)?;
     let judge = async || {
         let row: Option<AdjustmentState> = ingest.row(Table::Adjustment, row_key.clone()).await?;
         Ok(row.map(|it| it.fingerprint))

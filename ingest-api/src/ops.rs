@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz`, `/metrics`, `/docs`.
+//! `/healthz`, `/readyz`, `/metrics`.
 
 use crate::Ingest;
 use crate::openapi::{Answer, Call};
@@ -11,7 +11,6 @@ use prometheus::{Encoder, TextEncoder};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use std::fmt::Write;
 use std::sync::Arc;
 
 /// The process answers.
@@ -74,15 +73,6 @@ pub(crate) fn metrics_call() -> Call {
         .problem(Code::Internal)
 }
 
-/// `GET /docs`
-pub(crate) fn docs_call() -> Call {
-    Call::get("/docs", "getDocs", "operations", "A page about the calls and problems").answer(Answer::other(
-        200,
-        "HTML that loads nothing but this document",
-        "text/html",
-    ))
-}
-
 /// Whether commands are taken, and if not, why.
 pub(crate) async fn readyz(State(ingest): State<Arc<Ingest>>) -> Response {
     let mut reasons = Vec::new();
@@ -114,19 +104,4 @@ pub(crate) async fn metrics(State(ingest): State<Arc<Ingest>>) -> Response {
         Ok(()) => ([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
         Err(error) => Problem::new(Code::Internal, error.to_string()).into_response(),
     }
-}
-
-/// A page that lists the calls of `/openapi.json` and the codes of problems; nothing comes from outside.
-pub(crate) async fn docs() -> Response {
-    const PAGE: &str = include_str!("../static/docs.html");
-    const POLICY: &str = "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; \
-        style-src 'unsafe-inline'; frame-ancestors 'none'";
-    let mut rows = String::new();
-    for code in Code::ALL {
-        let (name, status, title) = (code.as_str(), code.status().as_u16(), code.title());
-        let _ = write!(rows, "<tr id=\"{name}\"><td>{name}</td><td>{status}</td><td>{title}</td></tr>");
-    }
-    let headers =
-        [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, POLICY)];
-    (headers, PAGE.replace("<!--codes-->", &rows)).into_response()
 }

@@ -95,10 +95,14 @@ impl Params {
 
     /// Reads the query of a URI; names other than `known`, and a name given twice, are errors.
     pub(crate) fn of(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+        let refuse =
+            || Problem::parameter("(query)", "cannot be read", "send name=value&…, percent-encoded UTF-8");
+        // The extractor would put U+FFFD where there is no UTF-8, and then look for that.
+        if !is_utf8(uri.query().unwrap_or_default()) {
+            return Err(refuse());
+        }
         let extract::Query(pairs) =
-            extract::Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|_| {
-                Problem::parameter("(query)", "cannot be read", "send name=value&…, percent-encoded UTF-8")
-            })?;
+            extract::Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|_| refuse())?;
         let mut errors = Vec::new();
         for (index, (name, _)) in pairs.iter().enumerate().take(50) {
             if !known.contains(&name.as_str()) {
@@ -180,6 +184,26 @@ impl Params {
     }
 }
 
+/// Whether a query is UTF-8 once it is percent-decoded.
+fn is_utf8(query: &str) -> bool {
+    let mut bytes = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|it| std::str::from_utf8(it).ok());
+        match digits.filter(|_| *first == b'%').and_then(|it| u8::from_str_radix(it, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    std::str::from_utf8(&bytes).is_ok()
+}
+
 /// Path segments, with a problem instead of plain text when they cannot be read.
 pub(crate) struct Segments<T>(pub T);
 
@@ -210,6 +234,14 @@ mod tests {
         let problem = params.finish().unwrap_err();
         let fields: Vec<&str> = problem.errors.iter().map(|it| it.field.as_str()).collect();
         assert_eq!(fields, ["limit", "\"what\"", "limit", "from", "by"]);
+    }
+
+    #[test]
+    fn a_query_that_is_no_utf_8_is_refused_whole() {
+        for (query, good) in [("a=%c3%a4", true), ("a=%zz%", true), ("a=%ff", false), ("%C3=a", false)] {
+            let uri: Uri = format!("/x?{query}").parse().unwrap();
+            assert_eq!(Params::of(&uri, &["a", "ä"]).is_ok(), good, "{query}");
+        }
     }
 
     #[test]

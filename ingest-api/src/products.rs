@@ -8,7 +8,7 @@ use crate::cursor;
 use crate::moment::Moment;
 use crate::observe::Trace;
 use crate::openapi::{Answer, Call, Page};
-use crate::params::{self, Params, Query, Segments, Wanted, query, rows};
+use crate::params::{self, Params, Query, Segments, Wanted, query, rows, words};
 use crate::problem::{Code, Problem};
 use crate::shape::{self, Field, Kind, METADATA, SKU, is_text, needed, optional};
 use axum::Json;
@@ -47,9 +47,13 @@ const PRODUCT: &[Field] = &[
     optional("metadata", METADATA),
 ];
 
+const ACTIVE: [(&str, bool); 2] = [("true", true), ("false", false)];
+const ACTIVE_WORDS: [&str; 2] = words(&ACTIVE);
+
 const LIST: &[Query] = &[
     query("q", Wanted::Text, "Only those with this text in SKU, name or description, in any case"),
     query("category", Wanted::Text, "Only this category"),
+    query("active", Wanted::Choice(&ACTIVE_WORDS), "Only those that are, or are not, active"),
     params::cursor('p'),
     rows(20, 100),
 ];
@@ -173,7 +177,7 @@ async fn change(
         payload,
     };
     let record = ingest.record(Topic::ItemCommands, &key, codec::encode(&command)?);
-    ingest.check_intake(record.to)?;
+    ingest.check_new_work(record.to)?;
     let landed = ingest.append_one(Append { claim: None, record }).await?;
     ingest.await_landed(landed, IN_FORCE_WAIT).await?;
     let row: Option<ProductState> = ingest.row(Table::Product, key).await?;
@@ -299,6 +303,7 @@ pub(crate) async fn list(
     let mut params = Params::read(&uri, LIST)?;
     let q = params.text("q").map(|it| it.to_lowercase());
     let category = params.text("category");
+    let active = params.choice("active", &ACTIVE);
     let limit = params.rows();
     let cursor = params.text("cursor");
     params.finish()?;
@@ -311,6 +316,7 @@ pub(crate) async fn list(
         let found = |text: &str| q.as_ref().is_none_or(|q| text.to_lowercase().contains(q));
         let description = row.description.as_deref().unwrap_or_default();
         !row.removed
+            && active.is_none_or(|it| it == row.active)
             && category.as_ref().is_none_or(|it| row.category.as_ref().is_some_and(|found| found == it))
             && (found(&row.sku) || found(&row.name) || found(description))
     };

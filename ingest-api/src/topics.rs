@@ -174,6 +174,12 @@ pub(crate) async fn records(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let topic = parse(&name)?;
+    if topic.is_registry() {
+        // They hold secrets and hashes of secrets; what they amount to has calls of its own.
+        let detail =
+            format!("records of {} are not shown: see /v1/keys and its neighbours", topic.short_name());
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
     let mut params = Params::read(&uri, RECORDS)?;
     let partition = params.number("partition", 0, u64::from(ingest.log.partitions(topic).saturating_sub(1)));
     let offset = params.whole("offset");

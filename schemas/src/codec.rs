@@ -160,6 +160,18 @@ schemas! {
     /// [`crate::rules::RuleModule`]
     RuleModule = 20, crate::rules::RuleModule, "rule-module",
         BackwardTransitive, ["rules.modules.v1-value"];
+    /// [`crate::webhook::WebhookEndpointEvent`]
+    WebhookEndpointEvent = 18, crate::webhook::WebhookEndpointEvent, "webhook-endpoint-event",
+        BackwardTransitive, ["webhooks.endpoints.v1-value"];
+    /// [`crate::webhook::WebhookFeedState`]
+    WebhookFeedState = 40, crate::webhook::WebhookFeedState, "webhook-feed-state",
+        BackwardTransitive, ["webhook_feed.state-value"];
+    /// [`crate::webhook::WebhookLaneState`]
+    WebhookLaneState = 41, crate::webhook::WebhookLaneState, "webhook-lane-state",
+        BackwardTransitive, ["webhook_lane.state-value"];
+    /// [`crate::webhook::WebhookDeliveryState`]
+    WebhookDeliveryState = 42, crate::webhook::WebhookDeliveryState, "webhook-delivery-state",
+        BackwardTransitive, ["webhook_delivery.state-value"];
 }
 
 /// Versions older builds wrote and this one still reads. `schemas/avro/README.md` says when to add one, such as
@@ -191,11 +203,14 @@ impl Schema {
             | Topic::EffectRequestsDlq
             | Topic::AnalyticsDeltasDlq => Self::DeadLetter,
             Topic::AccessKeys => Self::AccessEvent,
+            Topic::WebhookEndpoints => Self::WebhookEndpointEvent,
             Topic::RuleRegistry => Self::RuleEvent,
             Topic::RuleModules => Self::RuleModule,
-            // Nothing is written there yet; the schema id 18 is kept for it.
-            Topic::WebhookEndpoints => return None,
-            Topic::OrderChangelog | Topic::ItemChangelog | Topic::AnalyticsChangelog => return None,
+            Topic::OrderChangelog
+            | Topic::ItemChangelog
+            | Topic::AnalyticsChangelog
+            | Topic::WebhooksChangelog
+            | Topic::ItemWebhooksChangelog => return None,
         })
     }
 }

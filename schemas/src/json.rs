@@ -18,7 +18,7 @@ pub fn to_json(value: &[u8]) -> Result<Value, CodecError> {
 }
 
 fn record(version: &Version, datum: &[u8]) -> Result<Value, CodecError> {
-    use crate::{access, analytics, effects, item, order_command, order_event, order_state, rules};
+    use crate::{access, analytics, effects, item, order_command, order_event, order_state, rules, webhook};
     match version.schema {
         Schema::OrderCommand => typed::<order_command::OrderCommand>(version, datum),
         Schema::OrderEvent => typed::<order_event::OrderEvent>(version, datum),
@@ -39,6 +39,12 @@ fn record(version: &Version, datum: &[u8]) -> Result<Value, CodecError> {
         Schema::AccessEvent => typed::<access::AccessEvent>(version, datum),
         Schema::RuleEvent => typed::<rules::RuleEvent>(version, datum),
         Schema::RuleModule => typed::<rules::RuleModule>(version, datum),
+        Schema::WebhookEndpointEvent => {
+            shown(&version.read::<webhook::WebhookEndpointEvent>(datum)?.redacted())
+        }
+        Schema::WebhookFeedState => typed::<webhook::WebhookFeedState>(version, datum),
+        Schema::WebhookLaneState => typed::<webhook::WebhookLaneState>(version, datum),
+        Schema::WebhookDeliveryState => typed::<webhook::WebhookDeliveryState>(version, datum),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod order_state;
 pub mod registry;
 pub mod rules;
 pub mod topics;
+pub mod webhook;
 pub mod wire_ids;
 
 /// The text type of all ids, SKUs and codes: at most 24 bytes live inline, without an allocation.

@@ -44,11 +44,21 @@ pub enum Topic {
     RuleRegistry = 18,
     /// Modules of rules, by content.
     RuleModules = 19,
+    /// Rows and timers of the webhooks task.
+    WebhooksChangelog = 50,
+    /// Rows and timers of the item webhooks task.
+    ItemWebhooksChangelog = 51,
 }
 
 impl Topic {
     /// The changelogs: topics of a cluster, besides [`Topic::ALL`].
-    pub const CHANGELOGS: [Self; 3] = [Self::OrderChangelog, Self::ItemChangelog, Self::AnalyticsChangelog];
+    pub const CHANGELOGS: [Self; 5] = [
+        Self::OrderChangelog,
+        Self::ItemChangelog,
+        Self::AnalyticsChangelog,
+        Self::WebhooksChangelog,
+        Self::ItemWebhooksChangelog,
+    ];
 
     /// What tenants configured: every record has a key of its own, so that compaction keeps all of them.
     pub const REGISTRIES: [Self; 4] =
@@ -101,6 +111,8 @@ impl Topic {
             Self::WebhookEndpoints => "webhooks.endpoints.v1",
             Self::RuleRegistry => "rules.registry.v1",
             Self::RuleModules => "rules.modules.v1",
+            Self::WebhooksChangelog => "webhooks.order.changelog.v1",
+            Self::ItemWebhooksChangelog => "webhooks.item.changelog.v1",
         }
     }
 
@@ -126,6 +138,8 @@ impl Topic {
             Self::WebhookEndpoints => "webhooks.endpoints",
             Self::RuleRegistry => "rules.registry",
             Self::RuleModules => "rules.modules",
+            Self::WebhooksChangelog => "webhooks.changelog",
+            Self::ItemWebhooksChangelog => "item_webhooks.changelog",
         }
     }
 

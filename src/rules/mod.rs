@@ -14,7 +14,7 @@ use tillstream_stage::rule::Hook;
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     /// A file.
-    #[error("TS0911: {path}: {error}")]
+    #[error("TS0931: {path}: {error}")]
     File {
         /// Which.
         path: PathBuf,
@@ -22,7 +22,7 @@ pub enum RulesError {
         error: std::io::Error,
     },
     /// JSON that was given.
-    #[error("TS0912: {what} cannot be read: {error}")]
+    #[error("TS0932: {what} cannot be read: {error}")]
     Json {
         /// What.
         what: String,
@@ -30,10 +30,10 @@ pub enum RulesError {
         error: serde_json::Error,
     },
     /// The module.
-    #[error("TS0913: {0}")]
+    #[error("TS0933: {0}")]
     Refused(#[from] Refusal),
     /// A sample.
-    #[error("TS0914: the {} hook, tried on a sample order of {lines} lines: {fault}", .hook.as_str())]
+    #[error("TS0934: the {} hook, tried on a sample order of {lines} lines: {fault}", .hook.as_str())]
     Sample {
         /// Which hook.
         hook: Hook,
@@ -43,7 +43,7 @@ pub enum RulesError {
         fault: Fault,
     },
     /// The project.
-    #[error("TS0915: the rule cannot be built: {0}")]
+    #[error("TS0935: the rule cannot be built: {0}")]
     Build(String),
     /// The engine.
     #[error(transparent)]

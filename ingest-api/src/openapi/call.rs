@@ -129,6 +129,16 @@ impl Call {
         Self::new(Method::PUT, path, id, tag, summary)
     }
 
+    /// A PATCH.
+    pub(crate) fn patch(
+        path: &'static str,
+        id: &'static str,
+        tag: &'static str,
+        summary: &'static str,
+    ) -> Self {
+        Self::new(Method::PATCH, path, id, tag, summary)
+    }
+
     /// A DELETE.
     pub(crate) fn delete(
         path: &'static str,
@@ -238,11 +248,16 @@ impl Call {
         self.problem(Code::NotReady).problem(Code::Overloaded).problem(Code::DiskFull).reads()
     }
 
+    /// It changes what tenants configured: the change is in the log, and in force, before it answers.
+    pub(crate) fn changes(self) -> Self {
+        self.problem(Code::NotInForceYet).problem(Code::DiskFull).reads()
+    }
+
     /// Every problem of the call, each once, in the order of their codes.
     pub(crate) fn all_problems(&self, keyed: bool) -> Vec<Code> {
         let mut codes = self.problems.clone();
         if keyed {
-            codes.extend([Code::Unauthorized, Code::TooManyRequests]);
+            codes.extend([Code::Unauthorized, Code::TooManyRequests, Code::Forbidden, Code::RateLimited]);
         }
         if !self.query.is_empty() || !self.segments.is_empty() {
             codes.push(Code::InvalidParameters);
@@ -255,6 +270,7 @@ impl Call {
             // What is wrong with a line is told in its result line.
             if body.media_type == "application/json" {
                 codes.extend([Code::MalformedJson, Code::InvalidFields, Code::BodyIncomplete]);
+                codes.push(Code::BadCompression);
             }
         }
         codes.sort_by_key(|it| it.as_str());

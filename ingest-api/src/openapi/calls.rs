@@ -1,8 +1,11 @@
 //! Every call, in the order the document and `/docs` tell of them.
 
 use super::{Call, json_call};
-use crate::orders::{actions, bulk, credits, place, query};
-use crate::{analytics, dead_letters, inventory, keys, ops, products, rules, sandbox, topics};
+use crate::orders::{actions, bulk, credits, events, place, query};
+use crate::{
+    analytics, categories, dead_letters, docs, inventory, keys, ops, products, rules, sandbox, tenants,
+    topics, webhooks,
+};
 
 /// Every call there is; a test holds it against the route table.
 pub(super) fn all() -> Vec<Call> {
@@ -11,7 +14,8 @@ pub(super) fn all() -> Vec<Call> {
         query::list_call(),
         bulk::bulk_call(),
         query::get_call(),
-        query::events_call(),
+        events::of_tenant_call(),
+        events::of_order_call(),
         actions::cancel_call(),
         actions::capture_call(),
         actions::refund_call(),
@@ -20,6 +24,7 @@ pub(super) fn all() -> Vec<Call> {
         actions::deliver_call(),
         credits::issue_call(),
         credits::get_call(),
+        categories::list_call(),
         products::list_call(),
         products::put_call(),
         products::get_call(),
@@ -38,7 +43,21 @@ pub(super) fn all() -> Vec<Call> {
         rules::roll_back_call(),
         keys::list_call(),
         keys::create_call(),
+        keys::rotate_call(),
         keys::revoke_call(),
+        tenants::list_call(),
+        tenants::set_limit_call(),
+        webhooks::endpoints::create_call(),
+        webhooks::endpoints::list_call(),
+        webhooks::endpoints::get_call(),
+        webhooks::endpoints::change_call(),
+        webhooks::endpoints::delete_call(),
+        webhooks::requests::test_call(),
+        webhooks::requests::rotate_call(),
+        webhooks::requests::replay_call(),
+        webhooks::deliveries::list_call(),
+        webhooks::deliveries::get_call(),
+        webhooks::requests::redeliver_call(),
         sandbox::get_call(),
         sandbox::authenticate_call(),
         dead_letters::list_call(),
@@ -51,6 +70,6 @@ pub(super) fn all() -> Vec<Call> {
         ops::readyz_call(),
         ops::metrics_call(),
         json_call(),
-        ops::docs_call(),
+        docs::docs_call(),
     ]
 }

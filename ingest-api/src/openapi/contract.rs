@@ -72,7 +72,8 @@ fn path_parameters_and_keys_are_as_the_routes_have_them() {
     let document = document();
     for route in table() {
         let call = operation(&document, route.method.as_str(), route.path);
-        assert_eq!(call["security"].as_array().is_none(), route.keyed, "{} {}", route.method, route.path);
+        let needed = route.scope.map_or(json!([]), |it| json!([{ "apiKey": [it.as_str()] }]));
+        assert_eq!(call["security"], needed, "{} {}", route.method, route.path);
         let named: BTreeSet<&str> = call["parameters"]
             .as_array()
             .into_iter()

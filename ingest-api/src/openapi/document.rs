@@ -2,6 +2,7 @@
 
 use super::call::{Answer, Body, Call};
 use super::{calls, input};
+use crate::access::Scope;
 use crate::idempotency::{KEY_CHARACTERS_MAX, WAIT_SECONDS_MAX};
 use crate::problem::{self, Code, Problem};
 use crate::routes::table;
@@ -23,7 +24,7 @@ const TAGS: [(&str, &str); 8] = [
     ("products", "The catalog. A change answers once it is in force."),
     ("inventory", "Stock levels and adjustments."),
     ("analytics", "What the orders came to, in event time."),
-    ("keys", "API keys."),
+    ("keys", "API keys: what they may do, how long, how often; and the tenants they speak for."),
     ("sandbox", "The sandbox payment provider's back door."),
     ("operations", "Dead letters, topics, health, metrics, this document."),
 ];
@@ -37,12 +38,12 @@ pub(super) fn document() -> Value {
     let mut parts = Parts { generator: settings.into_generator(), ..Parts::default() };
     parts.generator.subschema_for::<problem::Body<'static>>();
     parts.schemas.extend(input::shared());
-    let keyed: BTreeMap<(&str, String), bool> =
-        table().into_iter().map(|it| ((it.path, it.method.to_string()), it.keyed)).collect();
+    let scopes: BTreeMap<(&str, String), Option<Scope>> =
+        table().into_iter().map(|it| ((it.path, it.method.to_string()), it.scope)).collect();
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for call in calls::all() {
-        let keyed = keyed.get(&(call.path, call.method.to_string())).copied().unwrap_or(true);
-        let operation = parts.operation(&call, keyed);
+        let scope = scopes.get(&(call.path, call.method.to_string())).copied().flatten();
+        let operation = parts.operation(&call, scope);
         paths.entry(call.path).or_default().insert(call.method.as_str().to_lowercase(), operation);
     }
     parts.schemas.extend(parts.generator.take_definitions(true));
@@ -62,7 +63,7 @@ pub(super) fn document() -> Value {
         "tags": tags,
         "paths": paths,
         "components": {
-            "securitySchemes": { "apiKey": { "type": "http", "scheme": "bearer", "description": "An API key: `till_…`" } },
+            "securitySchemes": { "apiKey": { "type": "http", "scheme": "bearer", "description": "An API key: `till_…`. Each call names the scope that the key needs." } },
             "parameters": headers(),
             "headers": answer_headers(),
             "responses": parts.responses,
@@ -79,7 +80,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn operation(&mut self, call: &Call, keyed: bool) -> Value {
+    fn operation(&mut self, call: &Call, scope: Option<Scope>) -> Value {
         let mut parameters: Vec<Value> = call.segments.iter().map(input::segment).collect();
         if call.idempotent {
             parameters.push(json!({ "$ref": "#/components/parameters/IdempotencyKey" }));
@@ -92,16 +93,14 @@ impl Parts {
             "operationId": call.id,
             "summary": call.summary,
             "tags": [call.tag],
-            "responses": self.responses_of(call, keyed),
+            "responses": self.responses_of(call, scope.is_some()),
+            "security": scope.map_or(json!([]), |it| json!([{ "apiKey": [it.as_str()] }])),
         });
         if !call.about.is_empty() {
             operation["description"] = call.about.into();
         }
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
-        }
-        if !keyed {
-            operation["security"] = json!([]);
         }
         if let Some(body) = &call.body {
             operation["requestBody"] = self.request_body(body);
@@ -117,8 +116,8 @@ impl Parts {
         self.schemas.insert(body.name.to_owned(), input::object(body.fields));
         let schema = json!({ "$ref": format!("#/components/schemas/{}", body.name) });
         let mut request = json!({
-            // No body at all is an empty object.
-            "required": body.fields.iter().any(|it| it.required),
+            // No JSON at all is an empty object, and no lines are no lines.
+            "required": body.media_type == "application/json" && body.fields.iter().any(|it| it.required),
             "content": { body.media_type: { "schema": schema, "example": body.example } },
         });
         if !body.about.is_empty() {
@@ -130,7 +129,16 @@ impl Parts {
     fn responses_of(&mut self, call: &Call, keyed: bool) -> Map<String, Value> {
         let mut responses = Map::new();
         for answer in &call.answers {
-            responses.insert(answer.status.to_string(), self.answer(answer));
+            let made = self.answer(answer);
+            match responses.get_mut(&answer.status.to_string()) {
+                // The same answer in another form.
+                Some(known) => {
+                    known["content"][answer.media_type] = made["content"][answer.media_type].clone()
+                }
+                None => {
+                    responses.insert(answer.status.to_string(), made);
+                }
+            }
         }
         let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
         for code in call.all_problems(keyed) {

@@ -115,7 +115,11 @@ pub(super) fn query(query: &Query) -> Value {
         Wanted::Choice(words) => json!({ "type": "string", "enum": words }),
         Wanted::Cursor(kind) => json!({ "type": "string", "pattern": cursor::pattern(kind) }),
     };
-    json!({ "name": query.name, "in": "query", "required": false, "description": query.about, "schema": schema })
+    json!({
+        "name": query.name, "in": "query", "required": false, "description": query.about, "schema": schema,
+        // As from a form: empty is left out.
+        "allowEmptyValue": true,
+    })
 }
 
 /// A path parameter.

@@ -377,7 +377,7 @@ impl Command {
 
     /// The fingerprint this command was judged with before, if it was.
     async fn mark(&self) -> Result<Option<Text>, Problem> {
-        let caller = Caller { tenant: self.tenant.clone(), key_id: Text::default() };
+        let caller = Caller::tenant_alone(self.tenant.clone());
         let row = query::find(&self.ingest, &caller, &self.order_id).await?;
         Ok(row.and_then(|it| it.marks.into_iter().find(|mark| mark.id == self.id)).map(|it| it.fingerprint))
     }

@@ -144,6 +144,7 @@ pub(crate) async fn issue(
     codec::encode_into(&command, &mut bytes)?;
     let key = ids::key(&caller.tenant, &id);
     let record = ingest.record(Topic::OrderCommands, &key, bytes);
+    ingest.check_new_work(record.to)?;
     let wait = wait_of(&headers);
     let feed = wait.map(|_| ingest.order_events.subscribe(&key));
     let judge = async || {

@@ -49,7 +49,7 @@ pub(super) fn read() -> Value {
 /// An order's history, its latest event.
 pub(super) fn event() -> Value {
     json!({
-        "id": "evt_9dnw4fkz2prx7bqs5hnv", "type": "payment.captured", "at": "2010-12-01T08:26:01.24Z", "version": 4,
+        "id": "evt_9dnw4fkz2prx7bqs5hnv", "type": "payment.captured", "order_id": ID_EXAMPLES.order, "at": "2010-12-01T08:26:01.24Z", "version": 4,
         "status": "confirmed", "amount": 1_652, "detail": null,
     })
 }

@@ -5,11 +5,12 @@ pub(crate) mod bulk;
 mod command_answer;
 mod credit_view;
 pub(crate) mod credits;
-mod examples;
+pub(crate) mod events;
+pub(crate) mod examples;
 mod input;
 pub(crate) mod place;
 pub(crate) mod query;
-mod view;
+pub(crate) mod view;
 
 use tillstream_schemas::order_state::{OrderState, OrderStatus, PaymentStatus};
 

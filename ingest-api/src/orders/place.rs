@@ -128,6 +128,7 @@ pub(crate) async fn place(
     let parsed = input::parse(&bytes, now_ms)?;
     let placement = Placement::new(&ingest, &caller.tenant, idempotency_key, parsed, &trace, now_ms)?;
     let Placement { order_id, key, fingerprint, record } = placement;
+    ingest.check_new_work(record.to)?;
     let wait = wait_of(&headers);
     // Before the command is written: else the answer could come before anybody listens.
     let feed = wait.map(|_| ingest.order_events.subscribe(&key));

@@ -74,6 +74,12 @@ pub(super) struct Order<'a> {
     stages: Option<Stages<'a>>,
     #[serde(flatten)]
     priced: Option<Priced<'a>>,
+    /// With `as_of`: the past time that is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<Moment>,
+    /// With `as_of`: the fields that cannot be told for that time, and are empty.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    untold: &'a [&'a str],
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -312,11 +318,13 @@ struct Shipped<'a> {
 /// One event of an order's history.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "OrderEvent")]
-pub(super) struct Event<'a> {
+pub(crate) struct Event<'a> {
     /// Its id.
     id: &'a str,
     /// What happened, such as `payment.captured`.
     r#type: &'a str,
+    /// The order's id.
+    order_id: &'a str,
     /// When.
     at: Moment,
     /// The order's version after it.
@@ -345,13 +353,32 @@ pub(super) fn accepted(order_id: &str) -> Value {
         links: links(order_id),
         stages: None,
         priced: None,
+        as_of: None,
+        untold: &[],
     })
 }
 
 /// An order.
 pub(super) fn order(row: &OrderState) -> Value {
+    value(&shown(row))
+}
+
+/// An order as it was; what had come back by then cannot always be told.
+pub(super) fn order_then(row: &OrderState, as_of_ms: i64, returns_known: bool) -> Value {
+    let mut order = shown(row);
+    order.as_of = Some(Moment(as_of_ms));
+    if !returns_known {
+        order.untold = &["returns"];
+        if let Some(stages) = &mut order.stages {
+            stages.returns.clear();
+        }
+    }
+    value(&order)
+}
+
+fn shown(row: &OrderState) -> Order<'_> {
     let holds: &[HoldLine] = row.reservation.as_ref().map_or(&[], |it| &it.holds);
-    value(&Order {
+    Order {
         id: &row.order_id,
         status: row.view.status,
         stage: &row.view.stage,
@@ -359,14 +386,17 @@ pub(super) fn order(row: &OrderState) -> Value {
         links: links(&row.order_id),
         stages: Some(stages(row)),
         priced: row.order.as_ref().map(|it| priced(it, holds)),
-    })
+        as_of: None,
+        untold: &[],
+    }
 }
 
 /// One event of an order's history.
-pub(super) fn event(entry: &TimelineEntry) -> Value {
+pub(crate) fn event(order_id: &str, entry: &TimelineEntry) -> Value {
     value(&Event {
         id: &entry.event_id,
         r#type: &entry.kind,
+        order_id,
         at: Moment(entry.at_ms),
         version: entry.version,
         status: entry.status,

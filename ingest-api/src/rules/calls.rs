@@ -26,7 +26,7 @@ use tillstream_schemas::rules::{
 /// Bytes of a module, at most; the limit that its author knows.
 const MODULE_BYTES_MAX: usize = 256 << 10;
 /// A module that has an extra is read to here, so that its author is told its size and not only that it is too large.
-const MODULE_READ_MAX: usize = 1 << 20;
+const MODULE_READ_MAX: u64 = 1 << 20;
 const SETTINGS_BYTES_MAX: usize = 16 << 10;
 const NAME: Kind = Kind::Text { min: 1, max: 64 };
 const REVISION: Kind = Kind::Integer { min: 0, max: i64::MAX };

@@ -21,7 +21,7 @@ pub struct Tables {
     pub timers: Keyspace,
     /// Committed offsets.
     pub offsets: Keyspace,
-    /// API keys.
+    /// API keys of earlier versions.
     pub keys: Keyspace,
 }
 

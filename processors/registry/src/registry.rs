@@ -137,6 +137,24 @@ impl<F: Fold> Registry<F> {
         Ok(())
     }
 
+    /// Resolves once everything that was durable in the log when this was called is in force here.
+    ///
+    /// # Errors
+    /// [`RegistryError::FollowerStopped`] when it never will, or the log's, when it does not tell where it ends.
+    pub async fn followed_to_end(&self) -> Result<(), RegistryError> {
+        let all = partitions(&*self.log, self.topic());
+        self.log.refresh(&all).await?;
+        for partition in all {
+            let end = self.log.end_offset(partition)?;
+            let mut position = self.position(partition)?.subscribe();
+            let reached = position.wait_for(|it| it.ended || it.offset >= end).await;
+            if !reached.is_ok_and(|it| it.offset >= end) {
+                return Err(RegistryError::FollowerStopped(self.topic()));
+            }
+        }
+        Ok(())
+    }
+
     /// Looks at what is in force now. Keep it short: nothing is folded meanwhile.
     pub fn read<T>(&self, look: impl FnOnce(&F) -> T) -> T {
         look(&self.shared.read().fold)

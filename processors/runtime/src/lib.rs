@@ -21,6 +21,7 @@ mod settings;
 mod shell;
 pub mod subscriptions;
 mod supervise;
+pub mod tenant_feed;
 mod timers;
 
 pub use catalog::{CATALOG_ENTRIES_MAX, CatalogCache, CatalogSnapshot, ProductWaiter};
@@ -33,3 +34,4 @@ pub use settings::TaskSettings;
 pub use shell::{TaskPorts, run_task};
 pub use subscriptions::{HubEvent, Subscription, Subscriptions};
 pub use supervise::supervise;
+pub use tenant_feed::{TenantEvent, TenantFeed};

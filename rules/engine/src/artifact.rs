@@ -25,10 +25,10 @@ const BLOCK_BYTES: usize = 64;
 #[derive(Debug, Error)]
 pub enum ArtifactError {
     /// The seal.
-    #[error("TS0902: compiled code has no valid seal: it was damaged, or written by somebody else")]
+    #[error("TS0922: compiled code has no valid seal: it was damaged, or written by somebody else")]
     Seal,
     /// The library does not take it.
-    #[error("TS0903: compiled code cannot be loaded: {0}")]
+    #[error("TS0923: compiled code cannot be loaded: {0}")]
     Load(String),
     /// It is no rule.
     #[error(transparent)]

@@ -21,7 +21,7 @@ const CORE_INSTANCES_MAX: u32 = 8;
 
 /// Why there is no engine.
 #[derive(Debug, Error)]
-#[error("TS0901: the rule engine cannot be made: {0}")]
+#[error("TS0921: the rule engine cannot be made: {0}")]
 pub struct EngineError(pub(crate) String);
 
 /// Where instances live.

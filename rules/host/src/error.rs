@@ -11,7 +11,7 @@ pub enum RuleHostError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The cache of compiled code.
-    #[error("TS0904: {path} cannot be used for compiled rules: {error}")]
+    #[error("TS0924: {path} cannot be used for compiled rules: {error}")]
     Cache {
         /// Where.
         path: PathBuf,
@@ -19,10 +19,10 @@ pub enum RuleHostError {
         error: std::io::Error,
     },
     /// The compiler's process.
-    #[error("TS0905: the process that compiles rules cannot be run: {0}")]
+    #[error("TS0925: the process that compiles rules cannot be run: {0}")]
     Compiler(String),
     /// Randomness.
-    #[error("TS0906: the system gives no random bytes: {0}")]
+    #[error("TS0926: the system gives no random bytes: {0}")]
     Randomness(String),
     /// The registry.
     #[error(transparent)]

@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod kills;
 pub mod random;
+pub mod receiver;
 pub mod sandbox;
 
 use reqwest::{Method, StatusCode};

@@ -108,7 +108,7 @@ async fn what_cannot_be_a_rule_gets_a_problem_that_says_why_and_the_server_stays
     for (name, module, reason) in cases {
         let (status, problem) = upload(&server, name, module).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{name}: {problem}");
-        assert_eq!(problem["code"], "TS0640");
+        assert_eq!(problem["code"], "TS0663");
         let field = problem["errors"][0]["field"].as_str().unwrap();
         assert!(field.contains(reason), "{name}: {problem}");
     }
