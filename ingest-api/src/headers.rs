@@ -20,12 +20,13 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(3_600);
 /// When it has no scheme or host, or more than that.
 pub fn parse_origin(text: &str) -> Result<HeaderValue, BadOrigin> {
     let bad = || BadOrigin(text.to_owned());
-    let (scheme, host) = text.split_once("://").ok_or_else(bad)?;
+    let lower = text.to_ascii_lowercase();
+    let (scheme, host) = lower.split_once("://").ok_or_else(bad)?;
     let plain = |it: char| it.is_ascii_alphanumeric() || ".-:[]".contains(it);
     if !matches!(scheme, "http" | "https") || host.is_empty() || !host.chars().all(plain) {
         return Err(bad());
     }
-    text.to_ascii_lowercase().parse().map_err(|_| bad())
+    lower.parse().map_err(|_| bad())
 }
 
 /// Lets pages of these origins call (CORS); without any the router stays as it is, and browsers keep other pages out.

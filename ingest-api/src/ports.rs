@@ -29,7 +29,7 @@ pub struct PlacedEvent {
 /// A live feed of one tenant's events.
 pub trait TenantEvents: Send {
     /// Per partition of `orders.events`, the first offset that comes through the feed; what is before stands in the log.
-    fn from_offsets(&self) -> Vec<u64>;
+    fn starts(&self) -> Vec<u64>;
 
     /// Per partition, an offset before which every event of the tenant has been put into the feed.
     fn positions(&self) -> Vec<u64>;

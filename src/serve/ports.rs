@@ -35,8 +35,8 @@ fn placed(it: TenantEvent) -> ports::PlacedEvent {
 }
 
 impl ports::TenantEvents for AllOfTenant {
-    fn from_offsets(&self) -> Vec<u64> {
-        self.0.from_offsets().to_vec()
+    fn starts(&self) -> Vec<u64> {
+        self.0.starts().to_vec()
     }
 
     fn positions(&self) -> Vec<u64> {

@@ -224,7 +224,7 @@ impl TenantSource {
             Problem::new(Code::Stopped, "events are not followed any more; resume on another server")
                 .retry_after(2)
         })?;
-        for (goal, from) in self.goal.iter_mut().zip(live.from_offsets()) {
+        for (goal, from) in self.goal.iter_mut().zip(live.starts()) {
             *goal = from;
         }
         self.held.clear();

@@ -37,8 +37,8 @@ fn placed(it: TenantEvent) -> PlacedEvent {
 }
 
 impl TenantEvents for All {
-    fn from_offsets(&self) -> Vec<u64> {
-        self.0.from_offsets().to_vec()
+    fn starts(&self) -> Vec<u64> {
+        self.0.starts().to_vec()
     }
 
     fn positions(&self) -> Vec<u64> {

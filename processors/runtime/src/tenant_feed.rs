@@ -87,7 +87,7 @@ impl Subscriptions {
 
 impl TenantFeed {
     /// Per partition, the first offset that comes through this feed.
-    pub fn from_offsets(&self) -> &[u64] {
+    pub fn starts(&self) -> &[u64] {
         &self.from_offsets
     }
 

@@ -264,7 +264,7 @@ async fn a_tenants_feed_has_its_own_orders_only_and_begins_where_the_log_ends() 
     let (hub, follower) = hub(&rig, 8);
     emit_of(&rig, "t", "o1", 1).await;
     let mut feed = hub.subscribe_tenant("t").unwrap();
-    assert_eq!(feed.from_offsets().iter().sum::<u64>(), 1);
+    assert_eq!(feed.starts().iter().sum::<u64>(), 1);
     for (tenant, order, version) in [("t2", "o1", 1), ("t", "o1", 2), ("other", "t", 3), ("t", "o2", 4)] {
         emit_of(&rig, tenant, order, version).await;
     }

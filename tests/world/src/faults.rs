@@ -8,7 +8,6 @@ use tillstream_log::broker::BrokerError;
 use tillstream_schemas::Topic;
 use tillstream_simulation::broker::{Call, CommitFate, Effect, Hold, Notice};
 use tillstream_simulation::rows::{Loss, RowCall, WriteFault};
-use tillstream_stage::task::TaskKind;
 use tillstream_state::TaskId;
 
 /// Calls of the broker that are made to fail.
@@ -49,7 +48,7 @@ pub(crate) enum Undo {
 
 /// The transactional id of a task by number.
 fn id_of(house: &House, task: u8) -> String {
-    let kind = TaskKind::ALL[usize::from(task) / PARTITIONS as usize % TaskKind::ALL.len()];
+    let kind = crate::KINDS[usize::from(task) / PARTITIONS as usize % crate::KINDS.len()];
     house.settings.transactional_id(TaskId { kind, partition: u32::from(task) % PARTITIONS })
 }
 
@@ -69,9 +68,9 @@ pub(crate) fn strike(house: &House, fault: &Fault, names: &[Option<String>]) -> 
             return Some((for_ms, Undo::Reach(name)));
         }
         Fault::Expel { member, for_ms } => {
-            let kind = TaskKind::ALL[usize::from(member) % TaskKind::ALL.len()];
+            let kind = crate::KINDS[usize::from(member) % crate::KINDS.len()];
             let members = house.broker.members(&house.settings.group(kind));
-            let chosen = members.get(usize::from(member) / TaskKind::ALL.len())?.member;
+            let chosen = members.get(usize::from(member) / crate::KINDS.len())?.member;
             broker.expel(chosen, if for_ms % 2 == 0 { Notice::Now } else { Notice::Later });
             return Some((for_ms, Undo::Tell(chosen)));
         }

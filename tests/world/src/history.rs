@@ -12,7 +12,6 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tillstream_log::TopicPartition;
 use tillstream_simulation::rows::RowsSnapshot;
-use tillstream_stage::task::TaskKind;
 use tillstream_state::TaskId;
 
 /// How long everything may take to come to rest once nothing goes wrong any more, simulated.
@@ -328,7 +327,7 @@ impl History {
             return "clients wait".to_owned();
         }
         let broker = &self.house.broker;
-        for kind in TaskKind::ALL {
+        for kind in crate::KINDS {
             for partition in 0..PARTITIONS {
                 let at = TopicPartition::new(kind.input(), partition);
                 let group = self.house.settings.group(kind);

@@ -22,3 +22,9 @@ pub use history::{Outcome, run};
 pub use plan::Plan;
 pub use shrink::shrink;
 pub use workload::Size;
+
+/// The kinds of task that run here: all but those that send webhooks.
+pub(crate) const KINDS: [tillstream_stage::task::TaskKind; 4] = {
+    use tillstream_stage::task::TaskKind::{Analytics, Effects, Item, Order};
+    [Order, Item, Analytics, Effects]
+};

@@ -98,7 +98,7 @@ impl History {
             }
         }
         for _ in 0..TRIES {
-            let groups = TaskKind::ALL.into_iter().map(|kind| self.house.settings.group(kind));
+            let groups = crate::KINDS.into_iter().map(|kind| self.house.settings.group(kind));
             let open = !self.house.broker.open_transactions().is_empty();
             if !open && groups.into_iter().all(|it| self.house.broker.members(&it).is_empty()) {
                 return self.look();

@@ -193,6 +193,8 @@ impl Crew {
                 let (provider, settings) = (self.provider.clone(), self.executor.clone());
                 self.watched(supervise_executor(id.partition, ports, provider, settings, stopping))
             }
+            // Not among [`crate::KINDS`]: nobody listens for webhooks in this world.
+            TaskKind::OrderWebhooks | TaskKind::ItemWebhooks => Box::pin(std::future::ready(())),
         }
     }
 }
@@ -257,7 +259,7 @@ impl Process {
             halted: halted.clone(),
         });
         let members = Arc::new(Mutex::new(0));
-        for kind in TaskKind::ALL {
+        for kind in crate::KINDS {
             let group = ports.settings.group(kind);
             let member = ports.broker.join(&group, kind.input()).map_err(|it| it.into_log_error())?;
             sessions.joined(kind, member.clone());

@@ -13,6 +13,7 @@ use tillstream_log::LogError;
 use tillstream_scylla::{ScyllaSettings, ScyllaStore};
 use tillstream_servers::{Cassandra, CassandraOptions};
 use tillstream_stage::{Key, Table, TimerName};
+use tillstream_state::Keys;
 use tillstream_state::Timer;
 use tillstream_state::row_store::{Checkpoint, RowStore, RowWrite, StateKey};
 
