@@ -62,7 +62,7 @@ e2e: build ## The real binary: first run, import, crashes, bad input
 cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, TLS and logins, other people's clients
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
 
-test: setup lint deny ops-check unit simulate-some servers e2e cluster ## Everything that gates a change
+test: setup rules lint deny ops-check unit simulate-some servers e2e cluster ## Everything that gates a change
 
 schemathesis: build ## A live server against its own contract, by the tool of that name: what it calls valid and what it calls invalid
 	@ops/dev/schemathesis.sh
