@@ -42,6 +42,11 @@ struct AdjustmentInput {
     location: Option<Text>,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_body(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<AdjustmentInput>(bytes, ADJUSTMENT).map(drop)
+}
+
 fn level(row: &StockState) -> Value {
     let on_hand: i64 = row.locations.iter().map(|it| it.on_hand).sum();
     let reserved: i64 = row.locations.iter().map(|it| it.reserved).sum();

@@ -25,6 +25,11 @@ struct KeyInput {
     name: Text,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_body(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<KeyInput>(bytes, KEY).map(drop)
+}
+
 fn shown(key: &StoredKey, caller: &Caller) -> Value {
     json!({
         "id": key.id,

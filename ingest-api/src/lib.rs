@@ -4,6 +4,8 @@
 //! command is durable in the log; nothing here decides about orders, stock or money.
 
 pub mod auth;
+#[doc(hidden)]
+pub mod bare;
 pub mod moment;
 pub mod ports;
 pub mod problem;

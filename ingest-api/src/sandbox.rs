@@ -23,6 +23,11 @@ struct AuthenticateInput {
     outcome: String,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_body(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<AuthenticateInput>(bytes, AUTHENTICATE).map(drop)
+}
+
 fn sandbox(ingest: &Ingest) -> Result<&dyn SandboxControl, Problem> {
     let missing = || Problem::new(Code::NotFound, "payments do not go to the sandbox provider here");
     ingest.sandbox.as_deref().ok_or_else(missing)

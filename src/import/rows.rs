@@ -94,12 +94,17 @@ pub fn read(path: &Path, minor_digits: u8) -> Result<File, FileError> {
     })
 }
 
-enum ParseError {
+/// Why a text cannot be read as a file of rows.
+#[derive(Debug)]
+pub(super) enum ParseError {
+    /// It cannot be read on.
     Csv(csv::Error),
+    /// The header lacks this column.
     Missing(&'static str),
 }
 
-fn parse(input: impl std::io::Read, minor_digits: u8) -> Result<File, ParseError> {
+/// Reads rows. `minor_digits` is the currency's.
+pub(super) fn parse(input: impl std::io::Read, minor_digits: u8) -> Result<File, ParseError> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(input);
     let headers = reader.byte_headers().map_err(ParseError::Csv)?.clone();
     let mut index = [0; COLUMNS.len()];

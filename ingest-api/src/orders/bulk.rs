@@ -179,6 +179,18 @@ impl Lines {
     }
 }
 
+/// A line as it was cut: its number and its bytes, or why it cannot be read.
+#[doc(hidden)]
+pub type Cut = (u64, Result<Bytes, Problem>);
+
+/// Cuts a body that arrives in `parts` into lines, without a socket.
+#[doc(hidden)]
+pub async fn cut_lines(parts: Vec<Bytes>) -> Vec<Cut> {
+    let parts = stream::iter(parts.into_iter().map(Ok::<_, Infallible>));
+    let chunks: Vec<Vec<Line>> = chunks(Body::from_stream(parts)).collect().await;
+    chunks.into_iter().flatten().map(|it| (it.number, it.content)).collect()
+}
+
 fn line_too_long() -> Problem {
     Problem::new(Code::BodyTooLarge, format!("the limit of a line is {LINE_BYTES_MAX} bytes"))
 }

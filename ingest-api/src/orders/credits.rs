@@ -56,6 +56,11 @@ struct CreditInput {
     metadata: Option<TextMap>,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_body(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<CreditInput>(bytes, CREDIT).map(drop)
+}
+
 /// Issues a credit.
 pub(crate) async fn issue(
     State(ingest): State<Arc<Ingest>>,

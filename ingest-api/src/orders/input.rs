@@ -140,7 +140,7 @@ struct AddressInput {
 
 /// A body that can be taken.
 #[derive(Debug, PartialEq)]
-pub(super) struct Parsed {
+pub(crate) struct Parsed {
     /// The key inside a bulk line; empty otherwise.
     pub key: Text,
     /// The order.
@@ -153,7 +153,7 @@ pub(super) struct Parsed {
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.
-pub(super) fn parse(bytes: &[u8], now_ms: i64) -> Result<Parsed, Problem> {
+pub(crate) fn parse(bytes: &[u8], now_ms: i64) -> Result<Parsed, Problem> {
     parse_as(bytes, now_ms, false)
 }
 
@@ -161,8 +161,14 @@ pub(super) fn parse(bytes: &[u8], now_ms: i64) -> Result<Parsed, Problem> {
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.
-pub(super) fn parse_bulk_line(bytes: &[u8], now_ms: i64) -> Result<Parsed, Problem> {
+pub(crate) fn parse_bulk_line(bytes: &[u8], now_ms: i64) -> Result<Parsed, Problem> {
     parse_as(bytes, now_ms, true)
+}
+
+/// How many fields the walk refuses; `None` when the body is no JSON.
+pub(crate) fn faults(bytes: &[u8], bulk: bool) -> Option<usize> {
+    let value = shape::parse(bytes).ok()?;
+    Some(Walk::over(&value, &Kind::Object(if bulk { BULK_FIELDS } else { FIELDS })).len())
 }
 
 fn parse_as(bytes: &[u8], now_ms: i64, bulk: bool) -> Result<Parsed, Problem> {

@@ -3,7 +3,7 @@
 pub(crate) mod actions;
 pub(crate) mod bulk;
 pub(crate) mod credits;
-mod input;
+pub(crate) mod input;
 pub(crate) mod place;
 pub(crate) mod query;
 mod view;

@@ -4,6 +4,7 @@ use crate::settings::EmbeddedSettings;
 use fjall::compaction::Leveled;
 use fjall::config::{BlockSizePolicy, CompressionPolicy, PinningPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use tillstream_log::LogError;
@@ -78,6 +79,11 @@ impl Tables {
         let timers = db.keyspace("timers", || options(4 * MIB))?;
         let offsets = db.keyspace("offsets", || options(MIB))?;
         let keys = db.keyspace("keys", || options(MIB))?;
+        // fjall syncs what is in a keyspace's directory, but not the name of that directory: without it, a loss of
+        // power takes the keyspace away with all that was synced in it.
+        for dir in [&path.join("keyspaces"), path] {
+            File::open(dir).and_then(|it| it.sync_all()).map_err(fjall::Error::Io)?;
+        }
         Ok(Self { db, log, rows, timers, offsets, keys })
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a harness fails by panicking with what it saw")]
 
 pub mod audit;
+pub mod disk;
 pub mod kills;
 pub mod random;
 pub mod sandbox;

@@ -8,6 +8,7 @@ use super::row::{RequestRow, SandboxPayment};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use futures::channel::oneshot;
 use rustc_hash::FxHashMap;
+use std::fs::File;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -204,6 +205,11 @@ impl Store {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(8 * 1_024 * 1_024);
         let payments = database.keyspace("payments", options)?;
         let requests = database.keyspace("requests", options)?;
+        // fjall syncs what is in these directories, but not all of their names.
+        let parent = dir.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        for dir in [&dir.join("keyspaces"), dir, parent] {
+            File::open(dir).and_then(|it| it.sync_all()).map_err(fjall::Error::Io)?;
+        }
         Ok(Self { database, payments, requests })
     }
 

@@ -1,0 +1,156 @@
+//! A disk that loses power, at any point of a run: every state it can be left in opens, with all that was acknowledged.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tillstream_e2e::disk::check::{Found, check};
+use tillstream_e2e::disk::model::{Disk, Left};
+use tillstream_e2e::disk::trace::{self, Event};
+use tillstream_e2e::disk::{traced, tracer};
+use tillstream_e2e::random::Random;
+use tillstream_e2e::{KEY, Server, free_port, serve_command};
+
+const WRITERS: usize = 4;
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(default)
+}
+
+/// An order of up to 400 lines, so that a group is one write, or several, or more than a memtable takes.
+fn order(seed: u64, n: usize) -> Value {
+    let mut random = Random::new(seed ^ (n as u64).wrapping_mul(0x9e37_79b9));
+    let lines = if random.below(8) == 0 { 1 + random.below(400) } else { 1 + random.below(4) };
+    let lines: Vec<Value> = (0..lines)
+        .map(|_| json!({"sku": format!("sku-{}", random.below(40)), "quantity": 1, "unit_price": 100}))
+        .collect();
+    json!({
+        "customer": format!("c-{}", random.below(100)), "currency": "GBP", "country": "GB", "lines": lines,
+        "payment": {"method": "pm_card_visa", "capture": "automatic"},
+    })
+}
+
+/// An order that a client was told of, and how long the trace was by then at least.
+struct Acknowledged {
+    id: String,
+    trace_bytes: u64,
+}
+
+/// What a run left: its trace, and what its clients were told.
+struct Run {
+    events: Vec<Event>,
+    acknowledged: Vec<Acknowledged>,
+}
+
+async fn start(data_dir: &Path, trace: &Path) -> Server {
+    let port = free_port();
+    let mut command = serve_command(data_dir, port);
+    command.args(["--sandbox-latency-max-ms", "5"]).env("TILLSTREAM_DEMO_KEY", KEY);
+    let flags = [Path::new("-t"), trace];
+    let mut server = Server::spawn_command(traced(&command, data_dir, &flags), port);
+    server.ready().await;
+    server
+}
+
+/// Places `orders` orders on a traced server that is killed half-way and started again.
+async fn run(seed: u64, orders: usize) -> Run {
+    let dir = tempfile::tempdir().unwrap();
+    let (data_dir, trace) = (dir.path().join("data"), dir.path().join("trace"));
+    std::fs::create_dir(&data_dir).unwrap();
+    let mut acknowledged = Vec::new();
+    for half in 0..2 {
+        let server = Arc::new(start(&data_dir, &trace).await);
+        let next = Arc::new(AtomicUsize::new(half * orders / 2));
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| {
+                let (server, next, trace) = (server.clone(), next.clone(), trace.clone());
+                tokio::spawn(async move {
+                    let mut told = Vec::new();
+                    loop {
+                        let n = next.fetch_add(1, Ordering::Relaxed);
+                        if n >= (half + 1) * orders / 2 {
+                            return told;
+                        }
+                        let answer = server.post("/v1/orders", &format!("order-{n}"), &order(seed, n)).await;
+                        let trace_bytes = std::fs::metadata(&trace).unwrap().len();
+                        told.push(Acknowledged { id: answer["id"].as_str().unwrap().to_owned(), trace_bytes });
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            acknowledged.extend(writer.await.unwrap());
+        }
+        let server = Arc::try_unwrap(server).ok().unwrap();
+        if half == 0 {
+            server.kill();
+        } else {
+            server.drained().await;
+            assert!(server.terminate().await.success());
+        }
+    }
+    Run { events: trace::read(&trace, &data_dir), acknowledged }
+}
+
+impl Run {
+    fn acknowledged_by(&self, trace_bytes: u64) -> BTreeSet<String> {
+        self.acknowledged.iter().filter(|it| it.trace_bytes <= trace_bytes).map(|it| it.id.clone()).collect()
+    }
+}
+
+/// What the disk is left with, at a point of the run.
+fn left(random: &mut Random) -> Left {
+    match random.below(8) {
+        0 => Left::Nothing,
+        1 => Left::Everything,
+        _ => Left::Torn(random.next_u64()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_state_that_a_loss_of_power_can_leave_opens_with_all_that_was_acknowledged() {
+    tracer();
+    let states = from_environment("TILLSTREAM_STATES", 60);
+    let seed = from_environment("SEED", 0xd15c);
+    let run = run(seed, from_environment("TILLSTREAM_ORDERS", 120) as usize).await;
+    let mut random = Random::new(seed);
+    let mut points: Vec<usize> =
+        (0..states).map(|_| random.below(run.events.len() as u64 + 1) as usize).collect();
+    points.sort_unstable();
+    let (mut disk, mut done, mut last) = (Disk::default(), 0, Found::default());
+    let mut failures = Vec::new();
+    for point in points {
+        run.events[done..point].iter().for_each(|it| disk.apply(&it.change));
+        done = point;
+        let trace_bytes = if point == 0 { 0 } else { run.events[point - 1].end };
+        let acknowledged = run.acknowledged_by(trace_bytes);
+        let left = left(&mut random);
+        let dir = tempfile::tempdir().unwrap();
+        disk.save(left, dir.path()).unwrap();
+        match check(dir.path(), &acknowledged).await {
+            Ok(found) => last = found,
+            Err(error) => {
+                failures.push(format!("{left:?} after {point} of {} changes: {error}", run.events.len()));
+                if std::env::var_os("TILLSTREAM_KEEP").is_some() {
+                    println!("kept: {}", dir.keep().display());
+                }
+            }
+        }
+    }
+    println!("seed {seed}: {states} states of {} changes, {last:?} in the last", run.events.len());
+    assert!(failures.is_empty(), "SEED={seed}: {} failures\n{}", failures.len(), failures.join("\n"));
+    assert!(last.charges > 0 && last.rows > 0, "{last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dump() {
+    let run = run(0xd15c, 40).await;
+    for (n, it) in run.events.iter().enumerate() {
+        match &it.change {
+            trace::Change::Write { inode, offset, bytes } => println!("{n} write {inode} {offset} {}", bytes.len()),
+            other => println!("{n} {other:?}"),
+        }
+    }
+}
