@@ -6,7 +6,7 @@ use crate::idempotency;
 use crate::moment;
 use crate::problem::{FieldError, Problem};
 use crate::shape::{
-    self, CUSTOMER, Field, Kind, METADATA, QUANTITY, QUANTITY_MAX, SKU, Walk, is_prose, is_text, needed,
+    self, CUSTOMER, ERRORS_MAX, Field, Kind, METADATA, QUANTITY, QUANTITY_MAX, SKU, Walk, is_prose, is_text, needed,
     optional,
 };
 use serde::Deserialize;
@@ -202,7 +202,10 @@ fn explain(bytes: &[u8], input: serde_json::Result<OrderInput>, now_ms: i64, bul
         errors.push(FieldError::new("idempotency_key", "has other characters than visible ASCII", fix));
     }
     match input {
-        Ok(input) => errors.extend(input.contradictions(now_ms)),
+        Ok(input) => {
+            errors.extend(input.contradictions(now_ms));
+            errors.truncate(ERRORS_MAX);
+        }
         // The walk sees no fault, so it is one that only the typed parse can see: a field that stands there twice.
         Err(error) if errors.is_empty() => return shape::malformed(&error),
         Err(_) => {}
@@ -283,6 +286,7 @@ impl OrderInput {
             let fix = "send when the order was placed, at most a day ahead";
             errors.push(FieldError::new("placed_at", "is in the future", fix));
         }
+        errors.truncate(ERRORS_MAX);
         errors
     }
 

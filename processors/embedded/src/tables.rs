@@ -4,7 +4,6 @@ use crate::settings::EmbeddedSettings;
 use fjall::compaction::Leveled;
 use fjall::config::{BlockSizePolicy, CompressionPolicy, PinningPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use tillstream_log::LogError;
@@ -61,6 +60,18 @@ fn memtable_bytes(table: Table) -> u64 {
     }
 }
 
+/// fjall makes a keyspace whose directory is gone anew, empty, and says nothing of it.
+fn check_complete(db: &Database) -> fjall::Result<()> {
+    let found = db.list_keyspace_names();
+    let names = ["log", "timers", "offsets", "keys"].into_iter().chain(Table::ALL.into_iter().map(Table::name));
+    for name in names {
+        if db.keyspace_exists(name) && !found.iter().any(|it| it.as_ref() as &str == name) {
+            return Err(fjall::Error::Io(std::io::Error::other(format!("the table {name} is gone"))));
+        }
+    }
+    Ok(())
+}
+
 impl Tables {
     /// Opens or makes the database at `path`.
     pub fn open(path: &Path, settings: &EmbeddedSettings) -> fjall::Result<Self> {
@@ -71,6 +82,7 @@ impl Tables {
             .journal_compression(CompressionType::None)
             .manual_journal_persist(true)
             .open()?;
+        check_complete(&db)?;
         let log = db.keyspace("log", log_options)?;
         let mut rows = Vec::with_capacity(Table::ALL.len());
         for table in Table::ALL {
@@ -79,11 +91,7 @@ impl Tables {
         let timers = db.keyspace("timers", || options(4 * MIB))?;
         let offsets = db.keyspace("offsets", || options(MIB))?;
         let keys = db.keyspace("keys", || options(MIB))?;
-        // fjall syncs what is in a keyspace's directory, but not the name of that directory: without it, a loss of
-        // power takes the keyspace away with all that was synced in it.
-        for dir in [&path.join("keyspaces"), path] {
-            File::open(dir).and_then(|it| it.sync_all()).map_err(fjall::Error::Io)?;
-        }
+        tillstream_journal::sync_names(path).map_err(fjall::Error::Io)?;
         Ok(Self { db, log, rows, timers, offsets, keys })
     }
 

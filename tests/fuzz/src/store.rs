@@ -61,9 +61,13 @@ async fn fill(dir: &Path) {
     for n in 0..RECORDS {
         let record = NewRecord { to: AT, key: Bytes::from(n.to_string()), value: value(n), headers: Vec::new().into() };
         let commit = TaskCommit {
+            task: TASK,
+            from_offset: n,
+            next_offset: n + 1,
             outputs: vec![record],
             rows: vec![(row_key(n), Some(value(n)))],
-            ..TaskCommit::new(TASK, n, n + 1)
+            timers_removed: Vec::new(),
+            timers_set: Vec::new(),
         };
         store.commit(commit).await.unwrap();
     }
