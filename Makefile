@@ -12,10 +12,12 @@ RATE ?= 500
 OUTAGE ?= freeze
 SEED ?= 1592590340
 KEYS ?= 10000
+STATES ?= 400
+TARGET ?= all
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos mutants chaos-cluster outage bench bench-takeover bench-cluster bench-commit clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos fuzz fuzz-replay mutants chaos-cluster outage bench bench-takeover bench-cluster bench-commit clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,8 +63,15 @@ cluster: build jars ## The real binary on the real servers: 25 histories of faul
 
 test: setup lint deny ops-check unit servers e2e cluster ## Everything that gates a change
 
-chaos: build ## Kills the real binary CUTS times (default 500)
+chaos: build ## Kills the real binary CUTS times (default 500) at random and CUTS times inside a group commit; then STATES crashes of its disk (default 400)
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture
+	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_STATES=$(STATES) TILLSTREAM_ORDERS=600 TILLSTREAM_FAULTS=20 $(CARGO) test -p tillstream-e2e --locked --test disk --test faults -- --nocapture
+
+fuzz: ## Fuzzes TARGET (default: each) for SECONDS (default 60), guided by coverage, and keeps inputs that cover something new
+	@ops/dev/fuzz.sh run $(TARGET) $(SECONDS)
+
+fuzz-replay: ## Runs TARGET once on the file INPUT
+	@ops/dev/fuzz.sh replay $(TARGET) $(INPUT)
 
 chaos-cluster: build jars ## HISTORIES histories of faults on the real servers (default 200), from SEED
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_HISTORIES=$(HISTORIES) TILLSTREAM_SEED=$(SEED) \

@@ -6,8 +6,8 @@ use crate::idempotency;
 use crate::moment;
 use crate::problem::{FieldError, Problem};
 use crate::shape::{
-    self, CUSTOMER, ERRORS_MAX, Field, Kind, METADATA, QUANTITY, QUANTITY_MAX, SKU, Walk, is_prose, is_text, needed,
-    optional,
+    self, CUSTOMER, ERRORS_MAX, Field, Kind, METADATA, QUANTITY, QUANTITY_MAX, SKU, Walk, is_prose, is_text,
+    needed, optional,
 };
 use serde::Deserialize;
 use tillstream_schemas::order_command::{

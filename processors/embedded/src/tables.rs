@@ -63,7 +63,8 @@ fn memtable_bytes(table: Table) -> u64 {
 /// fjall makes a keyspace whose directory is gone anew, empty, and says nothing of it.
 fn check_complete(db: &Database) -> fjall::Result<()> {
     let found = db.list_keyspace_names();
-    let names = ["log", "timers", "offsets", "keys"].into_iter().chain(Table::ALL.into_iter().map(Table::name));
+    let names =
+        ["log", "timers", "offsets", "keys"].into_iter().chain(Table::ALL.into_iter().map(Table::name));
     for name in names {
         if db.keyspace_exists(name) && !found.iter().any(|it| it.as_ref() as &str == name) {
             return Err(fjall::Error::Io(std::io::Error::other(format!("the table {name} is gone"))));

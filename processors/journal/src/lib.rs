@@ -117,7 +117,9 @@ pub fn mend(database: &Path) -> Result<(), JournalError> {
         // It was synced whole before the next one was begun.
         match inspect(&read(&path)?) {
             Finding::Whole => {}
-            Finding::Torn { at } | Finding::Damaged { at, .. } => return Err(JournalError::Damaged { path, at }),
+            Finding::Torn { at } | Finding::Damaged { at, .. } => {
+                return Err(JournalError::Damaged { path, at });
+            }
         }
     }
     match inspect(&read(&newest)?) {

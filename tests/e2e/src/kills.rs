@@ -27,7 +27,13 @@ impl Mortal {
     /// Starts the server on a data dir.
     pub async fn start(dir: PathBuf, arguments: &'static [&'static str]) -> Self {
         let server = Server::start(&dir, arguments).await;
-        Self { place: RwLock::new(Some(server)), dir, arguments, progress: AtomicUsize::new(0), over: AtomicBool::new(false) }
+        Self {
+            place: RwLock::new(Some(server)),
+            dir,
+            arguments,
+            progress: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+        }
     }
 
     /// Posts until acknowledged or refused for good, whatever happens to the server meanwhile.

@@ -48,6 +48,8 @@ pub fn free_port() -> u16 {
 /// A running `tillstream serve`.
 pub struct Server {
     child: Mutex<Child>,
+    /// The child is the tracer, and what it traces is killed through it.
+    traced: bool,
     url: String,
     output: Arc<Mutex<Vec<String>>>,
     client: reqwest::Client,
@@ -84,7 +86,13 @@ impl Server {
         let output = Arc::new(Mutex::new(Vec::new()));
         collect(child.stdout.take().expect("stdout is piped"), output.clone());
         collect(child.stderr.take().expect("stderr is piped"), output.clone());
-        Self { child: Mutex::new(child), url: format!("http://127.0.0.1:{port}"), output, client: reqwest::Client::new() }
+        Self {
+            child: Mutex::new(child),
+            traced: false,
+            url: format!("http://127.0.0.1:{port}"),
+            output,
+            client: reqwest::Client::new(),
+        }
     }
 
     /// Starts `serve` on a data dir under the tracer of [`disk`]; `flags` are the tracer's.
@@ -92,7 +100,9 @@ impl Server {
         let port = free_port();
         let mut command = serve_command(data_dir, port);
         command.args(arguments).env("TILLSTREAM_DEMO_KEY", KEY);
-        Self::spawn_command(disk::traced(&command, data_dir, flags), port)
+        let mut server = Self::spawn_command(disk::traced(&command, data_dir, flags), port);
+        server.traced = true;
+        server
     }
 
     /// Waits until `/readyz` says 200 (true) or the process has ended (false).
@@ -257,8 +267,16 @@ impl Server {
 
     /// SIGKILL, and waits for the end.
     pub fn kill(self) {
-        self.child().kill().expect("it can be killed");
-        self.child().wait().expect("it ends");
+        self.end_at_once().expect("it can be killed");
+    }
+
+    fn end_at_once(&self) -> std::io::Result<ExitStatus> {
+        if self.traced && !self.has_ended() {
+            Command::new("kill").args(["-USR1", &self.pid().to_string()]).status()?;
+        } else {
+            self.child().kill()?;
+        }
+        self.child().wait()
     }
 
     /// SIGTERM, and waits for the end.
@@ -285,8 +303,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child().kill();
-        let _ = self.child().wait();
+        let _ = self.end_at_once();
     }
 }
 

@@ -136,7 +136,10 @@ async fn run_aimed(dir: &Path, seed: u64, cuts: usize) -> (Server, BTreeSet<Stri
         })
         .collect();
     let met = server.cut_in_commits(seed, cuts).await;
-    println!("{}", POINTS.iter().zip(met).map(|(point, cuts)| format!("{point}: {cuts}")).collect::<Vec<_>>().join(", "));
+    println!(
+        "{}",
+        POINTS.iter().zip(met).map(|(point, cuts)| format!("{point}: {cuts}")).collect::<Vec<_>>().join(", ")
+    );
     let mut ids = BTreeSet::new();
     for writer in writers {
         ids.extend(writer.await.unwrap());
@@ -161,7 +164,12 @@ async fn cuts_inside_the_group_commit_lose_nothing_and_double_nothing() {
     let cut = audit(&server, &ids, &skus()).await;
     assert!(server.terminate().await.success());
     let calm = history(calm_dir.path(), seed, ids.len(), 0).await;
-    println!("seed {seed}: {cuts} cuts, {} orders, {:?}, provider {:?}", ids.len(), cut.by_status, cut.provider);
+    println!(
+        "seed {seed}: {cuts} cuts, {} orders, {:?}, provider {:?}",
+        ids.len(),
+        cut.by_status,
+        cut.provider
+    );
     assert_eq!(cut, calm, "SEED={seed} TILLSTREAM_CUTS={cuts}");
     assert_eq!((cut.provider.1, cut.provider.2), (cut.captured, cut.refunded));
 }

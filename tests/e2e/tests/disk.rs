@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tillstream_e2e::Server;
 use tillstream_e2e::disk::check::{Found, check};
 use tillstream_e2e::disk::model::{Disk, Left};
 use tillstream_e2e::disk::trace::{self, Change, Event};
-use tillstream_e2e::disk::{traced, tracer};
 use tillstream_e2e::random::Random;
-use tillstream_e2e::{KEY, Server, free_port, serve_command};
 
 const WRITERS: usize = 4;
 
@@ -45,11 +44,8 @@ struct Run {
 }
 
 async fn start(data_dir: &Path, trace: &Path) -> Server {
-    let port = free_port();
-    let mut command = serve_command(data_dir, port);
-    command.args(["--sandbox-latency-max-ms", "5"]).env("TILLSTREAM_DEMO_KEY", KEY);
-    let flags = [Path::new("-t"), trace];
-    let mut server = Server::spawn_command(traced(&command, data_dir, &flags), port);
+    let flags = ["-t", trace.to_str().unwrap()];
+    let mut server = Server::spawn_traced(data_dir, &["--sandbox-latency-max-ms", "5"], &flags);
     server.ready().await;
     server
 }
@@ -75,7 +71,10 @@ async fn run(seed: u64, orders: usize) -> Run {
                         }
                         let answer = server.post("/v1/orders", &format!("order-{n}"), &order(seed, n)).await;
                         let trace_bytes = std::fs::metadata(&trace).unwrap().len();
-                        told.push(Acknowledged { id: answer["id"].as_str().unwrap().to_owned(), trace_bytes });
+                        told.push(Acknowledged {
+                            id: answer["id"].as_str().unwrap().to_owned(),
+                            trace_bytes,
+                        });
                     }
                 })
             })
@@ -122,7 +121,6 @@ fn left(random: &mut Random) -> Left {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_state_that_a_loss_of_power_can_leave_opens_with_all_that_was_acknowledged() {
-    tracer();
     let states = from_environment("TILLSTREAM_STATES", 40);
     let seed = from_environment("SEED", 0xd15c);
     let run = run(seed, from_environment("TILLSTREAM_ORDERS", 80) as usize).await;
@@ -148,7 +146,10 @@ async fn every_state_that_a_loss_of_power_can_leave_opens_with_all_that_was_ackn
             }
         }
     }
-    println!("seed {seed}: {states} states of {} changes, {torn} with losses; {last:?} in the last", run.events.len());
+    println!(
+        "seed {seed}: {states} states of {} changes, {torn} with losses; {last:?} in the last",
+        run.events.len()
+    );
     assert!(failures.is_empty(), "SEED={seed}: {} failures\n{}", failures.len(), failures.join("\n"));
     assert!(torn > 0 && last.charges > 0 && last.rows > 0, "{torn} {last:?}");
 }

@@ -10,7 +10,7 @@
  * -f  lets calls fail: sync-eio (the Nth sync of a journal, once) or full (no space below DIR from the Nth journal
  *     write on).
  *
- * SIGTERM is passed on. The exit status is the command's, 128 + n after signal n, 125 for trouble of its own. */
+ * SIGTERM is passed on, and SIGUSR1 as SIGKILL: the files are free once the tracer has ended. The exit status is the command's, 128 + n after signal n, 125 for trouble of its own. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -355,7 +355,7 @@ static void filter_calls(void) {
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0) fail("seccomp");
 }
 
-static void pass_on(int signal_number) { kill(child, signal_number); }
+static void pass_on(int signal_number) { kill(child, signal_number == SIGUSR1 ? SIGKILL : signal_number); }
 
 static void start(char **command) {
     child = fork();
@@ -375,6 +375,7 @@ static void start(char **command) {
     int is_new;
     thread_of(child, &is_new);
     signal(SIGTERM, pass_on);
+    signal(SIGUSR1, pass_on);
     ptrace(PTRACE_CONT, child, 0, 0);
 }
 

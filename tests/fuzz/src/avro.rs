@@ -57,8 +57,13 @@ fn agree(schema: Schema, datum: &[u8]) {
     let theirs = reference(schema, datum);
     match recode(schema, &value) {
         Ok(ours) => {
-            assert_eq!(recode(schema, &ours).unwrap(), ours, "{schema:?}: what was read, written and read is another");
-            let canonical = reference(schema, &ours[codec::HEADER_BYTES..]).expect("the reference reads what we write");
+            assert_eq!(
+                recode(schema, &ours).unwrap(),
+                ours,
+                "{schema:?}: what was read, written and read is another"
+            );
+            let canonical =
+                reference(schema, &ours[codec::HEADER_BYTES..]).expect("the reference reads what we write");
             let theirs = theirs.expect("the reference reads what we read");
             assert_eq!(canonical, theirs, "{schema:?}: the reference reads another value");
             assert!(codec::to_json(&value).unwrap().is_object(), "a record is shown as an object");

@@ -20,7 +20,11 @@ fn check_refusal(problem: &Problem, body: &[u8]) {
         Code::MalformedJson => {
             let twice = problem.detail.starts_with("duplicate field");
             assert!(json.is_err() || twice, "this is JSON: {}", problem.detail);
-            assert!(problem.detail.contains("line ") && problem.detail.contains("column "), "{}", problem.detail);
+            assert!(
+                problem.detail.contains("line ") && problem.detail.contains("column "),
+                "{}",
+                problem.detail
+            );
         }
         Code::InvalidFields => {
             assert!(json.is_ok(), "fields of what is no JSON: {:?}", problem.errors);
@@ -37,7 +41,11 @@ fn check_refusal(problem: &Problem, body: &[u8]) {
 fn check_order(input: &[u8], bulk: bool) {
     match bare::order(input, NOW_MS, bulk) {
         Ok((key, order)) => {
-            assert_eq!(bare::order_faults(input, bulk), Some(0), "the fast way takes what the slow one refuses");
+            assert_eq!(
+                bare::order_faults(input, bulk),
+                Some(0),
+                "the fast way takes what the slow one refuses"
+            );
             assert_eq!(key.is_empty(), !bulk);
             let command = OrderCommand {
                 id: "ord_1".into(),

@@ -13,9 +13,18 @@ use rows::{File, ParseError, Row};
 use std::collections::BTreeMap;
 
 const HEADER: &str = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country";
-const WORDS: [&str; 10] =
-    ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country",
-        "fields", "UTF-8"];
+const WORDS: [&str; 10] = [
+    "InvoiceNo",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "UnitPrice",
+    "CustomerID",
+    "Country",
+    "fields",
+    "UTF-8",
+];
 
 /// Records of the file, by the CSV library alone.
 fn records(text: &[u8]) -> usize {
@@ -35,7 +44,8 @@ fn written(rows: &[Row], digits: u8) -> Vec<u8> {
         };
         let quantity = row.quantity.to_string();
         let customer = row.customer.as_deref().unwrap_or_default();
-        let fields = [&row.invoice, &row.sku, &row.description, &quantity, &row.at, &price, customer, &row.country];
+        let fields =
+            [&row.invoice, &row.sku, &row.description, &quantity, &row.at, &price, customer, &row.country];
         writer.write_record(fields.map(|it| it as &str)).unwrap();
     }
     writer.into_inner().unwrap()
@@ -64,12 +74,20 @@ fn check_plan(file: File) {
     let plan = plan(file);
     let in_orders: usize = plan.orders.iter().map(|it| it.rows.len()).sum();
     let in_returns: usize = plan.returns.iter().map(|it| it.rows.len()).sum();
-    assert_eq!(in_orders + in_returns + plan.adjustments.len() + plan.held.len(), rows, "rows are lost or doubled");
+    assert_eq!(
+        in_orders + in_returns + plan.adjustments.len() + plan.held.len(),
+        rows,
+        "rows are lost or doubled"
+    );
     let all = plan.orders.iter().chain(&plan.returns).flat_map(|it| &it.rows);
     assert!(all.clone().all(|it| it.quantity > 0 || it.quantity == i64::MIN));
     let mut sold: Vec<Sold> = plan.orders.iter().map(sold_by).collect();
     let parts = match_returns(&plan.returns, &mut sold);
-    assert_eq!(parts.iter().map(|it| it.rows.len()).sum::<usize>(), in_returns, "returned rows are lost or doubled");
+    assert_eq!(
+        parts.iter().map(|it| it.rows.len()).sum::<usize>(),
+        in_returns,
+        "returned rows are lost or doubled"
+    );
     assert!(sold.iter().all(|it| it.refundable_minor >= 0 && it.units.values().all(|left| *left >= 0)));
 }
 

@@ -63,8 +63,18 @@ const QUICK: Target = Target {
 /// Every target.
 pub const TARGETS: [Target; 13] = [
     Target { name: "avro", reads: "a record of any schema, behind its number", run: avro::datum, ..QUICK },
-    Target { name: "wire", reads: "a value as it stands in the log, header and all", run: avro::wire, ..QUICK },
-    Target { name: "wire_ids", reads: "schema ids of a registry, and values under them", run: avro::wire_ids, ..QUICK },
+    Target {
+        name: "wire",
+        reads: "a value as it stands in the log, header and all",
+        run: avro::wire,
+        ..QUICK
+    },
+    Target {
+        name: "wire_ids",
+        reads: "schema ids of a registry, and values under them",
+        run: avro::wire_ids,
+        ..QUICK
+    },
     Target { name: "order", reads: "the body of an order", run: http::order, ..QUICK },
     Target { name: "bulk_line", reads: "a line of a bulk body", run: http::bulk_line, ..QUICK },
     Target { name: "body", reads: "the body of any other call, behind its number", run: http::body, ..QUICK },
@@ -91,7 +101,10 @@ impl Target {
     /// There is none.
     pub fn named(name: &str) -> &'static Self {
         let names: Vec<&str> = TARGETS.iter().map(|it| it.name).collect();
-        TARGETS.iter().find(|it| it.name == name).unwrap_or_else(|| panic!("no target {name:?}, but {names:?}"))
+        TARGETS
+            .iter()
+            .find(|it| it.name == name)
+            .unwrap_or_else(|| panic!("no target {name:?}, but {names:?}"))
     }
 
     /// Where its corpus is.
@@ -106,7 +119,8 @@ impl Target {
 /// Its oracle is violated, or it took more memory or time than it may.
 #[allow(clippy::disallowed_methods, reason = "the bound on time is measured")]
 pub fn run(target: &Target, input: &[u8]) {
-    let (before, begun) = (ALLOCATOR.max_allocated().max(ALLOCATOR.allocated() + target.memory_bytes_max), Instant::now());
+    let (before, begun) =
+        (ALLOCATOR.max_allocated().max(ALLOCATOR.allocated() + target.memory_bytes_max), Instant::now());
     (target.run)(input);
     let took = begun.elapsed();
     // The highest mark only ever rises: it rose past the bound in this run, or it did not.

@@ -61,7 +61,9 @@ pub fn mutate(random: &mut Random, input: &mut Vec<u8>, other: &[u8], bytes_max:
                 input.splice(at..at, piece);
             }
             7 => input.truncate(at),
-            _ if at < input.len() => input[at] = input[at].wrapping_add(random.below(32) as u8).wrapping_sub(16),
+            _ if at < input.len() => {
+                input[at] = input[at].wrapping_add(random.below(32) as u8).wrapping_sub(16)
+            }
             _ => {}
         }
     }

@@ -38,7 +38,8 @@ pub fn cut(input: &[u8]) {
             body.push(*byte);
         }
     }
-    let part = (1 + usize::from(size)) * if body.len() > 64 << 10 { 1_024 } else { 1 + usize::from(factor % 8) };
+    let part =
+        (1 + usize::from(size)) * if body.len() > 64 << 10 { 1_024 } else { 1 + usize::from(factor % 8) };
     let parts = body.chunks(part).map(Bytes::copy_from_slice).collect();
     let cut = cut_parts(parts);
     let found: Vec<_> = cut.iter().map(|(number, line)| (*number, line.as_deref().ok())).collect();

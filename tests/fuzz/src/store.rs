@@ -59,7 +59,12 @@ async fn fill(dir: &Path) {
         store.put_key(key(n)).await.unwrap();
     }
     for n in 0..RECORDS {
-        let record = NewRecord { to: AT, key: Bytes::from(n.to_string()), value: value(n), headers: Vec::new().into() };
+        let record = NewRecord {
+            to: AT,
+            key: Bytes::from(n.to_string()),
+            value: value(n),
+            headers: Vec::new().into(),
+        };
         let commit = TaskCommit {
             task: TASK,
             from_offset: n,

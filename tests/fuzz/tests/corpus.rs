@@ -14,7 +14,8 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 fn corpus(target: &Target) -> Vec<(PathBuf, Vec<u8>)> {
-    let entries = std::fs::read_dir(target.corpus()).unwrap_or_else(|error| panic!("{}: {error}", target.name));
+    let entries =
+        std::fs::read_dir(target.corpus()).unwrap_or_else(|error| panic!("{}: {error}", target.name));
     let mut paths: Vec<PathBuf> = entries.map(|it| it.unwrap().path()).collect();
     paths.sort();
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
@@ -32,7 +33,12 @@ fn keep(target: &Target, input: &[u8]) -> PathBuf {
 fn must_hold(target: &Target, input: &[u8], origin: &str) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(target, input))) {
         let kept = keep(target, input);
-        println!("{}: {origin} fails. Again: make fuzz-replay TARGET={} INPUT={}", target.name, target.name, kept.display());
+        println!(
+            "{}: {origin} fails. Again: make fuzz-replay TARGET={} INPUT={}",
+            target.name,
+            target.name,
+            kept.display()
+        );
         std::panic::resume_unwind(panic);
     }
 }

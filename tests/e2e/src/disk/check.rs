@@ -34,7 +34,8 @@ pub struct Found {
 /// # Errors
 /// The store does not open, or holds less, or other, than it must.
 pub async fn check(data_dir: &Path, acknowledged: &BTreeSet<String>) -> Result<Found, String> {
-    let settings = EmbeddedSettings { retention_every_ms: 0, cache_bytes: 1 << 20, ..EmbeddedSettings::new(data_dir) };
+    let settings =
+        EmbeddedSettings { retention_every_ms: 0, cache_bytes: 1 << 20, ..EmbeddedSettings::new(data_dir) };
     let store = EmbeddedStore::open(settings).map_err(|error| error.to_string())?;
     let partitions = store.partitions(Topic::OrderCommands);
     for kind in TaskKind::ALL {
@@ -165,7 +166,10 @@ fn check_ledger(dir: &Path, captured: &BTreeMap<String, i64>) -> Result<usize, S
         if let Some(amount) = missing.remove(id.as_str())
             && amount != payment.captured_minor
         {
-            return Err(format!("{id}: {amount} is captured in the log, {} in the ledger", payment.captured_minor));
+            return Err(format!(
+                "{id}: {amount} is captured in the log, {} in the ledger",
+                payment.captured_minor
+            ));
         }
     }
     match missing.keys().next() {

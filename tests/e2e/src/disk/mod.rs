@@ -8,7 +8,6 @@ pub mod model;
 pub mod trace;
 
 use crate::root;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -20,11 +19,12 @@ pub const POINTS: [&str; 4] = ["before-write", "in-write", "before-sync", "after
 ///
 /// # Panics
 /// The C compiler does not take it.
-pub fn tracer() -> &'static Path {
+fn tracer() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let target = root().join("target");
-        let (draft, built) = (target.join(format!("disktrace.{}", std::process::id())), target.join("disktrace"));
+        let (draft, built) =
+            (target.join(format!("disktrace.{}", std::process::id())), target.join("disktrace"));
         let source = root().join("tests/e2e/tracer/disktrace.c");
         let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
         let status = Command::new(compiler)
@@ -39,7 +39,7 @@ pub fn tracer() -> &'static Path {
 }
 
 /// A command under the tracer, which watches the files below `dir`. `flags` are the tracer's own.
-pub fn traced(command: &Command, dir: &Path, flags: &[impl AsRef<OsStr>]) -> Command {
+pub(crate) fn traced(command: &Command, dir: &Path, flags: &[&str]) -> Command {
     let mut traced = Command::new(tracer());
     traced.arg("-r").arg(dir).args(flags).arg("--");
     traced.arg(command.get_program()).args(command.get_args());

@@ -91,8 +91,10 @@ impl Content {
             let within = (at % SECTOR_BYTES as u64) as usize;
             let (part, more) = rest.split_at(rest.len().min(SECTOR_BYTES - within));
             if kept() {
-                let sector =
-                    self.sectors.entry(at / SECTOR_BYTES as u64).or_insert_with(|| Arc::new([0; SECTOR_BYTES]));
+                let sector = self
+                    .sectors
+                    .entry(at / SECTOR_BYTES as u64)
+                    .or_insert_with(|| Arc::new([0; SECTOR_BYTES]));
                 Arc::make_mut(sector)[within..within + part.len()].copy_from_slice(part);
                 self.len = self.len.max(at + part.len() as u64);
             }
@@ -175,7 +177,11 @@ impl Disk {
 
     fn create(&mut self, path: &str, inode: u64, truncates: bool) {
         if let Some(Node::File(file)) = self.node(path) {
-            assert_eq!(self.by_inode.get(&inode), Some(&file), "{path} is another file than the model thinks");
+            assert_eq!(
+                self.by_inode.get(&inode),
+                Some(&file),
+                "{path} is another file than the model thinks"
+            );
             if truncates {
                 self.edit(inode, Edit::Truncate { len: 0 });
             }
@@ -349,8 +355,7 @@ mod tests {
     fn a_torn_write_keeps_sectors_whole() {
         let old = [b'o'; 4 * SECTOR_BYTES];
         let new = [b'n'; 4 * SECTOR_BYTES];
-        let disk =
-            disk(&[create("a", 1), write(1, 0, &old), sync("a", 1), sync("", 9), write(1, 0, &new)]);
+        let disk = disk(&[create("a", 1), write(1, 0, &old), sync("a", 1), sync("", 9), write(1, 0, &new)]);
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..200 {
             let bytes = left(&disk, Left::Torn(seed)).remove("a").unwrap();
