@@ -58,6 +58,10 @@ async fn run(seed: u64, orders: usize) -> Run {
     let mut acknowledged = Vec::new();
     for half in 0..2 {
         let server = Arc::new(start(&data_dir, &trace).await);
+        for sku in 0..40 {
+            let body = json!({"delta": 1_000_000, "reason": "received", "location": "main"});
+            server.post(&format!("/v1/inventory/sku-{sku}/adjustments"), "stock", &body).await;
+        }
         let next = Arc::new(AtomicUsize::new(half * orders / 2));
         let writers: Vec<_> = (0..WRITERS)
             .map(|_| {

@@ -8,7 +8,8 @@ use tillstream_schemas::wire_ids::WireIds;
 use tillstream_schemas::{analytics, dead_letter, effects, item, order_command, order_event, order_state};
 
 static REFERENCES: LazyLock<Vec<Reference>> = LazyLock::new(|| {
-    apache_avro::util::max_allocation_bytes(1 << 20);
+    // It counts elements, of up to 100 bytes each, and no input is longer than this.
+    apache_avro::util::max_allocation_bytes(64 << 10);
     Schema::ALL.iter().map(|it| Reference::parse_str(it.avsc()).unwrap()).collect()
 });
 

@@ -79,7 +79,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "order", reads: "the body of an order", run: http::order, ..QUICK },
     Target { name: "bulk_line", reads: "a line of a bulk body", run: http::bulk_line, ..QUICK },
     Target { name: "body", reads: "the body of any other call, behind its number", run: http::body, ..QUICK },
-    Target { name: "ndjson", reads: "a bulk body in parts", run: ndjson::cut, ..QUICK },
+    Target { name: "ndjson", reads: "a bulk body in parts", run: ndjson::cut, short_runs: 100, ..QUICK },
     Target { name: "cursor", reads: "cursors of lists", run: cursors::cursor, ..QUICK },
     Target { name: "moment", reads: "times in RFC 3339", run: cursors::moment, ..QUICK },
     Target { name: "import", reads: "a CSV file of order history", run: import::csv, ..QUICK },
