@@ -76,6 +76,8 @@ struct Line {
 struct Lines {
     body: BodyDataStream,
     buffer: BytesMut,
+    /// So many bytes of the buffer hold no line break: they are not looked at again when more comes.
+    searched: usize,
     read_bytes: u64,
     number: u64,
     /// The rest of a line that is too long is skipped.
@@ -87,6 +89,7 @@ fn chunks(body: Body) -> impl Stream<Item = Vec<Line>> + Send {
     let lines = Lines {
         body: body.into_data_stream(),
         buffer: BytesMut::new(),
+        searched: 0,
         read_bytes: 0,
         number: 0,
         skipping: false,
@@ -117,11 +120,17 @@ impl Lines {
     /// The next line that is whole; empty ones are passed over.
     fn cut(&mut self) -> Option<Line> {
         loop {
-            let end = self.buffer.iter().position(|it| *it == b'\n');
+            let rest = &self.buffer[self.searched..];
+            let end = rest.iter().position(|it| *it == b'\n').map(|it| self.searched + it);
+            self.searched = if end.is_some() { 0 } else { self.buffer.len() };
             let line = match end {
                 Some(end) => self.buffer.split_to(end + 1).freeze().slice(..end),
-                None if self.ended && !self.buffer.is_empty() => self.buffer.split().freeze(),
+                None if self.ended && !self.buffer.is_empty() => {
+                    self.searched = 0;
+                    self.buffer.split().freeze()
+                }
                 None if self.buffer.len() > LINE_BYTES_MAX => {
+                    self.searched = 0;
                     self.buffer.clear();
                     let first = !self.skipping;
                     self.skipping = true;
@@ -174,6 +183,7 @@ impl Lines {
 
     fn end(&mut self, problem: Problem) -> Option<Option<Problem>> {
         self.ended = true;
+        self.searched = 0;
         self.buffer.clear();
         Some(Some(problem))
     }
