@@ -148,11 +148,12 @@ fn split(path: &str) -> (&str, &str) {
 
 impl Disk {
     fn node(&self, path: &str) -> Option<Node> {
-        let steps = path.split('/').filter(|it| !it.is_empty());
-        steps.fold(Some(Node::Dir(0)), |node, step| match node? {
-            Node::Dir(dir) => self.dirs[dir].now.get(step).cloned(),
-            Node::File(_) => None,
-        })
+        let mut node = Node::Dir(0);
+        for step in path.split('/').filter(|it| !it.is_empty()) {
+            let Node::Dir(dir) = node else { return None };
+            node = self.dirs[dir].now.get(step)?.clone();
+        }
+        Some(node)
     }
 
     fn dir(&self, path: &str) -> usize {
