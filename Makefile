@@ -12,12 +12,13 @@ RATE ?= 500
 OUTAGE ?= freeze
 SEED ?= 1592590340
 KEYS ?= 10000
+RULE ?=
 STATES ?= 400
 TARGET ?= all
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos fuzz fuzz-replay mutants chaos-cluster outage bench bench-takeover bench-cluster bench-commit clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos fuzz fuzz-replay mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,7 +62,10 @@ e2e: build ## The real binary: first run, import, crashes, bad input
 cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, TLS and logins, other people's clients
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
 
-test: setup lint deny ops-check unit servers e2e cluster ## Everything that gates a change
+test: setup lint deny ops-check unit simulate-some servers e2e cluster ## Everything that gates a change
+
+schemathesis: build ## A live server against its own contract, by the tool of that name: what it calls valid and what it calls invalid
+	@ops/dev/schemathesis.sh
 
 chaos: build ## Kills the real binary CUTS times (default 500) at random and CUTS times inside a group commit; then STATES crashes of its disk (default 400)
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture
@@ -84,11 +88,30 @@ outage: build jars ## The database is away for SECONDS (default 60) under RATE o
 mutants: ## Takes each rule of the cluster protocol out and expects a test to fail (some 20 minutes)
 	@ops/dev/mutants.sh
 
+simulation:
+	$(CARGO) build --profile simulation -p tillstream-world --locked
+
+simulate: simulation ## Searches SEEDS seeds of the simulated world for a history that breaks a promise (until stopped when absent)
+	target/simulation/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM))
+
+simulate-some: simulation
+	target/simulation/simulate --seeds 100
+
+replay: simulation ## Tells what happens in the history of SEED, made as short as it can be if it fails
+	target/simulation/simulate --replay $(SEED)
+
+simulate-mutants: simulation ## Plants bugs and prints how many seeds it takes to see each (an hour or two)
+	@ops/dev/simulate-mutants.sh
+
 bench: build ## Orders/s, CPU per order, latency, memory, cost of each stage
 	$(CARGO) build --release --locked -p tillstream-loadtest
 	target/release/tillstream-bench drain
 	target/release/tillstream-bench http --bin target/release/tillstream
 	target/release/tillstream-bench latency --bin target/release/tillstream
+
+bench-http: build ## Posts/s, bulk orders/s, CPU per request, p50/p99, beside a bare durable door; RULE=module.wasm measures with it as well
+	$(CARGO) build --release --locked -p tillstream-loadtest
+	target/release/tillstream-bench http --bin target/release/tillstream $(if $(RULE),--rule $(RULE))
 
 bench-cluster: build jars ## Cluster mode beside the Kafka Streams yardstick ($(YARDSTICK)): orders/s, CPU, latency, memory
 	$(CARGO) build --release --locked -p tillstream-loadtest

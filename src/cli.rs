@@ -4,23 +4,27 @@ mod cluster;
 mod dlq;
 mod import;
 mod keys;
+mod load;
 mod sandbox;
 mod schemas;
 mod secret;
 mod serve;
 mod state;
 mod topics;
+mod webhooks;
 
 pub use cluster::{Broker, Database, Role, SaslMechanism};
 pub use dlq::{Dlq, DlqCommand};
 pub use import::Import;
-pub use keys::{Keys, KeysCommand};
+pub use keys::{Keys, KeysCommand, Whose};
+pub use load::Load;
 pub use sandbox::Sandbox;
 pub use schemas::{SchemaRegistry, SchemaRegistryAccess, Schemas, SchemasCommand};
 pub use secret::{Secret, given_or_read};
 pub use serve::{LogFormat, Mode, Serve};
 pub use state::{Deployment, State, StateCommand};
 pub use topics::{Topics, TopicsCommand};
+pub use webhooks::Webhooks;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -52,7 +56,7 @@ pub enum Command {
     State(State),
     /// Looks at dead letters and sends them back.
     Dlq(Dlq),
-    /// Makes, lists and revokes API keys.
+    /// Makes, lists, rotates and revokes API keys.
     Keys(Keys),
     /// Serves the sandbox payment provider to the workers of a cluster.
     Sandbox(Sandbox),

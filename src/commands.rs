@@ -1,6 +1,6 @@
-//! The commands that speak to a running pipeline: topics, dead letters, keys.
+//! The commands that speak to a running pipeline: topics, dead letters; keys have a file of their own.
 
-use crate::cli::{DlqCommand, KeysCommand, Target, TopicsCommand};
+use crate::cli::{DlqCommand, Target, TopicsCommand};
 use crate::client::{Client, ClientError, problem_text, segment};
 use crate::output::line;
 use indicatif::ProgressBar;
@@ -13,15 +13,15 @@ const TAIL_WAIT_SECONDS: u64 = 20;
 /// Dead letters per request while redriving, at most.
 const REDRIVE_CALL_MAX: u32 = 1_000;
 
-fn client(target: &Target) -> Result<Client, ClientError> {
+pub(crate) fn client(target: &Target) -> Result<Client, ClientError> {
     Client::new(&target.url, &target.api_key)
 }
 
-fn rows(answer: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn rows(answer: &Value) -> impl Iterator<Item = &Value> {
     answer["data"].as_array().into_iter().flatten()
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -233,35 +233,4 @@ fn filtered(path: &str, topic: Option<&str>, reason: Option<&str>, limit: Option
         query.push(format!("limit={limit}"));
     }
     format!("{path}?{}", query.join("&"))
-}
-
-/// `keys`.
-pub async fn keys(command: KeysCommand) -> Result<(), ClientError> {
-    match command {
-        KeysCommand::Create { name, target } => {
-            let answer = client(&target)?.post("/v1/keys", None, &json!({"name": name})).await?;
-            line(format_args!("{}  {}", text(&answer["id"]), text(&answer["key"])));
-            line("This is the only time the key is shown.");
-            Ok(())
-        }
-        KeysCommand::List { target } => {
-            let answer = client(&target)?.get("/v1/keys").await?;
-            for key in rows(&answer) {
-                let revoked =
-                    key["revoked_at"].as_str().map_or(String::new(), |it| format!("  revoked {it}"));
-                line(format_args!(
-                    "{}  {}  {}{revoked}",
-                    text(&key["id"]),
-                    text(&key["created_at"]),
-                    text(&key["name"])
-                ));
-            }
-            Ok(())
-        }
-        KeysCommand::Revoke { id, target } => {
-            client(&target)?.delete(&format!("/v1/keys/{}", segment(&id))).await?;
-            line(format_args!("{id} is revoked"));
-            Ok(())
-        }
-    }
 }

@@ -194,7 +194,8 @@ mod tests {
     #[test]
     fn options_of_nested_commands_come_from_the_file_too() {
         let cli = parse_with("api-key = \"till_x\"\n", &["keys", "list"]).unwrap();
-        let cli::Command::Keys(cli::Keys { command: cli::KeysCommand::List { target } }) = cli.command else {
+        let cli::Command::Keys(cli::Keys { command: cli::KeysCommand::List { target, .. } }) = cli.command
+        else {
             panic!("not keys list");
         };
         assert_eq!(target.api_key, "till_x");

@@ -6,6 +6,7 @@ mod cluster;
 mod commands;
 mod config;
 mod import;
+mod keys;
 mod output;
 mod sandbox;
 mod schemas;
@@ -72,7 +73,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
             Command::Topics(it) => commands::topics(it.command).await?,
             Command::State(it) => return Ok(state::run(it.command).await?),
             Command::Dlq(it) => commands::dlq(it.command).await?,
-            Command::Keys(it) => commands::keys(it.command).await?,
+            Command::Keys(it) => keys::run(it.command).await?,
             Command::Schemas(it) => return Ok(schemas::run(it.command).await?),
             Command::Import(it) => return import(it).await,
         }

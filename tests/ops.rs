@@ -254,7 +254,7 @@ fn every_role_runs_somewhere() {
         .flat_map(|it| it.split(','))
         .collect();
     roles.sort_unstable();
-    assert_eq!(roles, ["analytics", "effects", "ingest", "item", "order"]);
+    assert_eq!(roles, ["analytics", "effects", "ingest", "item", "order", "webhooks"]);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Request bodies: media type, size and time limits.
 
+use crate::encoding;
 use crate::problem::{Code, Problem};
+use crate::shape::quoted;
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
 use http::{HeaderMap, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::time::Duration;
 
 /// The largest JSON body.
@@ -14,24 +16,30 @@ pub(crate) const BULK_BYTES_MAX: u64 = 100 << 20;
 /// A body must be here by then.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Reads a JSON body of at most 1 MiB; no body is an empty object.
+/// Reads a JSON body of at most 1 MiB, decoded; no body is an empty object.
 ///
 /// # Errors
-/// 415 for another media type or an encoding, 413 for too much, 400 when it does not arrive whole.
+/// 415 for another media type or encoding, 413 for too much, 400 when it does not arrive whole or cannot be decoded.
 pub(crate) async fn json(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    let declared = content_length(headers);
-    if declared.is_some_and(|it| it > JSON_BYTES_MAX as u64) {
-        return Err(too_large(JSON_BYTES_MAX as u64));
+    const LIMIT: u64 = JSON_BYTES_MAX as u64;
+    if content_length(headers).is_some_and(|it| it > LIMIT) {
+        return Err(too_large(LIMIT));
     }
-    let collected = tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, JSON_BYTES_MAX).collect()).await;
-    let bytes = match collected {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            return Err(too_large(JSON_BYTES_MAX as u64));
+    let mut pieces = encoding::pieces(headers, body, LIMIT)?;
+    let gathering = async {
+        // Most bodies come in one piece, which need not be copied.
+        let first = pieces.try_next().await?.unwrap_or_default();
+        let Some(second) = pieces.try_next().await? else { return Ok(first) };
+        let mut all = BytesMut::from(first);
+        all.extend_from_slice(&second);
+        while let Some(piece) = pieces.try_next().await? {
+            all.extend_from_slice(&piece);
         }
-        Ok(Err(error)) => return Err(Problem::new(Code::BodyIncomplete, error.to_string())),
-        Err(_) => return Err(Problem::new(Code::BodyIncomplete, "the body took longer than 30 s")),
+        Ok::<_, Problem>(all.freeze())
     };
+    let bytes = tokio::time::timeout(BODY_TIME_MAX, gathering)
+        .await
+        .map_err(|_| incomplete("took longer than 30 s"))??;
     if bytes.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
@@ -46,26 +54,33 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
 
 /// The problem of a body past its limit.
 pub(crate) fn too_large(limit_bytes: u64) -> Problem {
-    Problem::new(Code::BodyTooLarge, format!("the limit is {limit_bytes} bytes"))
+    let (message, fix) = (format!("is larger than {limit_bytes} bytes"), "send less, in more calls");
+    Problem::about(Code::BodyTooLarge, "(body)", message, fix)
+}
+
+/// The problem of a body that did not arrive whole.
+pub(crate) fn incomplete(message: impl Into<String>) -> Problem {
+    Problem::about(
+        Code::BodyIncomplete,
+        "(body)",
+        message,
+        "send the whole body again, with the same Idempotency-Key",
+    )
 }
 
 /// Refuses other media types; none at all is taken as the right one.
 pub(crate) fn media_type(headers: &HeaderMap, taken: &[&str]) -> Result<(), Problem> {
-    let refuse = |what: String| {
-        Err(Problem::new(Code::UnsupportedMediaType, format!("{what}; send Content-Type: {}", taken[0])))
+    let refuse = |field: &str, message: String, fix: String| {
+        Err(Problem::about(Code::UnsupportedMediaType, field, message, fix))
     };
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        return refuse("a Content-Encoding is not taken here".to_owned());
-    }
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let value = value.to_str().unwrap_or("(unreadable)");
     let essence = value.split(';').next().unwrap_or_default().trim();
     if taken.iter().any(|it| essence.eq_ignore_ascii_case(it)) {
         return Ok(());
     }
-    refuse(format!("{essence:?} is not taken here"))
+    let message = format!("{} is not taken here", quoted(essence));
+    refuse("Content-Type", message, format!("send Content-Type: {}", taken[0]))
 }
 
 #[cfg(test)]
@@ -80,13 +95,15 @@ mod tests {
     async fn media_types_and_sizes_are_judged() {
         let json_type = (header::CONTENT_TYPE, "application/json; charset=utf-8");
         let form = (header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let brotli = (header::CONTENT_ENCODING, "br");
         let gzip = (header::CONTENT_ENCODING, "gzip");
         let huge = (header::CONTENT_LENGTH, "12582912");
-        let cases: [(HeaderMap, usize, Option<Code>); 6] = [
+        let cases: [(HeaderMap, usize, Option<Code>); 7] = [
             (headers(std::slice::from_ref(&json_type)), 2, None),
             (headers(&[]), 2, None),
             (headers(&[form]), 2, Some(Code::UnsupportedMediaType)),
-            (headers(&[json_type.clone(), gzip]), 2, Some(Code::UnsupportedMediaType)),
+            (headers(&[json_type.clone(), brotli]), 2, Some(Code::UnsupportedMediaType)),
+            (headers(&[json_type.clone(), gzip]), 2, Some(Code::BadCompression)),
             (headers(&[json_type.clone(), huge]), 2, Some(Code::BodyTooLarge)),
             (headers(&[json_type]), JSON_BYTES_MAX + 1, Some(Code::BodyTooLarge)),
         ];

@@ -3,6 +3,7 @@
 use crate::Ingest;
 use crate::idempotency;
 use crate::in_flight::{Claim, Judged, Landed};
+use crate::overload::Strain;
 use crate::problem::{Code, Problem};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -44,6 +45,10 @@ fn task_of(to: TopicPartition) -> TaskId {
     TaskId { kind, partition: to.partition }
 }
 
+fn lag_of(task: TaskId) -> Strain {
+    if task.kind == TaskKind::Item { Strain::ItemLag } else { Strain::OrderLag }
+}
+
 impl Ingest {
     /// Where a key's records go.
     pub(crate) fn place_of(&self, topic: Topic, key: &str) -> TopicPartition {
@@ -65,13 +70,29 @@ impl Ingest {
         self.in_flight.claim(tenant, id, fingerprint, |it| self.progress.has_committed(it.task, it.past))
     }
 
-    /// Refuses work that the store or the task behind a partition cannot take.
+    /// What keeps a partition from taking new work, if anything does.
+    pub(crate) fn strain_of(&self, to: TopicPartition) -> Option<Strain> {
+        let task = task_of(to);
+        self.overload.strain().or_else(|| self.lags(task, 1).then(|| lag_of(task)))
+    }
+
+    /// Refuses what begins new work (an order, a credit, a product, goods) while something is past its bound.
     ///
     /// # Errors
     /// 503.
-    pub(crate) fn check_intake(&self, to: TopicPartition) -> Result<(), Problem> {
+    pub(crate) fn check_new_work(&self, to: TopicPartition) -> Result<(), Problem> {
         self.check_ready()?;
-        self.check_lag(task_of(to))
+        self.strain_of(to).map_or(Ok(()), |strain| Err(self.overload.refuse(strain)))
+    }
+
+    /// Refuses what the task behind a partition cannot take. What goes on with accepted work has twice the room.
+    ///
+    /// # Errors
+    /// 503.
+    fn check_intake(&self, to: TopicPartition) -> Result<(), Problem> {
+        self.check_ready()?;
+        let task = task_of(to);
+        if self.lags(task, 2) { Err(self.overload.refuse(lag_of(task))) } else { Ok(()) }
     }
 
     /// Appends all records or none, and lands their claims. It runs to its end though the caller may go away:
@@ -80,10 +101,14 @@ impl Ingest {
     /// # Errors
     /// The log's; then no record is there and every claim is dropped.
     pub(crate) async fn append(self: &Arc<Self>, appends: Vec<Append>) -> Result<Vec<Landed>, Problem> {
+        let bytes: usize = appends.iter().map(|it| it.record.key.len() + it.record.value.len()).sum();
         let ingest = self.clone();
-        let work = tokio::spawn(async move { ingest.append_and_land(appends).await });
+        let work = tokio::spawn(async move {
+            let _appending = ingest.overload.begin_append(bytes as u64)?;
+            ingest.append_and_land(appends).await.map_err(Problem::from)
+        });
         match work.await {
-            Ok(result) => result.map_err(Problem::from),
+            Ok(result) => result,
             Err(error) => Err(Problem::new(Code::Internal, format!("the append did not end: {error}"))),
         }
     }

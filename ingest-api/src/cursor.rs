@@ -5,12 +5,25 @@ use std::fmt::Write;
 
 /// A place in a list, as clients carry it about.
 pub(crate) fn encode(kind: char, place: &str) -> String {
+    encode_bytes(kind, place.as_bytes())
+}
+
+/// As [`encode`], of a place that is no text.
+pub(crate) fn encode_bytes(kind: char, place: &[u8]) -> String {
     let mut text = String::with_capacity(2 + place.len() * 2);
     text.push(kind);
-    for byte in place.bytes() {
+    for byte in place {
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+/// The longest place, bytes.
+const PLACE_BYTES_MAX: usize = 1_000;
+
+/// What a cursor of this kind looks like, as a regular expression.
+pub(crate) fn pattern(kind: char) -> String {
+    format!("^{kind}([0-9a-f]{{2}}){{1,{PLACE_BYTES_MAX}}}$")
 }
 
 /// Reads a cursor back.
@@ -18,15 +31,25 @@ pub(crate) fn encode(kind: char, place: &str) -> String {
 /// # Errors
 /// A parameter problem for anything this list did not give out.
 pub(crate) fn decode(kind: char, text: &str) -> Result<String, Problem> {
-    let refuse = || {
-        Problem::parameter(
-            "cursor",
-            "is not a cursor of this list",
-            "send next_cursor of the page before, unchanged",
-        )
-    };
+    String::from_utf8(decode_bytes(kind, text)?).map_err(|_| refused())
+}
+
+fn refused() -> Problem {
+    Problem::parameter(
+        "cursor",
+        "is not a cursor of this list",
+        "send next_cursor of the page before, unchanged",
+    )
+}
+
+/// As [`decode`], of a place that is no text.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_bytes(kind: char, text: &str) -> Result<Vec<u8>, Problem> {
+    let refuse = refused;
     let hex = text.strip_prefix(kind).ok_or_else(refuse)?.as_bytes();
-    if hex.is_empty() || hex.len() > 2_000 || !hex.len().is_multiple_of(2) {
+    if hex.is_empty() || hex.len() > 2 * PLACE_BYTES_MAX || !hex.len().is_multiple_of(2) {
         return Err(refuse());
     }
     let digit = |it: u8| match it {
@@ -36,7 +59,7 @@ pub(crate) fn decode(kind: char, text: &str) -> Result<String, Problem> {
     };
     let bytes: Option<Vec<u8>> =
         hex.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect();
-    bytes.and_then(|it| String::from_utf8(it).ok()).ok_or_else(refuse)
+    bytes.ok_or_else(refuse)
 }
 
 #[cfg(test)]

@@ -2,20 +2,25 @@
 
 mod redrive;
 
-pub(crate) use redrive::{redrive, redrive_one};
+pub(crate) use redrive::{redrive, redrive_call, redrive_one, redrive_one_call};
 
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::cursor;
-use crate::moment::to_rfc3339;
-use crate::params::{Params, Segments};
-use crate::problem::Problem;
-use crate::shape;
+use crate::moment::Moment;
+use crate::openapi::answer::AnyJson;
+use crate::openapi::{Answer, Call, Page};
+use crate::params::{self, Params, Query, Segments, Wanted, query, rows};
+use crate::problem::{Code, Problem};
+use crate::shape::{self, Kind};
 use crate::topics::{owns, rendered};
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use http::Uri;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tillstream_log::headers::{self, FIRST_ORIGIN, REDRIVE_COUNT, REDRIVEN_FROM};
@@ -27,6 +32,13 @@ use tillstream_schemas::{Text, Topic};
 /// The most dead letters one call looks at.
 const SCANNED_RECORDS_MAX: usize = 20_000;
 const STEP: ReadLimit = ReadLimit { records_max: 200, bytes_max: 4 << 20 };
+
+const LIST: &[Query] = &[
+    query("topic", Wanted::Text, "Only of this topic: a dead-letter topic, or its source"),
+    query("reason", Wanted::Text, "Only for this reason"),
+    params::cursor('d'),
+    rows(50, 500),
+];
 
 /// A dead letter where it stands.
 struct Found {
@@ -173,30 +185,109 @@ async fn read(ingest: &Ingest, at: TopicPartition, offset: u64) -> Result<(Vec<R
     }
 }
 
-fn shown(found: &Found) -> Value {
+/// A record that no stage could take.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeadLetter")]
+struct Shown<'a> {
+    /// Its id, derived from where the record stood.
+    id: &'a str,
+    /// The dead-letter topic.
+    topic: &'static str,
+    /// Its partition.
+    partition: u32,
+    /// Its offset.
+    offset: u64,
+    /// Where the record stood.
+    origin: Origin<'a>,
+    /// The record's key.
+    key: String,
+    /// The stage that could not take it.
+    stage: &'a str,
+    /// A stable code.
+    code: &'a str,
+    /// `decode`, `stage`, `panic`, `partition`, `overflow` or `corrupt`.
+    reason: &'a str,
+    /// A sentence.
+    message: &'a str,
+    /// How often it was tried.
+    attempts: i32,
+    /// The version that gave it up.
+    version: &'a str,
+    /// When the record was appended.
+    appended_at: Moment,
+    /// When it was given up.
+    failed_at: Moment,
+    /// How often it was sent back.
+    redrive_count: u32,
+    /// The dead letter it was last sent back from: topic/partition/offset.
+    redriven_from: Option<&'a str>,
+    /// Where a redriven record first stood: topic/partition/offset.
+    first_origin: Option<&'a str>,
+    /// Its key names no tenant that has an API key; only the deployment's own tenant sees such letters.
+    unowned: bool,
+    /// Size of the record's value.
+    value_bytes: usize,
+    /// Where the letter is.
+    links: Links,
+    /// The record's value; where it cannot be decoded, in hex. Only in the answer for one letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AnyJson>")]
+    value: Option<Value>,
+}
+
+/// Where a record stood.
+#[derive(Serialize, JsonSchema)]
+struct Origin<'a> {
+    /// Its topic.
+    topic: &'a str,
+    /// Its partition.
+    partition: i32,
+    /// Its offset.
+    offset: i64,
+}
+
+/// Where a dead letter is.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeadLetterLinks")]
+struct Links {
+    /// The letter.
+    #[serde(rename = "self")]
+    this: String,
+}
+
+fn shown(found: &Found) -> Shown<'_> {
     let letter = &found.letter;
-    json!({
-        "id": letter.id,
-        "topic": found.at.topic.short_name(),
-        "partition": found.at.partition,
-        "offset": found.record.offset,
-        "origin": { "topic": letter.topic, "partition": letter.partition, "offset": letter.offset },
-        "key": String::from_utf8_lossy(&letter.key),
-        "stage": letter.stage,
-        "code": letter.code,
-        "reason": letter.reason,
-        "message": letter.message,
-        "attempts": letter.attempts,
-        "version": letter.version,
-        "appended_at": to_rfc3339(letter.appended_at_ms),
-        "failed_at": to_rfc3339(letter.failed_at_ms),
-        "redrive_count": redrive_count(&found.record),
-        "redriven_from": headers::find(&found.record.headers, REDRIVEN_FROM),
-        "first_origin": headers::find(&found.record.headers, FIRST_ORIGIN),
-        "unowned": found.unowned,
-        "value_bytes": letter.value.len(),
-        "links": { "self": path_of(found.at, found.record.offset) },
-    })
+    Shown {
+        id: &letter.id,
+        topic: found.at.topic.short_name(),
+        partition: found.at.partition,
+        offset: found.record.offset,
+        origin: Origin { topic: &letter.topic, partition: letter.partition, offset: letter.offset },
+        key: String::from_utf8_lossy(&letter.key).into_owned(),
+        stage: &letter.stage,
+        code: &letter.code,
+        reason: &letter.reason,
+        message: &letter.message,
+        attempts: letter.attempts,
+        version: &letter.version,
+        appended_at: Moment(letter.appended_at_ms),
+        failed_at: Moment(letter.failed_at_ms),
+        redrive_count: redrive_count(&found.record),
+        redriven_from: headers::find(&found.record.headers, REDRIVEN_FROM),
+        first_origin: headers::find(&found.record.headers, FIRST_ORIGIN),
+        unowned: found.unowned,
+        value_bytes: letter.value.len(),
+        links: Links { this: path_of(found.at, found.record.offset) },
+        value: None,
+    }
+}
+
+/// The path parameters that say where a letter is.
+fn placed(call: Call) -> Call {
+    let about = "A dead-letter topic, or its source";
+    call.segment("topic", Kind::Text { min: 1, max: 100 }, about, "orders.commands")
+        .number_segment("partition", "Its partition")
+        .number_segment("offset", "Its offset")
 }
 
 fn path_of(at: TopicPartition, offset: u64) -> String {
@@ -207,16 +298,29 @@ fn redrive_count(record: &Record) -> u32 {
     headers::find(&record.headers, REDRIVE_COUNT).and_then(|it| it.parse().ok()).unwrap_or(0)
 }
 
+/// `GET /v1/dead-letters`
+pub(crate) fn list_call() -> Call {
+    Call::get("/v1/dead-letters", "listDeadLetters", "operations", "List dead letters")
+        .about(
+            "Oldest first within a partition. A tenant sees its own. Letters whose record key names no tenant that has an \
+             API key (garbage, a stored batch that cannot be read) are the operator's: only the deployment's own tenant \
+             (demo) sees them, marked unowned, and may redrive them.",
+        )
+        .query(LIST)
+        .answer(Answer::json::<Page<Shown<'_>>>(200, "A page"))
+        .reads()
+}
+
 /// `GET /v1/dead-letters`, oldest first within a partition.
 pub(crate) async fn list(
     State(ingest): State<Arc<Ingest>>,
     caller: Caller,
     uri: Uri,
-) -> Result<Json<Value>, Problem> {
-    let mut params = Params::of(&uri, &["topic", "reason", "cursor", "limit"])?;
+) -> Result<Response, Problem> {
+    let mut params = Params::read(&uri, LIST)?;
     let topic = params.text("topic");
     let reason = params.text("reason");
-    let limit = params.limit(50, 500);
+    let limit = params.rows();
     let cursor = params.text("cursor");
     params.finish()?;
     let topic = topic.map(|it| dlq_of(&it).ok_or_else(|| no_such_topic(&it))).transpose()?;
@@ -224,8 +328,8 @@ pub(crate) async fn list(
     let (found, next) =
         find(&ingest, &Sight::of(&ingest, &caller), &Filter { topic, reason, limit, from, until_ms: None })
             .await?;
-    let data: Vec<Value> = found.iter().map(shown).collect();
-    Ok(Json(json!({ "data": data, "next_cursor": next.map(Place::encode) })))
+    let data = found.iter().map(shown).collect();
+    Ok(Json(Page { data, next_cursor: next.map(Place::encode) }).into_response())
 }
 
 /// The caller's dead letter at a place.
@@ -240,12 +344,24 @@ async fn one(ingest: &Ingest, sight: &Sight, place: &(String, String, String)) -
     }
     let at = TopicPartition::new(topic, partition);
     ingest.log.refresh(&[at]).await?;
-    if !(ingest.log.start_offset(at)?..ingest.log.end_offset(at)?).contains(&offset) {
+    let (start, end) = (ingest.log.start_offset(at)?, ingest.log.end_offset(at)?);
+    if start == end {
         return Err(missing());
     }
-    let records = ingest.log.read(at, offset, ReadLimit { records_max: 1, bytes_max: 1 }).await?;
+    // An offset that holds nothing costs a read too: else it could be told from one that holds another tenant's letter.
+    let from = offset.clamp(start, end - 1);
+    let records = ingest.log.read(at, from, ReadLimit { records_max: 1, bytes_max: 1 }).await?;
     let record = records.into_iter().next().filter(|it| it.offset == offset).ok_or_else(missing)?;
     Ok(sight.found(at, record).ok_or_else(missing)??)
+}
+
+/// `GET /v1/dead-letters/{topic}/{partition}/{offset}`
+pub(crate) fn get_call() -> Call {
+    let path = "/v1/dead-letters/{topic}/{partition}/{offset}";
+    placed(Call::get(path, "getDeadLetter", "operations", "Show a dead letter"))
+        .answer(Answer::json::<Shown<'_>>(200, "The dead letter, with the record's value"))
+        .problem(Code::NotFound)
+        .reads()
 }
 
 /// `GET /v1/dead-letters/{topic}/{partition}/{offset}`
@@ -253,9 +369,8 @@ pub(crate) async fn get(
     State(ingest): State<Arc<Ingest>>,
     caller: Caller,
     Segments(place): Segments<(String, String, String)>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let found = one(&ingest, &Sight::of(&ingest, &caller), &place).await?;
-    let mut body = shown(&found);
-    body["value"] = rendered(&found.letter.value);
-    Ok(Json(body))
+    let letter = Shown { value: Some(rendered(&found.letter.value)), ..shown(&found) };
+    Ok(Json(letter).into_response())
 }

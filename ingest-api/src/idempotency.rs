@@ -8,7 +8,7 @@ use tillstream_schemas::Text;
 use tillstream_schemas::codec::{self, CodecError, Wire};
 
 /// The longest a call waits on `Prefer: wait`.
-const WAIT_SECONDS_MAX: u64 = 30;
+pub(crate) const WAIT_SECONDS_MAX: u64 = 30;
 /// The longest Idempotency-Key.
 pub(crate) const KEY_CHARACTERS_MAX: usize = 255;
 

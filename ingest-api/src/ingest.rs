@@ -1,11 +1,14 @@
 //! What every call needs: log, state, keys, and how far the tasks are.
 
-use crate::auth::ApiKeys;
+use crate::access::{ApiKeys, Rates};
 use crate::in_flight::InFlight;
 use crate::limiter::Limiter;
 use crate::observe::HttpMetrics;
+use crate::overload::{LoadBounds, Overload};
 use crate::ports::{OrderEventsHub, ProductsInForce, Progress, SandboxControl};
 use crate::problem::{Code, Problem};
+use crate::streams::Streams;
+use crate::webhooks::Webhooks;
 use prometheus::Registry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,16 +39,33 @@ pub struct Parts {
     pub progress: Arc<dyn Progress>,
     /// The sandbox provider, if payments go to it.
     pub sandbox: Option<Arc<dyn SandboxControl>>,
+    /// Webhook endpoints.
+    pub webhooks: Arc<dyn Webhooks>,
     /// What `/metrics` shows; the HTTP metrics are registered here.
     pub registry: Registry,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
-    /// New orders are refused while the order task lags more records than this behind the log.
-    pub order_lag_records_max: u64,
+    /// What is refused past which bound.
+    pub bounds: Bounds,
     /// The tenant of whoever runs this deployment: it also sees dead letters that are no tenant's.
     pub operator_tenant: Option<Text>,
     /// Whether a row may be older than an event of its order that was already read, as on a cluster.
     pub rows_follow_the_log: bool,
+}
+
+/// What is refused past which bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// New work, by load.
+    pub load: LoadBounds,
+    /// Streams of events that one tenant may have open.
+    pub streams_per_tenant: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { load: LoadBounds::default(), streams_per_tenant: 100 }
+    }
 }
 
 /// The state of the HTTP door.
@@ -58,13 +78,17 @@ pub struct Ingest {
     pub(crate) products: Arc<dyn ProductsInForce>,
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) sandbox: Option<Arc<dyn SandboxControl>>,
+    pub(crate) webhooks: Arc<dyn Webhooks>,
     pub(crate) registry: Registry,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limiter: Limiter,
+    pub(crate) rates: Rates,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) metrics: HttpMetrics,
     pub(crate) operator_tenant: Option<Text>,
     pub(crate) rows_follow_the_log: bool,
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) overload: Overload,
     /// Held while dead letters that must not be sent back twice are.
     pub(crate) redriving: tokio::sync::Mutex<()>,
     inputs: Vec<Input>,
@@ -95,8 +119,10 @@ impl Ingest {
                 inputs.push(Input { task, end_at_start: end, end_seen: AtomicU64::new(end) });
             }
         }
-        let metrics =
-            HttpMetrics::register(&parts.registry).map_err(|error| LogError::Io(error.to_string()))?;
+        let failed = |error: prometheus::Error| LogError::Io(error.to_string());
+        let metrics = HttpMetrics::register(&parts.registry).map_err(failed)?;
+        let streams = Streams::new(&parts.registry, parts.bounds.streams_per_tenant).map_err(failed)?;
+        let overload = Overload::new(&parts.registry, parts.bounds.load).map_err(failed)?;
         Ok(Self {
             log: parts.log,
             state: parts.state,
@@ -106,18 +132,27 @@ impl Ingest {
             products: parts.products,
             progress: parts.progress,
             sandbox: parts.sandbox,
+            webhooks: parts.webhooks,
             registry: parts.registry,
             clock: parts.clock,
             limiter: Limiter::default(),
+            rates: Rates::default(),
             in_flight: InFlight::new(),
             metrics,
             operator_tenant: parts.operator_tenant,
             rows_follow_the_log: parts.rows_follow_the_log,
+            streams,
+            overload,
             redriving: tokio::sync::Mutex::default(),
             inputs,
             caught_up: AtomicBool::new(false),
-            lag_records_max: parts.order_lag_records_max,
+            lag_records_max: parts.bounds.load.order_lag_records,
         })
+    }
+
+    /// Ends every stream of events, and resolves once they have ended.
+    pub async fn drain_streams(&self) {
+        self.streams.drain().await;
     }
 
     /// API keys, for start-up and the command line.
@@ -155,19 +190,13 @@ impl Ingest {
         Err(Problem::new(Code::NotReady, detail).retry_after(1))
     }
 
-    /// Whether a task keeps up well enough to take more.
-    ///
-    /// # Errors
-    /// 503 when its partition lags too far behind.
-    pub(crate) fn check_lag(&self, task: TaskId) -> Result<(), Problem> {
-        let Some(input) = self.inputs.iter().find(|it| it.task == task) else { return Ok(()) };
+    /// Whether a task's partition lags more than `times` its share of the bound behind the log.
+    pub(crate) fn lags(&self, task: TaskId, times: u64) -> bool {
+        let Some(input) = self.inputs.iter().find(|it| it.task == task) else { return false };
         let partitions = u64::from(self.log.partitions(task.kind.input()).max(1));
         let end = input.end_seen.load(Ordering::Relaxed);
-        let bound = end.saturating_sub(self.lag_records_max / partitions);
-        if bound == 0 || self.progress.has_committed(task, bound) {
-            return Ok(());
-        }
-        Err(Problem::new(Code::Overloaded, format!("task {task} lags too far behind")).retry_after(2))
+        let bound = end.saturating_sub(self.lag_records_max * times / partitions);
+        bound > 0 && !self.progress.has_committed(task, bound)
     }
 
     /// Notes how far an input partition was written.

@@ -1,11 +1,43 @@
 //! Times as the API spells them: RFC 3339, UTC, whole milliseconds.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Serialize, Serializer};
+use std::borrow::Cow;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{Date, OffsetDateTime};
 
 /// The last time that is taken: the end of the year 9999, ms since the epoch.
 pub(crate) const TIME_MS_MAX: i64 = 253_402_300_799_999;
+
+/// What the years of times that are taken look like, as a regular expression; the rest is RFC 3339's.
+pub(crate) const PATTERN: &str = "^(19[7-9][0-9]|[2-9][0-9]{3})-[0-9]{2}-[0-9]{2}[Tt]";
+/// The same of a date.
+pub(crate) const DATE_PATTERN: &str = "^(19[7-9][0-9]|[2-9][0-9]{3})-[0-9]{2}-[0-9]{2}$";
+
+/// A time of an answer, ms since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment(pub i64);
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&to_rfc3339(self.0))
+    }
+}
+
+impl JsonSchema for Moment {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Moment".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time" })
+    }
+}
 
 /// Writes a time, such as `2010-12-01T08:26:00Z`. Out of range: the nearest that can be written.
 pub fn to_rfc3339(time_ms: i64) -> String {

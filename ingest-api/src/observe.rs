@@ -5,7 +5,7 @@ use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use prometheus::{HistogramOpts, HistogramVec, Registry};
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -93,6 +93,40 @@ fn is_traceparent(text: &str) -> bool {
         && hex(&text[53..])
 }
 
+/// Who called, for the access log: told by an answer whose call had a valid key.
+#[derive(Clone, Debug)]
+pub(crate) struct CallOf(pub Text);
+
+/// Calls that somebody makes all the time and nobody asks about afterwards.
+const QUIET: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// One line per call, without anything about persons: no address, no key, no customer, no path or query as it was sent.
+/// The target is `access`, so that a filter such as `info,access=off` silences it.
+fn log_access(method: &str, route: &str, seconds: f64, response: &Response, trace: &Trace) {
+    let status = response.status().as_u16();
+    let tenant = response.extensions().get::<CallOf>().map_or("", |it| it.0.as_str());
+    let request_id = response.headers().get(REQUEST_ID).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let (trace_id, ms) = (trace.trace_id(), (seconds * 1e6).round() / 1e3);
+    if QUIET.contains(&route) {
+        tracing::debug!(target: "access", method, route, status, ms, tenant, request_id, trace_id, "call");
+    } else {
+        tracing::info!(target: "access", method, route, status, ms, tenant, request_id, trace_id, "call");
+    }
+}
+
+/// The methods that a line or a label may name; what else a client makes up is one of many.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
 /// Times the call by its matched route, and sees to request id and trace context.
 pub(crate) async fn observe(State(ingest): State<Arc<Ingest>>, mut request: Request, next: Next) -> Response {
     let begun_ns = ingest.clock.monotonic_ns();
@@ -104,7 +138,8 @@ pub(crate) async fn observe(State(ingest): State<Arc<Ingest>>, mut request: Requ
         .filter(|it| it.len() <= 128 && it.as_bytes().iter().all(u8::is_ascii_graphic))
         .cloned()
         .or_else(|| HeaderValue::from_str(trace.trace_id()).ok());
-    request.extensions_mut().insert(trace);
+    let method = known(request.method());
+    request.extensions_mut().insert(trace.clone());
     let mut response = next.run(request).await;
     if let Some(request_id) = request_id {
         response.headers_mut().insert(REQUEST_ID, request_id);
@@ -112,6 +147,7 @@ pub(crate) async fn observe(State(ingest): State<Arc<Ingest>>, mut request: Requ
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let seconds = ingest.clock.monotonic_ns().saturating_sub(begun_ns) as f64 / 1e9;
     ingest.metrics.seconds.with_label_values(&[route, response.status().as_str()]).observe(seconds);
+    log_access(method, route, seconds, &response, &trace);
     response
 }
 

@@ -13,10 +13,40 @@ pub trait OrderEvents: Send {
     fn next(&mut self) -> BoxFuture<'_, Option<Arc<OrderEvent>>>;
 }
 
+/// An event, and where it stands in `orders.events`.
+#[derive(Clone, Debug)]
+pub struct PlacedEvent {
+    /// The partition.
+    pub partition: u32,
+    /// Its offset there.
+    pub offset: u64,
+    /// The event.
+    pub event: Arc<OrderEvent>,
+}
+
+/// A live feed of one tenant's events.
+pub trait TenantEvents: Send {
+    /// Per partition of `orders.events`, the first offset that comes through the feed; what is before stands in the log.
+    fn from_offsets(&self) -> Vec<u64>;
+
+    /// Per partition, an offset before which every event of the tenant has been put into the feed.
+    fn positions(&self) -> Vec<u64>;
+
+    /// The next event, if one is there already.
+    fn try_next(&mut self) -> Option<PlacedEvent>;
+
+    /// The next event; `None` when the feed has ended (or fell behind): go on from the log. Dropping the future loses
+    /// nothing.
+    fn next(&mut self) -> BoxFuture<'_, Option<PlacedEvent>>;
+}
+
 /// Where live events of orders come from.
 pub trait OrderEventsHub: Send + Sync {
     /// From this call on, every event of that key (`tenant/order_id`) reaches the feed.
     fn subscribe(&self, key: &str) -> Box<dyn OrderEvents>;
+
+    /// From this call on, every event of that tenant reaches the feed; `None` once nothing is followed any more.
+    fn subscribe_tenant(&self, tenant: &str) -> Option<Box<dyn TenantEvents>>;
 }
 
 /// The catalog as pricing sees it.
@@ -35,6 +65,11 @@ pub trait Progress: Send + Sync {
 
     /// Why tasks do not run, if they do not: a sentence per reason.
     fn trouble(&self) -> Vec<String>;
+
+    /// Records that each task has not committed yet, as far as is known.
+    fn lags(&self) -> Vec<(TaskId, u64)> {
+        Vec::new()
+    }
 
     /// Writes gauges that are only worked out when somebody looks; called before every scrape.
     fn export(&self) {}
@@ -91,4 +126,10 @@ pub trait SandboxControl: Send + Sync {
         payment_id: &'a str,
         succeed: bool,
     ) -> BoxFuture<'a, Result<(), SandboxError>>;
+}
+
+/// How much memory this process has.
+pub trait Memory: Send + Sync {
+    /// Resident memory, bytes; `None` where the system does not tell.
+    fn resident_bytes(&self) -> Option<u64>;
 }

@@ -2,8 +2,10 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tillstream_log::LogError;
+use tillstream_registry_log::RegistryError;
 use tillstream_schemas::codec::CodecError;
 
 /// The stable codes of this crate. A code is never given another meaning.
@@ -53,11 +55,23 @@ pub enum Code {
     CommandRefused,
     /// The body did not arrive whole, or not in time.
     BodyIncomplete,
+    /// The key lacks the scope that the call needs.
+    Forbidden,
+    /// The key or its tenant calls more often than it may.
+    RateLimited,
+    /// A key is not what the change of it expects.
+    KeyConflict,
+    /// The tenant has as many streams open as it may have.
+    TooManyStreams,
+    /// The body cannot be decompressed, or grows too much by it.
+    BadCompression,
+    /// The webhook endpoint does not take the change.
+    EndpointRefused,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 28] = [
         Self::Unauthorized,
         Self::TooManyRequests,
         Self::NoSuchPath,
@@ -80,6 +94,12 @@ impl Code {
         Self::NotRedrivable,
         Self::CommandRefused,
         Self::BodyIncomplete,
+        Self::Forbidden,
+        Self::RateLimited,
+        Self::KeyConflict,
+        Self::TooManyStreams,
+        Self::BadCompression,
+        Self::EndpointRefused,
     ];
 
     /// Code, HTTP status and title.
@@ -107,6 +127,12 @@ impl Code {
             Self::NotRedrivable => ("TS0620", 409, "The dead letter cannot be redriven"),
             Self::CommandRefused => ("TS0621", 409, "The command was refused"),
             Self::BodyIncomplete => ("TS0622", 400, "The body did not arrive whole"),
+            Self::Forbidden => ("TS0640", 403, "The API key may not do that"),
+            Self::RateLimited => ("TS0641", 429, "Too many requests"),
+            Self::KeyConflict => ("TS0642", 409, "The key is not as expected"),
+            Self::TooManyStreams => ("TS0661", 429, "Too many open streams"),
+            Self::BadCompression => ("TS0662", 400, "The body cannot be decompressed"),
+            Self::EndpointRefused => ("TS0660", 409, "The webhook endpoint does not take this"),
         }
     }
 
@@ -127,7 +153,7 @@ impl Code {
 }
 
 /// What is wrong with one field, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FieldError {
     /// Where: `lines[3].quantity`, a header's or a parameter's name.
     pub field: String,
@@ -157,13 +183,21 @@ pub struct Problem {
     pub retry_after_seconds: Option<u32>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// A problem document (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(crate) struct Body<'a> {
+    /// Where this code is explained.
     r#type: String,
+    /// The same for every problem of this code.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// A sentence about this occurrence.
     detail: &'a str,
+    /// Stable, such as `TS0607`.
     code: &'static str,
+    /// What is wrong per field, header or parameter, and what to send instead; all of it at once.
     #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
     errors: &'a [FieldError],
 }
@@ -204,14 +238,15 @@ impl Problem {
         Self { errors, ..Self::new(Code::InvalidFields, detail) }
     }
 
+    /// One field, header or parameter that the problem is about, and what to send instead.
+    pub fn about(code: Code, field: &str, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        let error = FieldError::new(field, message, fix);
+        Self { detail: format!("{field}: {}", error.message), errors: vec![error], ..Self::new(code, "") }
+    }
+
     /// One query parameter or path segment that cannot be taken.
     pub fn parameter(field: &str, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        let error = FieldError::new(field, message, fix);
-        Self {
-            detail: format!("{field}: {}", error.message),
-            errors: vec![error],
-            ..Self::parameters(Vec::new())
-        }
+        Self::about(Code::InvalidParameters, field, message, fix)
     }
 
     /// Query parameters that cannot be taken.
@@ -248,6 +283,23 @@ impl From<LogError> for Problem {
             LogError::Corrupt { .. } => {
                 tracing::error!(%error, "the store is corrupt");
                 Self::new(Code::Internal, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Log(error) => error.into(),
+            RegistryError::Encode { error, .. } => error.into(),
+            RegistryError::NotFollowed { .. } => {
+                tracing::warn!(%error, "a change is not in force yet");
+                Self::new(Code::NotInForceYet, error.to_string()).retry_after(1)
+            }
+            RegistryError::FollowerStopped(_) | RegistryError::Randomness(_) => {
+                tracing::error!(%error, "a change cannot be made");
+                Self::new(Code::Stopped, error.to_string()).retry_after(10)
             }
         }
     }

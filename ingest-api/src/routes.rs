@@ -1,90 +1,126 @@
-//! The route table: what the router is built from, and what `/openapi.json` is held against.
+//! The route table: what the router is built from, and what `/openapi.json` must cover.
 
+use crate::access::Scope;
+use crate::encoding::compress;
+use crate::headers::harden;
 use crate::observe::observe;
-use crate::orders::{actions, bulk, credits, place, query};
+use crate::orders::{actions, bulk, credits, events, place, query};
 use crate::problem::{Code, Problem};
 use crate::{
-    Ingest, analytics, auth, dead_letters, inventory, keys, openapi, ops, products, sandbox, topics,
+    Ingest, analytics, auth, categories, dead_letters, docs, inventory, keys, openapi, ops, products,
+    sandbox, tenants, topics, webhooks,
 };
 use axum::Router;
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post, put};
-use http::{HeaderName, HeaderValue, Method, Uri};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
+use http::{Method, Uri};
 use std::sync::Arc;
 
 /// One call.
 pub(crate) struct Route {
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "the handler knows it; the document is held against it")
-    )]
     pub method: Method,
     pub path: &'static str,
-    /// Whether it needs an API key.
-    pub keyed: bool,
+    /// What a key must be allowed to do for it; `None`: it needs no key.
+    pub scope: Option<Scope>,
     handler: MethodRouter<Arc<Ingest>>,
 }
 
-fn keyed(method: Method, path: &'static str, handler: MethodRouter<Arc<Ingest>>) -> Route {
-    Route { method, path, keyed: true, handler }
+fn keyed(scope: Scope, method: Method, path: &'static str, handler: MethodRouter<Arc<Ingest>>) -> Route {
+    Route { method, path, scope: Some(scope), handler }
 }
 
 fn open(path: &'static str, handler: MethodRouter<Arc<Ingest>>) -> Route {
-    Route { method: Method::GET, path, keyed: false, handler }
+    Route { method: Method::GET, path, scope: None, handler }
 }
 
 /// Every call there is.
 pub(crate) fn table() -> Vec<Route> {
+    use Scope::{
+        AnalyticsRead, CatalogRead, CatalogWrite, InventoryRead, InventoryWrite, KeysRead, KeysWrite,
+        OpsRead, OpsWrite, OrdersRead, OrdersWrite, TenantsWrite, WebhooksRead, WebhooksWrite,
+    };
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     const PUT: Method = Method::PUT;
     const DELETE: Method = Method::DELETE;
+    const PATCH: Method = Method::PATCH;
     vec![
-        keyed(POST, "/v1/orders", post(place::place)),
-        keyed(GET, "/v1/orders", get(query::list)),
-        keyed(POST, "/v1/orders/bulk", post(bulk::bulk)),
-        keyed(GET, "/v1/orders/{id}", get(query::get)),
-        keyed(GET, "/v1/orders/{id}/events", get(query::events)),
-        keyed(POST, "/v1/orders/{id}/cancel", post(actions::cancel)),
-        keyed(POST, "/v1/orders/{id}/capture", post(actions::capture)),
-        keyed(POST, "/v1/orders/{id}/refunds", post(actions::refund)),
-        keyed(POST, "/v1/orders/{id}/returns", post(actions::give_back)),
-        keyed(POST, "/v1/orders/{id}/shipments", post(actions::ship)),
-        keyed(POST, "/v1/orders/{id}/shipments/{shipment}/deliver", post(actions::deliver)),
-        keyed(POST, "/v1/returns", post(credits::issue)),
-        keyed(GET, "/v1/returns/{id}", get(credits::get)),
-        keyed(GET, "/v1/sandbox/payments/{id}", get(sandbox::get)),
-        keyed(POST, "/v1/sandbox/payments/{id}/authenticate", post(sandbox::authenticate)),
-        keyed(GET, "/v1/products", get(products::list)),
-        keyed(PUT, "/v1/products/{sku}", put(products::put)),
-        keyed(GET, "/v1/products/{sku}", get(products::get)),
-        keyed(DELETE, "/v1/products/{sku}", delete(products::remove)),
-        keyed(GET, "/v1/inventory/{sku}", get(inventory::get)),
-        keyed(POST, "/v1/inventory/{sku}/adjustments", post(inventory::adjust)),
-        keyed(GET, "/v1/analytics/revenue", get(analytics::revenue)),
-        keyed(GET, "/v1/analytics/products", get(analytics::products)),
-        keyed(GET, "/v1/analytics/funnel", get(analytics::funnel)),
-        keyed(GET, "/v1/keys", get(keys::list)),
-        keyed(POST, "/v1/keys", post(keys::create)),
-        keyed(DELETE, "/v1/keys/{id}", delete(keys::revoke)),
-        keyed(GET, "/v1/dead-letters", get(dead_letters::list)),
-        keyed(POST, "/v1/dead-letters/redrive", post(dead_letters::redrive)),
-        keyed(GET, "/v1/dead-letters/{topic}/{partition}/{offset}", get(dead_letters::get)),
-        keyed(POST, "/v1/dead-letters/{topic}/{partition}/{offset}/redrive", post(dead_letters::redrive_one)),
-        keyed(GET, "/v1/topics", get(topics::list)),
-        keyed(GET, "/v1/topics/{topic}/records", get(topics::records)),
+        keyed(OrdersWrite, POST, "/v1/orders", post(place::place)),
+        keyed(OrdersRead, GET, "/v1/orders", get(query::list)),
+        keyed(OrdersWrite, POST, "/v1/orders/bulk", post(bulk::bulk)),
+        keyed(OrdersRead, GET, "/v1/orders/{id}", get(query::get)),
+        keyed(OrdersRead, GET, "/v1/orders/events", get(events::of_tenant)),
+        keyed(OrdersRead, GET, "/v1/orders/{id}/events", get(events::of_order)),
+        keyed(OrdersWrite, POST, "/v1/orders/{id}/cancel", post(actions::cancel)),
+        keyed(OrdersWrite, POST, "/v1/orders/{id}/capture", post(actions::capture)),
+        keyed(OrdersWrite, POST, "/v1/orders/{id}/refunds", post(actions::refund)),
+        keyed(OrdersWrite, POST, "/v1/orders/{id}/returns", post(actions::give_back)),
+        keyed(OrdersWrite, POST, "/v1/orders/{id}/shipments", post(actions::ship)),
+        keyed(OrdersWrite, POST, "/v1/orders/{id}/shipments/{shipment}/deliver", post(actions::deliver)),
+        keyed(OrdersWrite, POST, "/v1/returns", post(credits::issue)),
+        keyed(OrdersRead, GET, "/v1/returns/{id}", get(credits::get)),
+        keyed(OrdersRead, GET, "/v1/sandbox/payments/{id}", get(sandbox::get)),
+        keyed(OrdersWrite, POST, "/v1/sandbox/payments/{id}/authenticate", post(sandbox::authenticate)),
+        keyed(CatalogRead, GET, "/v1/categories", get(categories::list)),
+        keyed(CatalogRead, GET, "/v1/products", get(products::list)),
+        keyed(CatalogWrite, PUT, "/v1/products/{sku}", put(products::put)),
+        keyed(CatalogRead, GET, "/v1/products/{sku}", get(products::get)),
+        keyed(CatalogWrite, DELETE, "/v1/products/{sku}", delete(products::remove)),
+        keyed(InventoryRead, GET, "/v1/inventory/{sku}", get(inventory::get)),
+        keyed(InventoryWrite, POST, "/v1/inventory/{sku}/adjustments", post(inventory::adjust)),
+        keyed(AnalyticsRead, GET, "/v1/analytics/revenue", get(analytics::revenue)),
+        keyed(AnalyticsRead, GET, "/v1/analytics/products", get(analytics::products)),
+        keyed(AnalyticsRead, GET, "/v1/analytics/funnel", get(analytics::funnel)),
+        keyed(KeysRead, GET, "/v1/keys", get(keys::list)),
+        keyed(KeysWrite, POST, "/v1/keys", post(keys::create)),
+        keyed(KeysWrite, DELETE, "/v1/keys/{id}", delete(keys::revoke)),
+        keyed(KeysWrite, POST, "/v1/keys/{id}/rotate", post(keys::rotate)),
+        keyed(TenantsWrite, GET, "/v1/tenants", get(tenants::list)),
+        keyed(TenantsWrite, PUT, "/v1/tenants/{tenant}/limit", put(tenants::set_limit)),
+        keyed(WebhooksWrite, POST, "/v1/webhooks/endpoints", post(webhooks::endpoints::create)),
+        keyed(WebhooksRead, GET, "/v1/webhooks/endpoints", get(webhooks::endpoints::list)),
+        keyed(WebhooksRead, GET, "/v1/webhooks/endpoints/{id}", get(webhooks::endpoints::get)),
+        keyed(WebhooksWrite, PATCH, "/v1/webhooks/endpoints/{id}", patch(webhooks::endpoints::patch)),
+        keyed(WebhooksWrite, DELETE, "/v1/webhooks/endpoints/{id}", delete(webhooks::endpoints::delete)),
+        keyed(WebhooksWrite, POST, "/v1/webhooks/endpoints/{id}/test", post(webhooks::requests::test)),
+        keyed(WebhooksWrite, POST, "/v1/webhooks/endpoints/{id}/secret", post(webhooks::requests::rotate)),
+        keyed(WebhooksWrite, POST, "/v1/webhooks/endpoints/{id}/replay", post(webhooks::requests::replay)),
+        keyed(WebhooksRead, GET, "/v1/webhooks/endpoints/{id}/deliveries", get(webhooks::deliveries::list)),
+        keyed(
+            WebhooksRead,
+            GET,
+            "/v1/webhooks/endpoints/{id}/deliveries/{message}",
+            get(webhooks::deliveries::get),
+        ),
+        keyed(
+            WebhooksWrite,
+            POST,
+            "/v1/webhooks/endpoints/{id}/deliveries/{message}/redeliver",
+            post(webhooks::requests::redeliver),
+        ),
+        keyed(OpsRead, GET, "/v1/dead-letters", get(dead_letters::list)),
+        keyed(OpsWrite, POST, "/v1/dead-letters/redrive", post(dead_letters::redrive)),
+        keyed(OpsRead, GET, "/v1/dead-letters/{topic}/{partition}/{offset}", get(dead_letters::get)),
+        keyed(
+            OpsWrite,
+            POST,
+            "/v1/dead-letters/{topic}/{partition}/{offset}/redrive",
+            post(dead_letters::redrive_one),
+        ),
+        keyed(OpsRead, GET, "/v1/topics", get(topics::list)),
+        keyed(OpsRead, GET, "/v1/topics/{topic}/records", get(topics::records)),
         open("/healthz", get(ops::healthz)),
         open("/readyz", get(ops::readyz)),
         open("/metrics", get(ops::metrics)),
         open("/openapi.json", get(openapi::json)),
-        open("/docs", get(ops::docs)),
+        open("/docs", get(docs::docs)),
     ]
 }
 
 /// The router of a process without the ingest role: only what needs no key.
 pub fn operations_router(ingest: Arc<Ingest>) -> Router {
-    let open = table().into_iter().filter(|it| !it.keyed);
+    let open = table().into_iter().filter(|it| it.scope.is_none());
     open.fold(Router::new(), |router, it| router.route(it.path, it.handler))
         .fallback(no_such_path)
         .method_not_allowed_fallback(method_not_allowed)
@@ -96,12 +132,15 @@ pub fn operations_router(ingest: Arc<Ingest>) -> Router {
 /// The router of every call. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: else all callers
 /// without a valid key share one limit.
 pub fn router(ingest: Arc<Ingest>) -> Router {
+    openapi::prepare();
     let (mut with_key, mut without) = (Router::new(), Router::new());
     for route in table() {
-        if route.keyed {
-            with_key = with_key.route(route.path, route.handler);
-        } else {
-            without = without.route(route.path, route.handler);
+        match route.scope {
+            Some(scope) => {
+                let scoped = route.handler.route_layer(from_fn_with_state(scope, auth::require_scope));
+                with_key = with_key.route(route.path, scoped);
+            }
+            None => without = without.route(route.path, route.handler),
         }
     }
     with_key
@@ -110,6 +149,7 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(map_response(harden))
+        .layer(from_fn(compress))
         .layer(from_fn_with_state(ingest.clone(), observe))
         .with_state(ingest)
 }
@@ -123,12 +163,4 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
     Problem::new(Code::MethodNotAllowed, format!("{path:?} does not take {method}; see /openapi.json"))
         .into_response()
-}
-
-/// Answers are data, never pages to sniff.
-async fn harden(mut response: Response) -> Response {
-    response
-        .headers_mut()
-        .insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
-    response
 }

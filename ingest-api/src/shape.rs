@@ -1,5 +1,7 @@
 //! What a JSON body must look like, as data: one walk over a body finds every error at once and names field and fix.
 
+mod unambiguous;
+
 use crate::countries::is_country;
 use crate::moment;
 use crate::problem::{Code, FieldError, Problem};
@@ -7,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::fmt::Write;
 use tillstream_stage::money::{AMOUNT_MINOR_MAX, currency_digits};
+use unambiguous::Unambiguous;
 
 /// A walk gives up after so many errors: a hostile body must not make a large answer.
 pub(crate) const ERRORS_MAX: usize = 100;
@@ -48,16 +51,25 @@ pub(crate) struct Field {
     pub name: &'static str,
     pub required: bool,
     pub kind: Kind,
+    /// A sentence for the contract; empty: the kind says enough.
+    pub about: &'static str,
+}
+
+impl Field {
+    /// Says in the contract what the field is for, and what holds when it is left out.
+    pub(crate) const fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
 }
 
 /// A field that must be there.
 pub(crate) const fn needed(name: &'static str, kind: Kind) -> Field {
-    Field { name, required: true, kind }
+    Field { name, required: true, kind, about: "" }
 }
 
 /// A field that may be left out (or null).
 pub(crate) const fn optional(name: &'static str, kind: Kind) -> Field {
-    Field { name, required: false, kind }
+    Field { name, required: false, kind, about: "" }
 }
 
 /// A SKU.
@@ -105,9 +117,9 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8], fields: &'static [Field]) 
     serde_json::from_value(value).map_err(|error| malformed(&error))
 }
 
-/// Parses JSON.
+/// Parses JSON. A name that stands twice in an object is refused: which of the two was meant is anyone's guess.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| malformed(&error))
+    serde_json::from_slice(bytes).map(|Unambiguous(value)| value).map_err(|error| malformed(&error))
 }
 
 /// The problem of a body that is no JSON.
@@ -115,7 +127,8 @@ pub(crate) fn malformed(error: &serde_json::Error) -> Problem {
     let place = format!("line {}, column {}", error.line(), error.column());
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or_default();
-    Problem::new(Code::MalformedJson, format!("{what}, at {place}"))
+    let fix = "send one JSON value in UTF-8: no NaN, nothing behind it, no name twice in an object";
+    Problem::about(Code::MalformedJson, "(body)", format!("{what}, at {place}"), fix)
 }
 
 /// A walk over one body.

@@ -3,15 +3,20 @@
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::cursor;
-use crate::moment::to_rfc3339;
-use crate::params::{Params, Segments};
-use crate::problem::Problem;
-use crate::shape::quoted;
+use crate::moment::Moment;
+use crate::openapi::answer::AnyJson;
+use crate::openapi::{Answer, Call, Page};
+use crate::params::{self, Params, Query, Segments, Wanted, query, rows, words};
+use crate::problem::{Code, Problem};
+use crate::shape::{Kind, quoted};
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use futures::future::select_all;
 use http::Uri;
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +27,66 @@ use tillstream_schemas::{Topic, codec};
 /// The most records one call looks at per partition.
 const SCANNED_RECORDS_MAX: usize = 10_000;
 const STEP: ReadLimit = ReadLimit { records_max: 500, bytes_max: 4 << 20 };
+
+/// The longest a call waits for the first record, seconds.
+const WAIT_SECONDS_MAX: u64 = 30;
+const FROMS: [(&str, bool); 2] = [("beginning", false), ("end", true)];
+const FROM: [&str; 2] = words(&FROMS);
+const RECORDS: &[Query] = &[
+    query("partition", Wanted::Whole { min: 0, max: u32::MAX as u64 }, "Only this partition"),
+    query("offset", Wanted::Whole { min: 0, max: u64::MAX }, "From this offset; needs `partition`"),
+    query("from", Wanted::Choice(&FROM), "Where to start; left out: beginning"),
+    query("wait", Wanted::Whole { min: 0, max: WAIT_SECONDS_MAX }, "Seconds to wait for the first record"),
+    params::cursor('t'),
+    rows(50, 1_000),
+];
+
+/// A topic.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Topic")]
+struct TopicShown {
+    /// Its short name.
+    name: &'static str,
+    /// Its name on the broker.
+    full_name: &'static str,
+    /// Whether only the last record of a key is kept.
+    compacted: bool,
+    /// Its partitions.
+    partitions: Vec<PartitionShown>,
+}
+
+/// A partition of a topic.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Partition")]
+struct PartitionShown {
+    /// Its number.
+    partition: u32,
+    /// The first offset that is kept.
+    start_offset: u64,
+    /// The offset that comes next.
+    end_offset: u64,
+}
+
+/// A record.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Record")]
+struct RecordShown {
+    /// Its topic.
+    topic: &'static str,
+    /// Its partition.
+    partition: u32,
+    /// Its offset.
+    offset: u64,
+    /// When it was appended.
+    timestamp: Moment,
+    /// Its key.
+    key: String,
+    /// Its headers.
+    headers: BTreeMap<String, String>,
+    /// Its value; where it cannot be decoded, in hex.
+    #[schemars(with = "AnyJson")]
+    value: Value,
+}
 
 /// Whether a log key is the tenant's: `tenant` or `tenant/…`.
 pub(crate) fn owns(tenant: &str, key: &[u8]) -> bool {
@@ -44,26 +109,33 @@ fn parse(name: &str) -> Result<Topic, Problem> {
 }
 
 /// `GET /v1/topics`
-pub(crate) async fn list(State(ingest): State<Arc<Ingest>>, _caller: Caller) -> Result<Json<Value>, Problem> {
+pub(crate) fn list_call() -> Call {
+    Call::get("/v1/topics", "listTopics", "operations", "List topics, with their partitions and offsets")
+        .answer(Answer::json::<Page<TopicShown>>(200, "The topics"))
+        .reads()
+}
+
+/// `GET /v1/topics`
+pub(crate) async fn list(State(ingest): State<Arc<Ingest>>, _caller: Caller) -> Result<Response, Problem> {
     let mut data = Vec::new();
     for topic in Topic::ALL {
         let mut partitions = Vec::new();
         for partition in 0..ingest.log.partitions(topic) {
             let at = TopicPartition::new(topic, partition);
-            partitions.push(json!({
-                "partition": partition,
-                "start_offset": ingest.log.start_offset(at)?,
-                "end_offset": ingest.log.end_offset(at)?,
-            }));
+            partitions.push(PartitionShown {
+                partition,
+                start_offset: ingest.log.start_offset(at)?,
+                end_offset: ingest.log.end_offset(at)?,
+            });
         }
-        data.push(json!({
-            "name": topic.short_name(),
-            "full_name": topic.name(),
-            "compacted": topic.compacted(),
-            "partitions": partitions,
-        }));
+        data.push(TopicShown {
+            name: topic.short_name(),
+            full_name: topic.name(),
+            compacted: topic.compacted(),
+            partitions,
+        });
     }
-    Ok(Json(json!({ "data": data, "next_cursor": null })))
+    Ok(Json(Page::whole(data)).into_response())
 }
 
 /// What is read of a topic.
@@ -81,6 +153,18 @@ struct Found {
     record: Record,
 }
 
+/// `GET /v1/topics/{topic}/records`
+pub(crate) fn records_call() -> Call {
+    let path = "/v1/topics/{topic}/records";
+    Call::get(path, "listRecords", "operations", "Read the tenant's records of a topic as JSON")
+        .about("Oldest first. With `wait`, an empty answer waits so many seconds for the first new record.")
+        .segment("topic", Kind::Text { min: 1, max: 100 }, "Full or short name", "orders.events")
+        .query(RECORDS)
+        .answer(Answer::json::<Page<RecordShown>>(200, "Records; there is always a `next_cursor`"))
+        .problem(Code::NotFound)
+        .reads()
+}
+
 /// `GET /v1/topics/{topic}/records`: the tenant's records, oldest first. With `wait`, an empty answer waits so many
 /// seconds for the first new record.
 pub(crate) async fn records(
@@ -88,15 +172,21 @@ pub(crate) async fn records(
     caller: Caller,
     Segments(name): Segments<String>,
     uri: Uri,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let topic = parse(&name)?;
-    let mut params = Params::of(&uri, &["partition", "offset", "limit", "from", "cursor", "wait"])?;
+    if topic.is_registry() {
+        // They hold secrets and hashes of secrets; what they amount to has calls of its own.
+        let detail =
+            format!("records of {} are not shown: see /v1/keys and its neighbours", topic.short_name());
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
+    let mut params = Params::read(&uri, RECORDS)?;
     let partition = params.number("partition", 0, u64::from(ingest.log.partitions(topic).saturating_sub(1)));
-    let offset = params.number("offset", 0, u64::MAX);
-    let limit = params.limit(50, 1_000);
-    let from_end = params.choice("from", &[("beginning", false), ("end", true)]).unwrap_or(false);
+    let offset = params.whole("offset");
+    let limit = params.rows();
+    let from_end = params.choice("from", &FROMS).unwrap_or(false);
     let cursor = params.text("cursor");
-    let wait = Duration::from_secs(params.number("wait", 0, 30).unwrap_or(0));
+    let wait = Duration::from_secs(params.whole("wait").unwrap_or(0));
     params.finish()?;
     let partition = partition.and_then(|it| u32::try_from(it).ok());
     if offset.is_some() && partition.is_none() {
@@ -112,33 +202,24 @@ pub(crate) async fn records(
     while found.is_empty() && !wait.is_zero() && tail.wait(&ingest, deadline).await? {
         found = tail.read(&ingest).await?;
     }
-    let data: Vec<Value> = found.iter().map(|it| shown(topic, it)).collect();
+    let data = found.iter().map(|it| shown(topic, it)).collect();
     let place: Vec<String> =
         tail.next.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
-    Ok(Json(json!({ "data": data, "next_cursor": cursor::encode('t', &place.join(",")) })))
+    Ok(Json(Page { data, next_cursor: Some(cursor::encode('t', &place.join(","))) }).into_response())
 }
 
-fn shown(topic: Topic, found: &Found) -> Value {
+fn shown(topic: Topic, found: &Found) -> RecordShown {
     let record = &found.record;
-    let headers: Map<String, Value> = record
-        .headers
-        .iter()
-        .map(|it| {
-            (
-                String::from_utf8_lossy(&it.name).into_owned(),
-                String::from_utf8_lossy(&it.value).into_owned().into(),
-            )
-        })
-        .collect();
-    json!({
-        "topic": topic.short_name(),
-        "partition": found.partition,
-        "offset": record.offset,
-        "timestamp": to_rfc3339(record.timestamp_ms),
-        "key": String::from_utf8_lossy(&record.key),
-        "headers": headers,
-        "value": rendered(&record.value),
-    })
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    RecordShown {
+        topic: topic.short_name(),
+        partition: found.partition,
+        offset: record.offset,
+        timestamp: Moment(record.timestamp_ms),
+        key: text(&record.key),
+        headers: record.headers.iter().map(|it| (text(&it.name), text(&it.value))).collect(),
+        value: rendered(&record.value),
+    }
 }
 
 fn start(

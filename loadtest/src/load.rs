@@ -1,10 +1,13 @@
-//! Posts against the real server: single orders over kept-alive connections, then bulk bodies.
+//! Posts against the real server: single orders over kept-alive connections, then bulk bodies. The yardstick takes the
+//! same load before it, in the same run; with a rule, a second server takes it once more.
 
 use crate::BenchError;
 use crate::client::{Call, Connection, Target};
 use crate::generator::Generator;
 use crate::report::{Report, progress};
+use crate::rule;
 use crate::server::Server;
+use hdrhistogram::Histogram;
 use http::Method;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +33,8 @@ pub struct LoadSettings {
     pub length: Duration,
     /// Orders sent in bulk.
     pub bulk_orders: u64,
+    /// A rule's module, to measure with it as well.
+    pub rule: Option<PathBuf>,
     /// Products in the catalog.
     pub skus: usize,
     /// Seed of the workload.
@@ -40,6 +45,8 @@ pub struct LoadSettings {
 struct Part {
     accepted: u64,
     refused: u64,
+    /// How long single posts took, µs.
+    micros: Histogram<u64>,
     /// Until the last answer.
     seconds: f64,
     /// Until the tasks had caught up.
@@ -48,18 +55,62 @@ struct Part {
     server_cpu_seconds: f64,
 }
 
-/// Runs both parts and prints the report.
+/// What one connection did.
+struct Worked {
+    accepted: u64,
+    refused: u64,
+    micros: Histogram<u64>,
+}
+
+impl Worked {
+    fn new() -> Result<Self, BenchError> {
+        let micros = Histogram::new_with_bounds(1, 120_000_000, 3).map_err(BenchError::http)?;
+        Ok(Self { accepted: 0, refused: 0, micros })
+    }
+}
+
+/// Loads the yardstick and the server, and prints the report.
 pub async fn run(settings: LoadSettings) -> Result<(), BenchError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let generator = Arc::new(Generator::new(settings.seed, settings.skus));
+    let mut report = Report::new("http");
+    report.figure("connections", settings.connections, settings.connections.to_string());
+
+    progress("the yardstick: parse, append, fdatasync, answer");
+    let bare = Server::start_bare(&*clock).await?;
+    load(&bare, &settings, &generator, &clock, "bare_", false, &mut report).await?;
+    drop(bare);
+
     let server = Server::start(&settings.bin, &settings.serve, &*clock).await?;
     server.load_catalog(&generator).await?;
+    load(&server, &settings, &generator, &clock, "", true, &mut report).await?;
+    drop(server);
 
+    if let Some(file) = &settings.rule {
+        let server = Server::start(&settings.bin, &settings.serve, &*clock).await?;
+        server.load_catalog(&generator).await?;
+        progress(&format!("with the rule of {}", file.display()));
+        rule::activate(&server.target, file).await?;
+        load(&server, &settings, &generator, &clock, "rule_", true, &mut report).await?;
+    }
+    report.print()
+}
+
+/// Both parts against one server; `chain`: whether tasks behind it go on once it has answered.
+async fn load(
+    server: &Server,
+    settings: &LoadSettings,
+    generator: &Arc<Generator>,
+    clock: &Arc<dyn Clock>,
+    prefix: &str,
+    chain: bool,
+    report: &mut Report,
+) -> Result<(), BenchError> {
     progress("posting single orders");
     let deadline_ns = clock.deadline(settings.length);
     let next = Arc::new(AtomicU64::new(0));
-    let single = part(&server, &*clock, settings.connections, |target| {
-        post_singles(target, Arc::clone(&generator), Arc::clone(&next), Arc::clone(&clock), deadline_ns)
+    let single = part(server, &**clock, settings.connections, chain, |target| {
+        post_singles(target, Arc::clone(generator), Arc::clone(&next), Arc::clone(clock), deadline_ns)
     })
     .await?;
 
@@ -68,42 +119,43 @@ pub async fn run(settings: LoadSettings) -> Result<(), BenchError> {
     let first = next.load(Ordering::Relaxed);
     let next = Arc::new(AtomicU64::new(first));
     let end = first + settings.bulk_orders;
-    let bulk = part(&server, &*clock, settings.bulk_connections, |target| {
-        post_bulk(target, Arc::clone(&generator), Arc::clone(&next), end)
+    let bulk = part(server, &**clock, settings.bulk_connections, chain, |target| {
+        post_bulk(target, Arc::clone(generator), Arc::clone(&next), end)
     })
     .await?;
 
-    let mut report = Report::new("http");
-    report.figure("connections", settings.connections, settings.connections.to_string());
-    report.number("posts_per_s", single.accepted as f64 / single.seconds, 0, "posts/s accepted");
+    let name = |it: &str| format!("{prefix}{it}");
+    let behind = if chain { ", with the chain behind" } else { "" };
+    report.number(&name("posts_per_s"), single.accepted as f64 / single.seconds, 0, "posts/s accepted");
+    for (quantile, label) in [(0.5, "post_p50_ms"), (0.99, "post_p99_ms")] {
+        report.number(&name(label), single.micros.value_at_quantile(quantile) as f64 / 1e3, 1, "ms");
+    }
     report.number(
-        "post_server_cpu_s_per_1k",
-        per_thousand(&single),
-        3,
-        "CPU-seconds per 1,000, with the chain behind",
-    );
-    report.figure("posts_refused", single.refused, single.refused.to_string());
-    report.number("bulk_orders_per_s", bulk.accepted as f64 / bulk.seconds, 0, "orders/s accepted");
-    report.number(
-        "bulk_server_cpu_s_per_1k",
-        per_thousand(&bulk),
-        3,
-        "CPU-seconds per 1,000, with the chain behind",
-    );
-    report.number(
-        "bulk_orders_per_s_to_rest",
-        bulk.accepted as f64 / bulk.rest_seconds,
+        &name("post_cpu_us"),
+        cpu_micros(&single),
         0,
-        "orders/s through the chain",
+        &format!("CPU-µs of the server per post{behind}"),
     );
-    report.figure("bulk_refused", bulk.refused, bulk.refused.to_string());
+    report.figure(&name("posts_refused"), single.refused, single.refused.to_string());
+    report.number(&name("bulk_orders_per_s"), bulk.accepted as f64 / bulk.seconds, 0, "orders/s accepted");
+    report.number(
+        &name("bulk_cpu_us"),
+        cpu_micros(&bulk),
+        0,
+        &format!("CPU-µs of the server per order{behind}"),
+    );
+    if chain {
+        let rate = bulk.accepted as f64 / bulk.rest_seconds;
+        report.number(&name("bulk_orders_per_s_to_rest"), rate, 0, "orders/s through the chain");
+    }
+    report.figure(&name("bulk_refused"), bulk.refused, bulk.refused.to_string());
     let peak = server.usage()?.peak_rss_bytes as f64 / 1e6;
-    report.number("server_peak_rss_mb", peak, 0, "MB");
-    report.print()
+    report.number(&name("server_peak_rss_mb"), peak, 0, "MB");
+    Ok(())
 }
 
-fn per_thousand(part: &Part) -> f64 {
-    part.server_cpu_seconds * 1_000.0 / part.accepted.max(1) as f64
+fn cpu_micros(part: &Part) -> f64 {
+    part.server_cpu_seconds * 1e6 / part.accepted.max(1) as f64
 }
 
 /// Runs one worker per connection and measures them together.
@@ -111,25 +163,30 @@ async fn part<F>(
     server: &Server,
     clock: &dyn Clock,
     connections: usize,
+    chain: bool,
     worker: impl Fn(Target) -> F,
 ) -> Result<Part, BenchError>
 where
-    F: Future<Output = Result<(u64, u64), BenchError>> + Send + 'static,
+    F: Future<Output = Result<Worked, BenchError>> + Send + 'static,
 {
     let cpu_seconds = server.usage()?.cpu_seconds;
     let began_ns = clock.monotonic_ns();
     let workers = (0..connections).map(|_| tokio::spawn(worker(server.target.clone())));
-    let (mut accepted, mut refused) = (0, 0);
+    let mut all = Worked::new()?;
     for ended in futures::future::join_all(workers).await {
-        let (taken, not_taken) = ended.map_err(BenchError::http)??;
-        accepted += taken;
-        refused += not_taken;
+        let worked = ended.map_err(BenchError::http)??;
+        all.accepted += worked.accepted;
+        all.refused += worked.refused;
+        all.micros.add(worked.micros).map_err(BenchError::http)?;
     }
+    let Worked { accepted, refused, micros } = all;
     let seconds = (clock.monotonic_ns() - began_ns) as f64 / 1e9;
-    server.wait_idle(clock).await?;
+    if chain {
+        server.wait_idle(clock).await?;
+    }
     let rest_seconds = (clock.monotonic_ns() - began_ns) as f64 / 1e9;
     let server_cpu_seconds = server.usage()?.cpu_seconds - cpu_seconds;
-    Ok(Part { accepted, refused, seconds, rest_seconds, server_cpu_seconds })
+    Ok(Part { accepted, refused, micros, seconds, rest_seconds, server_cpu_seconds })
 }
 
 async fn post_singles(
@@ -138,21 +195,23 @@ async fn post_singles(
     next: Arc<AtomicU64>,
     clock: Arc<dyn Clock>,
     deadline_ns: u64,
-) -> Result<(u64, u64), BenchError> {
+) -> Result<Worked, BenchError> {
     let mut connection = Connection::open(&target).await?;
-    let (mut accepted, mut refused) = (0, 0);
+    let mut worked = Worked::new()?;
     while clock.monotonic_ns() < deadline_ns {
         let order = generator.order(next.fetch_add(1, Ordering::Relaxed));
         let call = Call::json(Method::POST, "/v1/orders", order.json(false)).with_key(&order.reference);
+        let sent_ns = clock.monotonic_ns();
         let answer = connection.call(call).await?;
+        worked.micros.saturating_record((clock.monotonic_ns() - sent_ns) / 1_000);
         // 503 and 429 are the server's honest answers under load; anything else is a mistake of this program.
         match answer.status.as_u16() {
-            200..=299 => accepted += 1,
-            429 | 503 => refused += 1,
+            200..=299 => worked.accepted += 1,
+            429 | 503 => worked.refused += 1,
             _ => return Err(answer.success().err().unwrap_or(BenchError::Server("odd".into()))),
         }
     }
-    Ok((accepted, refused))
+    Ok(worked)
 }
 
 async fn post_bulk(
@@ -160,13 +219,13 @@ async fn post_bulk(
     generator: Arc<Generator>,
     next: Arc<AtomicU64>,
     end: u64,
-) -> Result<(u64, u64), BenchError> {
+) -> Result<Worked, BenchError> {
     let mut connection = Connection::open(&target).await?;
-    let (mut accepted, mut refused) = (0, 0);
+    let mut worked = Worked::new()?;
     loop {
         let first = next.fetch_add(BULK_ORDERS, Ordering::Relaxed);
         if first >= end {
-            return Ok((accepted, refused));
+            return Ok(worked);
         }
         let mut body = String::new();
         for index in first..end.min(first + BULK_ORDERS) {
@@ -178,9 +237,9 @@ async fn post_bulk(
         let answer = connection.call(call).await?.success()?;
         for line in answer.body.split(|it| *it == b'\n').filter(|it| !it.is_empty()) {
             if is_accepted(line) {
-                accepted += 1;
+                worked.accepted += 1;
             } else {
-                refused += 1;
+                worked.refused += 1;
             }
         }
     }

@@ -1,10 +1,12 @@
 //! `tillstream-bench`: the benchmarks, one subcommand each. Prints text for people and one JSON line.
 
 use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tillstream_loadtest::BenchError;
+use tillstream_loadtest::bare;
 use tillstream_loadtest::cluster::{self, ClusterSettings, Part};
 use tillstream_loadtest::drain::{self, DrainSettings};
 use tillstream_loadtest::generator::SKUS;
@@ -27,8 +29,10 @@ struct Cli {
 enum Bench {
     /// Orders that stand in the log before the tasks start, through the whole chain, in this process.
     Drain(Drain),
-    /// Posts against a real server: single orders, then bulk bodies.
+    /// Posts against a real server, single orders, then bulk bodies; beside the yardstick, and with a rule if one is given.
     Http(Http),
+    /// The yardstick of `http`, which starts it by itself: appends bodies to a file and answers once they are durable.
+    Bare(Bare),
     /// Open loop: from sending to confirmed, at steady rates.
     Latency(Latency),
     /// The pipeline on a real broker and database, beside the comparison program on the same broker.
@@ -97,6 +101,19 @@ struct Http {
     /// Orders posted in bulk.
     #[arg(long, default_value_t = 100_000)]
     bulk_orders: u64,
+    /// A rule's module: everything is measured a second time with it active.
+    #[arg(long, value_name = "FILE")]
+    rule: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Bare {
+    /// Where it listens.
+    #[arg(long)]
+    http: SocketAddr,
+    /// Where its file is made.
+    #[arg(long)]
+    dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -215,7 +232,8 @@ async fn measure(bench: Bench) -> Result<(), BenchError> {
             let settings = common.settings(vec![Part::Drain, Part::Latency], orders, rates);
             cluster::run_commit(settings, &batches).await
         }
-        Bench::Http(Http { server, connections, bulk_connections, seconds, bulk_orders }) => {
+        Bench::Bare(Bare { http, dir }) => bare::run(http, &dir).await,
+        Bench::Http(Http { server, connections, bulk_connections, seconds, bulk_orders, rule }) => {
             load::run(LoadSettings {
                 bin: server.bin,
                 serve: server.serve,
@@ -223,6 +241,7 @@ async fn measure(bench: Bench) -> Result<(), BenchError> {
                 bulk_connections,
                 length: Duration::from_secs(seconds),
                 bulk_orders,
+                rule,
                 skus: server.skus,
                 seed: server.seed,
             })

@@ -58,6 +58,25 @@ impl Server {
         Ok(server)
     }
 
+    /// Starts the yardstick: this very program, as a process of its own on a directory of its own.
+    pub async fn start_bare(clock: &dyn Clock) -> Result<Self, BenchError> {
+        let address = free_address()?;
+        let data_dir = tempfile::tempdir().map_err(BenchError::io("a data dir"))?;
+        let this = std::env::current_exe().map_err(BenchError::io("this program"))?;
+        let child = Command::new(this)
+            .arg("bare")
+            .args(["--http", &address.to_string()])
+            .arg("--dir")
+            .arg(data_dir.path())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(BenchError::io("this program"))?;
+        let target = Target { address, api_key: API_KEY.to_owned() };
+        let mut server = Self { child, target, _data_dir: data_dir };
+        server.wait_ready(clock).await?;
+        Ok(server)
+    }
+
     async fn wait_ready(&mut self, clock: &dyn Clock) -> Result<(), BenchError> {
         let deadline_ns = clock.deadline(START_MAX);
         while clock.monotonic_ns() < deadline_ns {

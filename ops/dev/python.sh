@@ -1,10 +1,19 @@
 #!/usr/bin/env bash
-# A Python environment with other people's Kafka and Avro clients, for tests of interoperability, in the same cache
-# folder as the servers' jars. Prints the path of its python; says nothing else when all is there.
+# A Python environment with other people's libraries, for tests of interoperability, in the same cache folder as the
+# servers' jars: Kafka and Avro clients, or with the argument `webhooks` the reference library of Standard Webhooks.
+# Prints the path of its python; says nothing else when all is there.
 set -euo pipefail
 cache=${TILLSTREAM_SERVERS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tillstream/servers}
-packages=(confluent-kafka==2.12.2 fastavro==1.12.1)
-target=$cache/python
+case "${1:-}" in
+webhooks)
+    packages=(standardwebhooks==1.1.0)
+    target=$cache/python-webhooks
+    ;;
+*)
+    packages=(confluent-kafka==2.12.2 fastavro==1.12.1)
+    target=$cache/python
+    ;;
+esac
 python=$target/bin/python
 wanted="${packages[*]}"
 
@@ -32,7 +41,7 @@ if ! complete; then
 fi
 
 # kcat is a system package: only root can add it, and only a machine that is thrown away should have it added unasked.
-if ! command -v kcat >/dev/null 2>&1; then
+if [ "${1:-}" != webhooks ] && ! command -v kcat >/dev/null 2>&1; then
     if [ "${TILLSTREAM_INSTALL_KCAT:-0}" = 1 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         apt-get install -y -qq kcat >/dev/null 2>&1 || echo "python: kcat could not be installed; its tests are skipped" >&2
     else

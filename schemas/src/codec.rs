@@ -151,6 +151,21 @@ schemas! {
     /// [`crate::analytics::WatermarkState`]
     WatermarkState = 16, crate::analytics::WatermarkState, "watermark-state",
         BackwardTransitive, ["watermark.state-value"];
+    /// [`crate::access::AccessEvent`]
+    AccessEvent = 17, crate::access::AccessEvent, "access-event",
+        BackwardTransitive, ["access.keys.v1-value"];
+    /// [`crate::webhook::WebhookEndpointEvent`]
+    WebhookEndpointEvent = 18, crate::webhook::WebhookEndpointEvent, "webhook-endpoint-event",
+        BackwardTransitive, ["webhooks.endpoints.v1-value"];
+    /// [`crate::webhook::WebhookFeedState`]
+    WebhookFeedState = 40, crate::webhook::WebhookFeedState, "webhook-feed-state",
+        BackwardTransitive, ["webhook_feed.state-value"];
+    /// [`crate::webhook::WebhookLaneState`]
+    WebhookLaneState = 41, crate::webhook::WebhookLaneState, "webhook-lane-state",
+        BackwardTransitive, ["webhook_lane.state-value"];
+    /// [`crate::webhook::WebhookDeliveryState`]
+    WebhookDeliveryState = 42, crate::webhook::WebhookDeliveryState, "webhook-delivery-state",
+        BackwardTransitive, ["webhook_delivery.state-value"];
 }
 
 /// Versions older builds wrote and this one still reads. `schemas/avro/README.md` says when to add one, such as
@@ -163,7 +178,7 @@ impl Schema {
         self.subjects().first().copied().unwrap_or_default()
     }
 
-    /// The schema of a topic's values; a changelog holds rows of several.
+    /// The schema of a topic's values; a changelog holds rows of several, a topic nobody writes to yet has none.
     pub fn for_topic(topic: Topic) -> Option<Self> {
         Some(match topic {
             Topic::OrderCommands => Self::OrderCommand,
@@ -178,7 +193,15 @@ impl Schema {
             | Topic::ItemCommandsDlq
             | Topic::EffectRequestsDlq
             | Topic::AnalyticsDeltasDlq => Self::DeadLetter,
-            Topic::OrderChangelog | Topic::ItemChangelog | Topic::AnalyticsChangelog => return None,
+            Topic::AccessKeys => Self::AccessEvent,
+            Topic::WebhookEndpoints => Self::WebhookEndpointEvent,
+            // Nothing is written to these yet; the schema ids 19 and 20 are kept for them, in this order.
+            Topic::RuleRegistry | Topic::RuleModules => return None,
+            Topic::OrderChangelog
+            | Topic::ItemChangelog
+            | Topic::AnalyticsChangelog
+            | Topic::WebhooksChangelog
+            | Topic::ItemWebhooksChangelog => return None,
         })
     }
 }

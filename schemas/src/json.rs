@@ -18,7 +18,7 @@ pub fn to_json(value: &[u8]) -> Result<Value, CodecError> {
 }
 
 fn record(version: &Version, datum: &[u8]) -> Result<Value, CodecError> {
-    use crate::{analytics, effects, item, order_command, order_event, order_state};
+    use crate::{access, analytics, effects, item, order_command, order_event, order_state, webhook};
     match version.schema {
         Schema::OrderCommand => typed::<order_command::OrderCommand>(version, datum),
         Schema::OrderEvent => typed::<order_event::OrderEvent>(version, datum),
@@ -36,6 +36,13 @@ fn record(version: &Version, datum: &[u8]) -> Result<Value, CodecError> {
         Schema::TopProductsState => typed::<analytics::TopProductsState>(version, datum),
         Schema::CorrectionState => typed::<analytics::CorrectionState>(version, datum),
         Schema::WatermarkState => typed::<analytics::WatermarkState>(version, datum),
+        Schema::AccessEvent => typed::<access::AccessEvent>(version, datum),
+        Schema::WebhookEndpointEvent => {
+            shown(&version.read::<webhook::WebhookEndpointEvent>(datum)?.redacted())
+        }
+        Schema::WebhookFeedState => typed::<webhook::WebhookFeedState>(version, datum),
+        Schema::WebhookLaneState => typed::<webhook::WebhookLaneState>(version, datum),
+        Schema::WebhookDeliveryState => typed::<webhook::WebhookDeliveryState>(version, datum),
     }
 }
 

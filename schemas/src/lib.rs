@@ -4,6 +4,7 @@
 //! Confluent header (0, schema id). The `.avsc` files in `schemas/avro` are the contract; the Rust types
 //! mirror them and a test holds the two together.
 
+pub mod access;
 pub mod analytics;
 pub mod codec;
 pub mod dead_letter;
@@ -13,7 +14,9 @@ mod json;
 pub mod order_command;
 pub mod order_event;
 pub mod order_state;
+pub mod registry;
 pub mod topics;
+pub mod webhook;
 pub mod wire_ids;
 
 /// The text type of all ids, SKUs and codes: at most 24 bytes live inline, without an allocation.

@@ -36,14 +36,36 @@ pub enum Topic {
     ItemChangelog = 14,
     /// Rows and timers of the analytics task.
     AnalyticsChangelog = 15,
+    /// API keys and limits of tenants, every change ever made.
+    AccessKeys = 16,
+    /// Webhook endpoints of tenants, every change ever made.
+    WebhookEndpoints = 17,
+    /// Rules of tenants and which version is active, every change ever made.
+    RuleRegistry = 18,
+    /// Modules of rules, by content.
+    RuleModules = 19,
+    /// Rows and timers of the webhooks task.
+    WebhooksChangelog = 50,
+    /// Rows and timers of the item webhooks task.
+    ItemWebhooksChangelog = 51,
 }
 
 impl Topic {
     /// The changelogs: topics of a cluster, besides [`Topic::ALL`].
-    pub const CHANGELOGS: [Self; 3] = [Self::OrderChangelog, Self::ItemChangelog, Self::AnalyticsChangelog];
+    pub const CHANGELOGS: [Self; 5] = [
+        Self::OrderChangelog,
+        Self::ItemChangelog,
+        Self::AnalyticsChangelog,
+        Self::WebhooksChangelog,
+        Self::ItemWebhooksChangelog,
+    ];
+
+    /// What tenants configured: every record has a key of its own, so that compaction keeps all of them.
+    pub const REGISTRIES: [Self; 4] =
+        [Self::AccessKeys, Self::WebhookEndpoints, Self::RuleRegistry, Self::RuleModules];
 
     /// Every topic of the pipeline itself, in embedded mode as on a cluster.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::OrderCommands,
         Self::OrderEvents,
         Self::ItemCommands,
@@ -56,6 +78,10 @@ impl Topic {
         Self::ItemCommandsDlq,
         Self::EffectRequestsDlq,
         Self::AnalyticsDeltasDlq,
+        Self::AccessKeys,
+        Self::WebhookEndpoints,
+        Self::RuleRegistry,
+        Self::RuleModules,
     ];
 
     /// The pipeline's topics and the changelogs.
@@ -81,6 +107,12 @@ impl Topic {
             Self::OrderChangelog => "orders.order.changelog.v1",
             Self::ItemChangelog => "items.item.changelog.v1",
             Self::AnalyticsChangelog => "analytics.tenant.changelog.v1",
+            Self::AccessKeys => "access.keys.v1",
+            Self::WebhookEndpoints => "webhooks.endpoints.v1",
+            Self::RuleRegistry => "rules.registry.v1",
+            Self::RuleModules => "rules.modules.v1",
+            Self::WebhooksChangelog => "webhooks.order.changelog.v1",
+            Self::ItemWebhooksChangelog => "webhooks.item.changelog.v1",
         }
     }
 
@@ -102,6 +134,12 @@ impl Topic {
             Self::OrderChangelog => "orders.changelog",
             Self::ItemChangelog => "items.changelog",
             Self::AnalyticsChangelog => "analytics.changelog",
+            Self::AccessKeys => "access.keys",
+            Self::WebhookEndpoints => "webhooks.endpoints",
+            Self::RuleRegistry => "rules.registry",
+            Self::RuleModules => "rules.modules",
+            Self::WebhooksChangelog => "webhooks.changelog",
+            Self::ItemWebhooksChangelog => "item_webhooks.changelog",
         }
     }
 
@@ -139,7 +177,17 @@ impl Topic {
 
     /// Whether the latest value per key is kept for ever.
     pub fn compacted(self) -> bool {
-        matches!(self, Self::Products | Self::AnalyticsWindows) || self.is_changelog()
+        matches!(self, Self::Products | Self::AnalyticsWindows) || self.is_changelog() || self.is_registry()
+    }
+
+    /// Whether it holds what tenants configured. Its records lie in the partition of their tenant, not of their key.
+    pub fn is_registry(self) -> bool {
+        Self::REGISTRIES.contains(&self)
+    }
+
+    /// Its place in [`Topic::ALL`]; `None` for a changelog.
+    pub fn index(self) -> Option<usize> {
+        Self::ALL.iter().position(|it| *it == self)
     }
 
     /// Whether it holds the rows and timers of a task.

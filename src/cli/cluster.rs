@@ -17,11 +17,14 @@ pub enum Role {
     Effects,
     /// The analytics tasks.
     Analytics,
+    /// The webhooks executors.
+    Webhooks,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 5] = [Self::Ingest, Self::Order, Self::Item, Self::Effects, Self::Analytics];
+    pub const ALL: [Self; 6] =
+        [Self::Ingest, Self::Order, Self::Item, Self::Effects, Self::Analytics, Self::Webhooks];
 }
 
 /// How passwords log in at the broker.

@@ -1,6 +1,6 @@
 //! `serve`.
 
-use super::{Broker, Database, Role, SchemaRegistryAccess};
+use super::{Broker, Database, Load, Role, SchemaRegistryAccess, Webhooks};
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +35,15 @@ pub struct Serve {
     /// Address and port of the HTTP API.
     #[arg(long, env = "TILLSTREAM_HTTP", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub http: SocketAddr,
+    /// Origins whose pages may call from a browser (CORS), such as `https://shop.example`; none by default.
+    #[arg(long, env = "TILLSTREAM_CORS_ORIGINS", value_delimiter = ',', value_parser = origin, value_name = "ORIGINS")]
+    pub cors_origins: Vec<String>,
+    /// How long the head of a request may take to arrive, and a connection may idle.
+    #[arg(long, env = "TILLSTREAM_HTTP_HEAD_TIMEOUT_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub http_head_timeout_ms: u64,
+    /// Most connections at a time; others wait.
+    #[arg(long, env = "TILLSTREAM_HTTP_CONNECTIONS_MAX", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub http_connections_max: u32,
     /// API key of tenant `demo`; without it, a first start makes one and prints it once.
     #[arg(long, env = "TILLSTREAM_DEMO_KEY", hide_env_values = true, value_name = "KEY")]
     pub demo_key: Option<String>,
@@ -75,6 +84,9 @@ pub struct Serve {
     /// Sandbox provider: share of calls that it does not take, 0 to 1.
     #[arg(long, env = "TILLSTREAM_SANDBOX_UNAVAILABLE_RATE", default_value_t = 0.0, value_parser = share)]
     pub sandbox_unavailable_rate: f64,
+    /// What the door refuses.
+    #[command(flatten)]
+    pub load: Load,
     /// What this process does on a cluster; all by default.
     #[arg(long, env = "TILLSTREAM_ROLES", value_enum, value_delimiter = ',', value_name = "ROLES")]
     pub roles: Vec<Role>,
@@ -90,6 +102,9 @@ pub struct Serve {
     /// How to get into it.
     #[command(flatten)]
     pub registry_access: SchemaRegistryAccess,
+    /// Outgoing webhooks.
+    #[command(flatten)]
+    pub webhooks: Webhooks,
     /// How log lines look.
     #[arg(long, env = "TILLSTREAM_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -106,6 +121,10 @@ impl Serve {
             (Mode::Cluster, false) => self.roles.clone(),
         }
     }
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    tillstream_ingest_api::parse_origin(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 pub(super) fn share(text: &str) -> Result<f64, String> {

@@ -31,6 +31,9 @@ const NODES_INTERVAL: Duration = Duration::from_secs(1);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const PROGRESS_EAGER: Duration = Duration::from_millis(25);
 
+/// The topics of configuration that this process follows.
+const REGISTRIES: [Topic; 1] = [Topic::AccessKeys];
+
 /// A task stops so long after its batch's hard deadline at the latest.
 const STOP_SLACK: Duration = Duration::from_secs(1);
 
@@ -76,6 +79,7 @@ pub async fn build(options: &Serve, tasks: &Handle) -> Result<(House, Box<dyn En
         .collect();
     products.refresh(&partitions).await?;
     events.refresh(&partitions).await?;
+    let endpoints = log.follower(&[Topic::WebhookEndpoints]).map_err(ClusterError::from)?;
     let patient = Arc::new(PatientState(state.clone()));
     let house = House {
         catalog: CatalogCache::new(products, patient, CATALOG_ENTRIES_MAX, CATALOG_REPLAY_RECORDS)?,
@@ -83,9 +87,11 @@ pub async fn build(options: &Serve, tasks: &Handle) -> Result<(House, Box<dyn En
         progress: Arc::new(Progress::new()),
         sessions: sessions.clone(),
         health: Arc::new(Reachable),
-        keys: rows,
+        registries: log.follower(&REGISTRIES).map_err(ClusterError::from)?,
+        earlier_keys: rows,
         state,
         log: log.clone(),
+        endpoints,
         payments,
         effects,
         clock,
@@ -108,14 +114,17 @@ impl Health for Reachable {
 impl Cluster {
     /// The task kinds of this process's roles.
     fn kinds(&self) -> Vec<TaskKind> {
-        let kind = |role: &Role| match role {
-            Role::Ingest => None,
-            Role::Order => Some(TaskKind::Order),
-            Role::Item => Some(TaskKind::Item),
-            Role::Effects => Some(TaskKind::Effects),
-            Role::Analytics => Some(TaskKind::Analytics),
+        let kinds = |role: &Role| -> &'static [TaskKind] {
+            match role {
+                Role::Ingest => &[],
+                Role::Order => &[TaskKind::Order],
+                Role::Item => &[TaskKind::Item],
+                Role::Effects => &[TaskKind::Effects],
+                Role::Analytics => &[TaskKind::Analytics],
+                Role::Webhooks => &[TaskKind::OrderWebhooks, TaskKind::ItemWebhooks],
+            }
         };
-        self.roles.iter().filter_map(kind).collect()
+        self.roles.iter().flat_map(kinds).copied().collect()
     }
 }
 
@@ -156,10 +165,6 @@ impl Engine for Cluster {
             Ok(())
         })
     }
-
-    fn shares_keys(&self) -> bool {
-        true
-    }
 }
 
 /// How far the tasks of the deployment are.
@@ -180,6 +185,10 @@ impl ports::Progress for DoorProgress {
 
     fn trouble(&self) -> Vec<String> {
         self.halted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn lags(&self) -> Vec<(TaskId, u64)> {
+        self.progress.lags()
     }
 
     fn export(&self) {

@@ -1,5 +1,6 @@
 //! The workers of a process: tasks, executors, followers. One that fails for good stops everything.
 
+use super::webhooks::Webhooks;
 use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tillstream_runtime::{TaskPorts, TaskSettings, supervise};
 use tillstream_stage::task::TaskKind;
 use tillstream_state::TaskId;
 use tillstream_tasks::{AnalyticsTask, ItemTask, OrderTask};
+use tillstream_webhook_sender::supervise_executor as supervise_webhooks;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -46,6 +48,8 @@ pub struct Crew {
     pub provider: Arc<dyn PaymentProvider>,
     /// What executors count.
     pub effects: EffectsMetrics,
+    /// Outgoing webhooks.
+    pub webhooks: Webhooks,
     /// Where they run.
     pub on: Handle,
     /// Turns true when all must stop.
@@ -65,8 +69,14 @@ impl Crew {
             }
             TaskKind::Item => self.watched(id, supervise(Arc::new(ItemTask), id, ports, settings, stopping)),
             TaskKind::Analytics => {
-                let settings = TaskSettings { linger: ANALYTICS_LINGER, ..settings };
+                // Where a commit is dear, as on a cluster, it is also made less often.
+                let linger = if settings.linger.is_zero() { ANALYTICS_LINGER } else { ANALYTICS_LINGER * 5 };
+                let settings = TaskSettings { linger, ..settings };
                 self.watched(id, supervise(Arc::new(AnalyticsTask), id, ports, settings, stopping))
+            }
+            TaskKind::OrderWebhooks | TaskKind::ItemWebhooks => {
+                let (ports, settings) = self.webhooks.executor(&ports);
+                self.watched(id, supervise_webhooks(id, ports, settings, stopping))
             }
             TaskKind::Effects => {
                 let ports = ExecutorPorts {
@@ -76,7 +86,12 @@ impl Crew {
                     effects: self.effects.clone(),
                     progress: ports.progress,
                 };
-                let (provider, settings) = (self.provider.clone(), ExecutorSettings::default());
+                let provider = self.provider.clone();
+                let settings = ExecutorSettings {
+                    gather: settings.linger,
+                    pace_max: settings.pace_max,
+                    ..ExecutorSettings::default()
+                };
                 self.watched(id, supervise_executor(id.partition, ports, provider, settings, stopping))
             }
         }

@@ -47,8 +47,10 @@ pub fn build(options: &Serve) -> Result<(House, Box<dyn Engine>), ServeError> {
         progress: Arc::new(Progress::new()),
         sessions: Arc::new(Shared(store.clone())),
         log: store.clone(),
+        endpoints: store.clone(),
         state: store.clone(),
-        keys: store.clone(),
+        registries: store.clone(),
+        earlier_keys: store.clone(),
         health: store.clone(),
         payments,
         effects,
@@ -76,9 +78,5 @@ impl Engine for Embedded {
 
     fn close(&self) -> BoxFuture<'_, Result<(), ServeError>> {
         Box::pin(async move { Ok(self.store.close().await?) })
-    }
-
-    fn shares_keys(&self) -> bool {
-        false
     }
 }

@@ -15,10 +15,14 @@ use tokio::task::JoinHandle;
 pub struct House {
     /// Where the door writes, and reads what is asked for.
     pub log: Arc<dyn Log>,
+    /// The log, for who follows the registry of webhook endpoints.
+    pub endpoints: Arc<dyn Log>,
     /// Rows for the door.
     pub state: Arc<dyn State>,
-    /// API keys.
-    pub keys: Arc<dyn Keys>,
+    /// What tenants configured: followed and appended to.
+    pub registries: Arc<dyn Log>,
+    /// API keys of earlier versions.
+    pub earlier_keys: Arc<dyn Keys>,
     /// Whether new work is taken.
     pub health: Arc<dyn Health>,
     /// Where tasks begin their lives.
@@ -49,7 +53,4 @@ pub trait Engine: Send + Sync {
 
     /// Makes everything durable and lets go, once all workers have ended.
     fn close(&self) -> BoxFuture<'_, Result<(), ServeError>>;
-
-    /// Whether keys may be changed by other processes.
-    fn shares_keys(&self) -> bool;
 }

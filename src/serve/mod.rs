@@ -1,26 +1,32 @@
 //! `tillstream serve`: opens the store, starts every task, opens the door, and drains on SIGTERM.
 
+mod access;
 mod cluster;
 mod crew;
 mod embedded;
 mod house;
+mod memory;
 mod payments;
 mod ports;
+mod webhooks;
 
 use crate::cli::{Mode, Role, Serve};
 use crate::cluster::ClusterError;
-use crate::output::line;
 use crew::{Crew, Halt};
 use house::{Engine, House};
+use memory::ProcessMemory;
 use ports::{EventsHub, Products};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tillstream_effects::LedgerError;
 use tillstream_embedded::StoreError;
-use tillstream_ingest_api::{ApiKeys, Ingest, Parts, operations_router, router};
-use tillstream_log::{LogError, TopicPartition};
-use tillstream_runtime::{Clock, RuntimeError, TaskPorts, TaskSettings};
+use tillstream_ingest_api::access::KeyError;
+use tillstream_ingest_api::{
+    DoorSettings, Ingest, Parts, allow_origins, operations_router, parse_origin, router,
+};
+use tillstream_log::{Log, LogError, TopicPartition};
+use tillstream_runtime::{RuntimeError, TaskPorts, TaskSettings};
 use tillstream_schemas::Text;
 use tillstream_stage::rule::NoRules;
 use tillstream_stage::task::TaskKind;
@@ -28,19 +34,20 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::info;
+use webhooks::Webhooks;
 
 /// Events a live subscriber may lag behind.
 const SUBSCRIBER_EVENTS_MAX: usize = 256;
-/// New orders are refused while more commands than this wait for the order task.
-const ORDER_LAG_RECORDS_MAX: u64 = 400_000;
 /// The deployment's own tenant: it gets the first key, and sees the dead letters that are no tenant's.
 const DEMO_TENANT: &str = "demo";
 /// How long open connections may take to end once the door is closed.
 const CONNECTIONS_DRAIN: Duration = Duration::from_secs(10);
 /// The longest wait of a cluster's task before its next life.
 const CLUSTER_RESTART_WAIT_MAX: Duration = Duration::from_secs(1);
-/// How often keys that other processes may change are read again.
-const KEYS_INTERVAL: Duration = Duration::from_millis(500);
+/// A transaction costs the broker much the same however many records it has, most of it per partition written to: see
+/// docs/decisions/0014-fewer-larger-transactions.md.
+const CLUSTER_LINGER: Duration = Duration::from_millis(8);
+const CLUSTER_PACE_MAX: Duration = Duration::from_millis(25);
 
 /// Why the pipeline did not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +75,18 @@ pub enum ServeError {
         /// The system's words.
         error: std::io::Error,
     },
+    /// The retry waits of webhooks.
+    #[error("TS0739: --webhooks-retry-waits-ms cannot be taken: {0}")]
+    WebhookSchedule(#[from] tillstream_webhooks::schedule::ScheduleError),
+    /// A registry of what tenants configured.
+    #[error(transparent)]
+    Registry(#[from] tillstream_registry_log::RegistryError),
     /// Counters.
     #[error("TS0733: metrics cannot be registered: {0}")]
     Metrics(prometheus::Error),
+    /// API keys.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// The cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -108,22 +124,21 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         Mode::Embedded => embedded::build(options)?,
         Mode::Cluster => cluster::build(options, tasks).await?,
     };
-    let keys = ApiKeys::load(house.keys.clone(), house.clock.clone()).await?;
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let (stop, stopping) = watch::channel(false);
+    let (halted, mut halt) = mpsc::unbounded_channel();
+    let webhooks = Webhooks::build(options, &house, house.endpoints.clone()).await?;
+    let halt_all = Halt { reasons: reasons.clone(), channel: halted };
+    let crew = crew(options, &house, tasks, &stopping, halt_all, webhooks.clone());
+    let (keys, key_follower) = access::open(&crew, &house).await?;
     let listener = tokio::net::TcpListener::bind(options.http)
         .await
         .map_err(|error| ServeError::Listen { address: options.http, error })?;
     // After the address is ours: a start that fails must not spend the one time that the key is shown.
     if options.roles().contains(&Role::Ingest) {
-        demo_key(options, &keys).await?;
+        access::demo_key(options, &keys).await?;
     }
-    let reasons = Arc::new(Mutex::new(Vec::new()));
-    let inputs: Vec<TopicPartition> = TaskKind::ALL
-        .into_iter()
-        .flat_map(|kind| {
-            (0..house.log.partitions(kind.input())).map(move |it| TopicPartition::new(kind.input(), it))
-        })
-        .collect();
-    house.log.refresh(&inputs).await?;
+    house.log.refresh(&inputs(&*house.log)).await?;
     // The door's readiness is measured from here: tasks must get to where the log ends now.
     let ingest = Arc::new(Ingest::new(Parts {
         log: house.log.clone(),
@@ -134,31 +149,38 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         products: Arc::new(Products { catalog: house.catalog.clone(), clock: house.clock.clone() }),
         progress: engine.progress(&house, reasons.clone()),
         sandbox: house.payments.control.clone(),
+        webhooks: Arc::new(webhooks.clone()),
         registry: house.metrics.registry.clone(),
         clock: house.clock.clone(),
-        order_lag_records_max: ORDER_LAG_RECORDS_MAX,
+        bounds: memory::bounds(&options.load),
         operator_tenant: Some(Text::const_new(DEMO_TENANT)),
         rows_follow_the_log: options.mode == Mode::Cluster,
     })?);
 
-    let (stop, stopping) = watch::channel(false);
-    let (halted, mut halt) = mpsc::unbounded_channel();
-    let crew = crew(options, &house, tasks, &stopping, Halt { reasons, channel: halted });
-    let workers = start(&crew, &house, &*engine)?;
-    if engine.shares_keys() {
-        crew.on.spawn(follow_keys(ingest.clone(), house.clock.clone(), stopping.clone()));
-    }
+    let mut workers = start(&crew, &house, &*engine)?;
+    workers.push(key_follower);
+    // Beside the door, not among the tasks: those may be what is too slow.
+    let (watched, ending) = (ingest.clone(), stopping.clone());
+    tokio::spawn(async move { watched.watch_load(Arc::new(ProcessMemory), ending).await });
+    webhooks.registry.caught_up().await?;
     info!(address = %options.http, mode = ?options.mode, "listening");
     let (close, closing) = watch::channel(false);
+    let streams = ingest.clone();
     let app =
         if options.roles().contains(&Role::Ingest) { router(ingest) } else { operations_router(ingest) };
+    let app =
+        allow_origins(app, options.cors_origins.iter().filter_map(|it| parse_origin(it).ok()).collect());
+    let door_settings = DoorSettings {
+        head_timeout: Duration::from_millis(options.http_head_timeout_ms),
+        connections_max: options.http_connections_max as usize,
+        ..DoorSettings::default()
+    };
     let door = tokio::spawn(async move {
-        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let closed = async move {
             let mut closing = closing;
             let _ = closing.wait_for(|it| *it).await;
         };
-        axum::serve(listener, app).with_graceful_shutdown(closed).await
+        tillstream_ingest_api::serve(listener, app, &door_settings, closed).await;
     });
 
     let failure = tokio::select! {
@@ -167,7 +189,8 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     };
     info!("stopping: the door closes, tasks finish their batch");
     let _ = close.send(true);
-    if tokio::time::timeout(CONNECTIONS_DRAIN, door).await.is_err() {
+    let drained = async { tokio::join!(streams.drain_streams(), door) };
+    if tokio::time::timeout(CONNECTIONS_DRAIN, drained).await.is_err() {
         info!("some connections did not end in time");
     }
     let _ = stop.send(true);
@@ -184,7 +207,22 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     }
 }
 
-fn crew(options: &Serve, house: &House, on: &Handle, stopping: &watch::Receiver<bool>, halt: Halt) -> Crew {
+/// Every partition that some task reads.
+fn inputs(log: &dyn Log) -> Vec<TopicPartition> {
+    let of = |kind: TaskKind| {
+        (0..log.partitions(kind.input())).map(move |it| TopicPartition::new(kind.input(), it))
+    };
+    TaskKind::ALL.into_iter().flat_map(of).collect()
+}
+
+fn crew(
+    options: &Serve,
+    house: &House,
+    on: &Handle,
+    stopping: &watch::Receiver<bool>,
+    halt: Halt,
+    webhooks: Webhooks,
+) -> Crew {
     let ports = TaskPorts {
         sessions: house.sessions.clone(),
         catalog: Some(house.catalog.clone()),
@@ -198,12 +236,17 @@ fn crew(options: &Serve, house: &House, on: &Handle, stopping: &watch::Receiver<
         Mode::Embedded => TaskSettings::default().restart_wait_max,
         Mode::Cluster => CLUSTER_RESTART_WAIT_MAX,
     };
+    let (linger, pace_max) = match options.mode {
+        Mode::Embedded => (Duration::ZERO, Duration::ZERO),
+        Mode::Cluster => (CLUSTER_LINGER, CLUSTER_PACE_MAX),
+    };
     let records_max = options.batch_records_max as usize;
     Crew {
         ports,
-        settings: TaskSettings { records_max, restart_wait_max, ..TaskSettings::default() },
+        settings: TaskSettings { records_max, linger, pace_max, restart_wait_max, ..TaskSettings::default() },
         provider: house.payments.provider.clone(),
         effects: house.effects.clone(),
+        webhooks,
         on: on.clone(),
         stopping: stopping.clone(),
         halt,
@@ -219,32 +262,10 @@ fn start(crew: &Crew, house: &House, engine: &dyn Engine) -> Result<Vec<JoinHand
     let events = async move { events.run_follower(stop_events).await };
     workers.push(crew.spawn(crew.watched("the catalog follower", catalog)));
     workers.push(crew.spawn(crew.watched("the events follower", events)));
+    let (registry, stop) = (crew.webhooks.registry.clone(), crew.stopping.clone());
+    let endpoints = async move { registry.run_follower(stop).await };
+    workers.push(crew.spawn(crew.watched("the webhook endpoints follower", endpoints)));
     Ok(workers)
-}
-
-/// What another process made or revoked holds here within a second.
-async fn follow_keys(ingest: Arc<Ingest>, clock: Arc<dyn Clock>, mut stopping: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            biased;
-            _ = stopping.wait_for(|it| *it) => return,
-            () = clock.sleep(KEYS_INTERVAL) => {}
-        }
-        if let Err(error) = ingest.keys().reload().await {
-            tracing::debug!(%error, "API keys cannot be read again now");
-        }
-    }
-}
-
-/// The first start makes a key for tenant `demo` and prints it; `TILLSTREAM_DEMO_KEY` sets it instead.
-async fn demo_key(options: &Serve, keys: &ApiKeys) -> Result<(), ServeError> {
-    if let Some(given) = &options.demo_key {
-        keys.ensure(DEMO_TENANT, "demo", given).await?;
-    } else if keys.is_empty() {
-        let (_, key) = keys.create(DEMO_TENANT, "demo").await?;
-        line(format_args!("API key of tenant demo, shown this once: {key}"));
-    }
-    Ok(())
 }
 
 /// Resolves at SIGTERM or SIGINT.

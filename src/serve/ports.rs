@@ -7,7 +7,9 @@ use tillstream_effects::SandboxLedger;
 use tillstream_embedded::EmbeddedStore;
 use tillstream_ingest_api::ports;
 use tillstream_log::{Headers, Log, LogError, NewRecord, TopicPartition};
-use tillstream_runtime::{CatalogCache, Clock, Metrics, Progress, Subscription, Subscriptions};
+use tillstream_runtime::{
+    CatalogCache, Clock, Metrics, Progress, Subscription, Subscriptions, TenantEvent, TenantFeed,
+};
 use tillstream_schemas::order_command::{OrderCommand, OrderCommandPayload};
 use tillstream_schemas::order_event::OrderEvent;
 use tillstream_schemas::{Text, Topic, codec};
@@ -26,9 +28,38 @@ impl ports::OrderEvents for Feed {
     }
 }
 
+struct AllOfTenant(TenantFeed);
+
+fn placed(it: TenantEvent) -> ports::PlacedEvent {
+    ports::PlacedEvent { partition: it.partition, offset: it.offset, event: it.event }
+}
+
+impl ports::TenantEvents for AllOfTenant {
+    fn from_offsets(&self) -> Vec<u64> {
+        self.0.from_offsets().to_vec()
+    }
+
+    fn positions(&self) -> Vec<u64> {
+        self.0.positions()
+    }
+
+    fn try_next(&mut self) -> Option<ports::PlacedEvent> {
+        self.0.try_next().map(placed)
+    }
+
+    fn next(&mut self) -> BoxFuture<'_, Option<ports::PlacedEvent>> {
+        Box::pin(async move { self.0.next().await.map(placed) })
+    }
+}
+
 impl ports::OrderEventsHub for EventsHub {
     fn subscribe(&self, key: &str) -> Box<dyn ports::OrderEvents> {
         Box::new(Feed(self.0.subscribe(key).ok()))
+    }
+
+    fn subscribe_tenant(&self, tenant: &str) -> Option<Box<dyn ports::TenantEvents>> {
+        let feed = self.0.subscribe_tenant(tenant).ok()?;
+        Some(Box::new(AllOfTenant(feed)))
     }
 }
 
@@ -69,6 +100,11 @@ impl ports::Progress for LocalProgress {
 
     fn wait_committed(&self, task: TaskId, end: u64) -> BoxFuture<'_, ()> {
         Box::pin(async move { self.progress.wait_caught_up(&[(task, end)]).await })
+    }
+
+    fn lags(&self) -> Vec<(TaskId, u64)> {
+        let statuses = self.progress.statuses(&*self.store);
+        statuses.into_iter().flatten().map(|it| (it.id, it.lag)).collect()
     }
 
     fn export(&self) {

@@ -3,20 +3,23 @@
 //! A command that is sent back twice is judged by its id and done once. Analytics deltas have no such judge, for they
 //! only add: a letter of theirs is sent back once, and a second time is refused, by what stands in their topic.
 
-use super::{Filter, Found, Place, Sight, dlq_of, find, no_such_cursor, one, read, redrive_count};
+use super::{Filter, Found, Place, Sight, dlq_of, find, no_such_cursor, one, placed, read, redrive_count};
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::body;
 use crate::cursor;
+use crate::openapi::{Answer, Call};
 use crate::params::Segments;
 use crate::problem::{Code, FieldError, Problem};
 use crate::shape::{self, Field, Kind, optional};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tillstream_log::headers::{self, FIRST_ORIGIN, REDRIVE_COUNT, REDRIVEN_FROM, header};
@@ -37,9 +40,12 @@ const STEPS_PER_SECOND: u32 = 10;
 const REDRIVE: &[Field] = &[
     optional("topic", Kind::Text { min: 1, max: 100 }),
     optional("reason", Kind::Text { min: 1, max: 64 }),
-    optional("limit", Kind::Integer { min: 1, max: 1_000 }),
-    optional("rate", Kind::Integer { min: 1, max: 10_000 }),
-    optional("cursor", Kind::Text { min: 1, max: 200 }),
+    optional("limit", Kind::Integer { min: 1, max: 1_000 })
+        .about("Letters this call sends back at most; left out: 100"),
+    optional("rate", Kind::Integer { min: 1, max: 10_000 })
+        .about("Letters a second; left out: 100; every caller has a rate of its own"),
+    optional("cursor", Kind::Text { min: 1, max: 200 })
+        .about("`next_cursor` of the answer before, unchanged"),
 ];
 
 #[derive(Deserialize)]
@@ -49,6 +55,41 @@ struct RedriveInput {
     limit: Option<usize>,
     rate: Option<u32>,
     cursor: Option<String>,
+}
+
+/// What was sent back, and what was not.
+#[derive(Serialize, JsonSchema)]
+struct Redriven<'a> {
+    /// How many letters.
+    redriven: usize,
+    /// Letters that cannot be sent back.
+    refused: Vec<Refused<'a>>,
+    /// Send it, unchanged, as `cursor` for the rest; null: there is none.
+    next_cursor: Option<String>,
+}
+
+/// A letter that cannot be sent back.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RedriveRefused")]
+struct Refused<'a> {
+    /// Its id.
+    id: &'a str,
+    /// Where it stands: topic/partition/offset.
+    place: String,
+    /// Why.
+    #[schemars(with = "crate::problem::Body<'static>")]
+    problem: Problem,
+}
+
+/// One letter that was sent back.
+#[derive(Serialize, JsonSchema)]
+struct RedrivenOne<'a> {
+    /// Always 1.
+    redriven: usize,
+    /// The letter's id.
+    id: &'a str,
+    /// The topic it came from and went back to.
+    to: &'a str,
 }
 
 /// Where a redrive of many goes on. It began at `until_ms`: what failed (again) since then is not its own, or it would
@@ -152,18 +193,38 @@ async fn sent_before(ingest: &Ingest, letters: &[Found]) -> Result<BTreeSet<Stri
 }
 
 /// `POST /v1/dead-letters/{topic}/{partition}/{offset}/redrive`
+pub(crate) fn redrive_one_call() -> Call {
+    let path = "/v1/dead-letters/{topic}/{partition}/{offset}/redrive";
+    placed(Call::post(path, "redriveDeadLetter", "operations", "Send a dead letter back to its topic"))
+        .about(
+            "A command is judged by its id and done once, so it may be sent back twice; an analytics delta only adds, so \
+             its letter is sent back once and refused after (409). The record keeps its history in the headers \
+             `tillstream_redrive_count`, `tillstream_first_origin` and `tillstream_redriven_from`; so does its dead letter, \
+             if it fails again.",
+        )
+        .answer(Answer::json::<RedrivenOne<'_>>(200, "Sent back").example(
+            json!({ "redriven": 1, "id": "dlq_1wqk8zcx5fyt2bnr7hvm", "to": "orders.order.commands.v1" }),
+        ))
+        .problem(Code::NotFound)
+        .problem(Code::NotRedrivable)
+        .problem(Code::DiskFull)
+        .reads()
+}
+
+/// `POST /v1/dead-letters/{topic}/{partition}/{offset}/redrive`
 pub(crate) async fn redrive_one(
     State(ingest): State<Arc<Ingest>>,
     caller: Caller,
     Segments(place): Segments<(String, String, String)>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let found = [one(&ingest, &Sight::of(&ingest, &caller), &place).await?];
     let _alone = alone(&ingest, &found).await;
     let sent_before = sent_before(&ingest, &found).await?;
     let [found] = found;
     let record = again(&ingest, &found, &sent_before)?;
     ingest.log.append(vec![record]).await?;
-    Ok(Json(json!({ "redriven": 1, "id": found.letter.id, "to": found.letter.topic })))
+    let done = RedrivenOne { redriven: 1, id: &found.letter.id, to: &found.letter.topic };
+    Ok(Json(done).into_response())
 }
 
 /// Appends the records at `rate` a second, and takes the last one's time, too: calls in a row keep the rate. Returns how
@@ -185,13 +246,32 @@ async fn send(ingest: &Ingest, records: Vec<NewRecord>, rate: u32) -> (usize, Op
     (sent, None)
 }
 
+/// `POST /v1/dead-letters/redrive`
+pub(crate) fn redrive_call() -> Call {
+    let summary = "Send the dead letters a filter finds back to their topics";
+    Call::post("/v1/dead-letters/redrive", "redriveDeadLetters", "operations", summary)
+        .about(
+            "Sends at most `limit` letters back, `rate` a second, and answers when they are sent, after 5 s at most. Send \
+             `next_cursor`, unchanged, for the rest; what fails again after the first call is not sent again. What may be \
+             sent back twice is said at the call for one letter.",
+        )
+        .body("RedriveInput", REDRIVE, json!({ "topic": "orders.commands", "reason": "stage", "limit": 100 }))
+        .answer(
+            Answer::json::<Redriven<'_>>(200, "What was sent back")
+                .example(json!({ "redriven": 100, "refused": [], "next_cursor": null })),
+        )
+        .problem(Code::InvalidParameters)
+        .problem(Code::DiskFull)
+        .reads()
+}
+
 /// `POST /v1/dead-letters/redrive`: those a filter finds.
 pub(crate) async fn redrive(
     State(ingest): State<Arc<Ingest>>,
     caller: Caller,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let input: RedriveInput = shape::read(&body::json(&headers, body).await?, REDRIVE)?;
     let topic = match &input.topic {
         None => None,
@@ -220,9 +300,7 @@ pub(crate) async fn redrive(
                 places.push(Place { topic, partition, offset: found.record.offset });
             }
             Err(problem) => {
-                let refusal =
-                    json!({ "id": found.letter.id, "place": place_text(found), "problem": problem });
-                refused.push(refusal);
+                refused.push(Refused { id: &found.letter.id, place: place_text(found), problem });
             }
         }
     }
@@ -234,5 +312,5 @@ pub(crate) async fn redrive(
         None => next,
     };
     let next_cursor = next.map(|it| Run::encode(it, until_ms));
-    Ok(Json(json!({ "redriven": redriven, "refused": refused, "next_cursor": next_cursor })))
+    Ok(Json(Redriven { redriven, refused, next_cursor }).into_response())
 }

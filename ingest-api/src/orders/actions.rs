@@ -1,9 +1,10 @@
 //! Commands to an order that exists: cancel, capture, refund, return, ship, deliver. The order task decides about
 //! them; here they are only made, judged against what was sent before, and written.
 
-use super::is_id;
+use super::command_answer::{CommandAnswer, CommandLinks, CommandStatus, command};
 use super::place::locate;
-use super::{query, view};
+use super::view;
+use super::{ID_EXAMPLES, is_id, query};
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::body;
@@ -12,6 +13,7 @@ use crate::idempotency::{fingerprint, key_of, wait_of};
 use crate::in_flight::Landed;
 use crate::moment::from_rfc3339;
 use crate::observe::Trace;
+use crate::openapi::Call as Contract;
 use crate::params::Segments;
 use crate::ports::OrderEvents;
 use crate::problem::{Code, Problem};
@@ -21,7 +23,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_runtime::timeout;
@@ -39,16 +41,24 @@ use tillstream_stage::ids::{self, client_id};
 /// How long the event of a judged command may take to come through the hub.
 const EVENT_WAIT: Duration = Duration::from_millis(100);
 
+/// A command's id, as the contract's examples have it.
+const COMMAND_EXAMPLE: &str = "cmd_5fqz2kxw8bnt0rvh3cyd";
+
 const REASON: Field = optional("reason", Kind::Text { min: 1, max: 500 });
 const CANCEL: &[Field] = &[REASON];
-const CAPTURE: &[Field] = &[optional("amount", Kind::Amount { min: 1 })];
-const REFUND: &[Field] =
-    &[optional("amount", Kind::Amount { min: 1 }), REASON, optional("refunded_at", Kind::Time)];
+const CAPTURE: &[Field] =
+    &[optional("amount", Kind::Amount { min: 1 }).about("Minor units; left out: all that is authorized")];
+const REFUND: &[Field] = &[
+    optional("amount", Kind::Amount { min: 1 }).about("Minor units; left out: all that is left"),
+    REASON,
+    optional("refunded_at", Kind::Time).about("Event time (RFC 3339, 1970 to 9999); left out: now"),
+];
 const RETURN_LINE: Kind = Kind::Object(&[
     needed("sku", SKU),
     needed("quantity", QUANTITY),
-    optional("amount", Kind::Amount { min: 0 }),
-    optional("restock", Kind::Flag),
+    optional("amount", Kind::Amount { min: 0 })
+        .about("Paid back for the line, minor units; left out: its share of what was paid"),
+    optional("restock", Kind::Flag).about("Whether the goods are stock again; left out: true"),
 ]);
 const RETURN: &[Field] = &[
     needed("lines", Kind::List { of: &RETURN_LINE, min: 1, max: 1_000 }),
@@ -57,7 +67,8 @@ const RETURN: &[Field] = &[
 ];
 const SHIPMENT_LINE: Kind = Kind::Object(&[needed("sku", SKU), needed("quantity", QUANTITY)]);
 const SHIPMENT: &[Field] = &[
-    optional("lines", Kind::List { of: &SHIPMENT_LINE, min: 0, max: 1_000 }),
+    optional("lines", Kind::List { of: &SHIPMENT_LINE, min: 0, max: 1_000 })
+        .about("None: everything that is left"),
     optional("carrier", Kind::Text { min: 1, max: 100 }),
     optional("tracking", Kind::Text { min: 1, max: 255 }),
 ];
@@ -170,6 +181,14 @@ impl axum::extract::FromRequest<Arc<Ingest>> for Call {
 }
 
 /// `POST /v1/orders/{id}/cancel`
+pub(crate) fn cancel_call() -> Contract {
+    let call = Contract::post("/v1/orders/{id}/cancel", "cancelOrder", "orders", "Cancel an order")
+        .about("Everything held is released and everything captured refunded. An order that has left is refused.")
+        .body("CancelInput", CANCEL, json!({ "reason": "changed their mind" }));
+    command(call, COMMAND_EXAMPLE)
+}
+
+/// `POST /v1/orders/{id}/cancel`
 pub(crate) async fn cancel(Segments(id): Segments<String>, call: Call) -> Result<Response, Problem> {
     let command = Command::read(call, id, "cancel", "cmd_", CANCEL).await?;
     let input: CancelInput = command.input()?;
@@ -177,10 +196,30 @@ pub(crate) async fn cancel(Segments(id): Segments<String>, call: Call) -> Result
 }
 
 /// `POST /v1/orders/{id}/capture`
+pub(crate) fn capture_call() -> Contract {
+    let call =
+        Contract::post("/v1/orders/{id}/capture", "captureOrder", "orders", "Capture an authorized payment")
+            .about("For orders placed with `capture: manual`.")
+            .body("CaptureInput", CAPTURE, json!({ "amount": 1_652 }));
+    command(call, COMMAND_EXAMPLE)
+}
+
+/// `POST /v1/orders/{id}/capture`
 pub(crate) async fn capture(Segments(id): Segments<String>, call: Call) -> Result<Response, Problem> {
     let command = Command::read(call, id, "capture", "cmd_", CAPTURE).await?;
     let input: CaptureInput = command.input()?;
     command.send(OrderCommandPayload::CapturePayment(CapturePayment { amount_minor: input.amount })).await
+}
+
+/// `POST /v1/orders/{id}/refunds`
+pub(crate) fn refund_call() -> Contract {
+    let path = "/v1/orders/{id}/refunds";
+    let call = Contract::post(path, "refundOrder", "orders", "Refund part or all of what was captured").body(
+        "RefundInput",
+        REFUND,
+        json!({ "amount": 339, "reason": "late" }),
+    );
+    command(call, ID_EXAMPLES.refund)
 }
 
 /// `POST /v1/orders/{id}/refunds`
@@ -194,6 +233,15 @@ pub(crate) async fn refund(Segments(id): Segments<String>, call: Call) -> Result
         refunded_at_ms: input.refunded_at.and_then(|it| from_rfc3339(&it)),
     };
     command.send(OrderCommandPayload::RefundOrder(payload)).await
+}
+
+/// `POST /v1/orders/{id}/returns`
+pub(crate) fn give_back_call() -> Contract {
+    let example = json!({ "lines": [{ "sku": "85123A", "quantity": 1 }], "reason": "damaged" });
+    let call =
+        Contract::post("/v1/orders/{id}/returns", "returnOrder", "orders", "Take goods of an order back")
+            .body("ReturnInput", RETURN, example);
+    command(call, "ret_2wmx6vqc9hjt4znk8byr")
 }
 
 /// `POST /v1/orders/{id}/returns`
@@ -215,6 +263,15 @@ pub(crate) async fn give_back(Segments(id): Segments<String>, call: Call) -> Res
 }
 
 /// `POST /v1/orders/{id}/shipments`
+pub(crate) fn ship_call() -> Contract {
+    let example = json!({ "lines": [{ "sku": "85123A", "quantity": 6 }], "carrier": "post", "tracking": "RR123456785GB" });
+    let call =
+        Contract::post("/v1/orders/{id}/shipments", "shipOrder", "orders", "Ship some or all of the goods")
+            .body("ShipmentInput", SHIPMENT, example);
+    command(call, ID_EXAMPLES.shipment)
+}
+
+/// `POST /v1/orders/{id}/shipments`
 pub(crate) async fn ship(Segments(id): Segments<String>, call: Call) -> Result<Response, Problem> {
     let command = Command::read(call, id, "shipments", "shp_", SHIPMENT).await?;
     let input: ShipmentInput = command.input()?;
@@ -226,6 +283,17 @@ pub(crate) async fn ship(Segments(id): Segments<String>, call: Call) -> Result<R
         tracking: input.tracking,
     };
     command.send(OrderCommandPayload::CreateShipment(payload)).await
+}
+
+/// `POST /v1/orders/{id}/shipments/{shipment}/deliver`
+pub(crate) fn deliver_call() -> Contract {
+    let path = "/v1/orders/{id}/shipments/{shipment}/deliver";
+    let call = Contract::post(path, "deliverShipment", "orders", "Say that a shipment arrived").body(
+        "DeliverInput",
+        DELIVER,
+        json!({ "delivered_at": "2010-12-03T09:00:00Z" }),
+    );
+    command(call, COMMAND_EXAMPLE).id_segment("shipment", "shp_", "The shipment's id", ID_EXAMPLES.shipment)
 }
 
 /// `POST /v1/orders/{id}/shipments/{shipment}/deliver`
@@ -339,7 +407,7 @@ impl Command {
 
     /// The fingerprint this command was judged with before, if it was.
     async fn mark(&self) -> Result<Option<Text>, Problem> {
-        let caller = Caller { tenant: self.tenant.clone(), key_id: Text::default() };
+        let caller = Caller::tenant_alone(self.tenant.clone());
         let row = query::find(&self.ingest, &caller, &self.order_id).await?;
         Ok(row.and_then(|it| it.marks.into_iter().find(|mark| mark.id == self.id)).map(|it| it.fingerprint))
     }
@@ -375,15 +443,13 @@ impl Command {
     }
 
     fn answer(&self, status: StatusCode, row: Option<&OrderState>) -> Response {
-        let mut body: Value = json!({
-            "id": self.resource_id,
-            "order_id": self.order_id,
-            "status": if row.is_some() { "done" } else { "accepted" },
-            "links": { "order": format!("/v1/orders/{}", self.order_id), "events": format!("/v1/orders/{}/events", self.order_id) },
-        });
-        if let Some(row) = row {
-            body["order"] = view::order(row);
-        }
+        let body = CommandAnswer {
+            id: &self.resource_id,
+            order_id: &self.order_id,
+            status: if row.is_some() { CommandStatus::Done } else { CommandStatus::Accepted },
+            links: CommandLinks::of(&self.order_id),
+            order: row.map(view::order),
+        };
         let mut response = (status, Json(body)).into_response();
         locate(&mut response, &format!("/v1/orders/{}", self.order_id), self.wait);
         response

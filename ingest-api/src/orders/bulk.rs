@@ -3,23 +3,27 @@
 //! At most [`CHUNKS_AHEAD`] chunks of lines are in memory: the next one is read only when the client has taken the
 //! results before it, so a slow reader slows its own writing down.
 
-use super::input;
 use super::place::Placement;
+use super::{ID_EXAMPLES, examples, input};
 use crate::Ingest;
 use crate::auth::Caller;
-use crate::body::{BULK_BYTES_MAX, content_length, media_type, too_large};
+use crate::body::{BULK_BYTES_MAX, content_length, incomplete, media_type, too_large};
 use crate::commands::Append;
+use crate::encoding::{self, Pieces};
 use crate::idempotency::conflict;
 use crate::in_flight::{Claim, Judged};
 use crate::observe::Trace;
+use crate::openapi::{Answer, Call};
 use crate::problem::{Code, Problem};
-use axum::body::{Body, BodyDataStream};
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderValue, header};
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +58,9 @@ pub(crate) async fn bulk(
     if content_length(&headers).is_some_and(|it| it > BULK_BYTES_MAX) {
         return Err(too_large(BULK_BYTES_MAX));
     }
+    let pieces = encoding::pieces(&headers, body, BULK_BYTES_MAX)?;
     ingest.check_ready()?;
-    let results = chunks(body)
+    let results = chunks(pieces)
         .map(move |chunk| {
             let (ingest, tenant, trace) = (ingest.clone(), caller.tenant.clone(), trace.clone());
             async move { Ok::<_, Infallible>(take(&ingest, &tenant, &trace, chunk).await) }
@@ -74,27 +79,19 @@ struct Line {
 
 /// Cuts a body into lines.
 struct Lines {
-    body: BodyDataStream,
+    pieces: Pieces,
     buffer: BytesMut,
     /// So many bytes of the buffer hold no line break: they are not looked at again when more comes.
     searched: usize,
-    read_bytes: u64,
     number: u64,
     /// The rest of a line that is too long is skipped.
     skipping: bool,
     ended: bool,
 }
 
-fn chunks(body: Body) -> impl Stream<Item = Vec<Line>> + Send {
-    let lines = Lines {
-        body: body.into_data_stream(),
-        buffer: BytesMut::new(),
-        searched: 0,
-        read_bytes: 0,
-        number: 0,
-        skipping: false,
-        ended: false,
-    };
+fn chunks(pieces: Pieces) -> impl Stream<Item = Vec<Line>> + Send {
+    let lines =
+        Lines { pieces, buffer: BytesMut::new(), searched: 0, number: 0, skipping: false, ended: false };
     stream::unfold(lines, |mut lines| async move {
         let mut chunk = Vec::new();
         let mut chunk_bytes = 0;
@@ -154,26 +151,22 @@ impl Lines {
     /// `Some(Some(_))`: the body cannot be read any further.
     async fn fill(&mut self, patient: bool) -> Option<Option<Problem>> {
         let next = if patient {
-            match tokio::time::timeout(SILENCE_MAX, self.body.next()).await {
+            match tokio::time::timeout(SILENCE_MAX, self.pieces.next()).await {
                 Ok(next) => next,
-                Err(_) => return self.end(Problem::new(Code::BodyIncomplete, "nothing came for 60 s")),
+                Err(_) => return self.end(incomplete("nothing came for 60 s")),
             }
         } else {
-            match futures::FutureExt::now_or_never(self.body.next()) {
+            match futures::FutureExt::now_or_never(self.pieces.next()) {
                 Some(next) => next,
                 None => return Some(None),
             }
         };
         match next {
             Some(Ok(bytes)) => {
-                self.read_bytes += bytes.len() as u64;
-                if self.read_bytes > BULK_BYTES_MAX {
-                    return self.end(too_large(BULK_BYTES_MAX));
-                }
                 self.buffer.extend_from_slice(&bytes);
                 None
             }
-            Some(Err(error)) => self.end(Problem::new(Code::BodyIncomplete, error.to_string())),
+            Some(Err(problem)) => self.end(problem),
             None => {
                 self.ended = true;
                 None
@@ -196,13 +189,19 @@ pub type Cut = (u64, Result<Bytes, Problem>);
 /// Cuts a body that arrives in `parts` into lines, without a socket.
 #[doc(hidden)]
 pub async fn cut_lines(parts: Vec<Bytes>) -> Vec<Cut> {
-    let parts = stream::iter(parts.into_iter().map(Ok::<_, Infallible>));
-    let chunks: Vec<Vec<Line>> = chunks(Body::from_stream(parts)).collect().await;
+    let parts = stream::iter(parts.into_iter().map(Ok)).boxed();
+    let chunks: Vec<Vec<Line>> = chunks(parts).collect().await;
     chunks.into_iter().flatten().map(|it| (it.number, it.content)).collect()
 }
 
 fn line_too_long() -> Problem {
-    Problem::new(Code::BodyTooLarge, format!("the limit of a line is {LINE_BYTES_MAX} bytes"))
+    let message = format!("is longer than {LINE_BYTES_MAX} bytes");
+    Problem::about(
+        Code::BodyTooLarge,
+        "(line)",
+        message,
+        "send an order of at most 1,000 lines, and one per line",
+    )
 }
 
 /// What became of a line.
@@ -213,14 +212,40 @@ enum Fate {
     Open(Box<Placement>, Claim),
 }
 
-#[derive(Serialize)]
+/// What became of one line.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BulkResult")]
 struct ResultLine<'a> {
+    /// The line's number, from 1.
     line: u64,
+    /// The status the order alone would have had.
     status: u16,
+    /// The order's id, where it is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
+    /// Why not, where it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::problem::Body<'static>>")]
     problem: Option<&'a Problem>,
+}
+
+/// `POST /v1/orders/bulk`
+pub(crate) fn bulk_call() -> Call {
+    let mut line = examples::sent();
+    line["idempotency_key"] = "order-1".into();
+    Call::post("/v1/orders/bulk", "placeOrders", "orders", "Place many orders, streamed both ways")
+        .about(
+            "A result line per order line, in their order. A line carries its own `idempotency_key`; the same key as a \
+             single call's is the same order. One bad line never harms the others. At most 100 MiB, decoded; empty \
+             lines are passed over. The body may be gzip or zstd. Read results while you write: the server reads no \
+             further than a thousand lines ahead of the results you have taken.",
+        )
+        .lines("BulkLine", NDJSON, input::BULK_FIELDS, line)
+        .answer(
+            Answer::lines::<ResultLine<'_>>(200, "A result line per order line", NDJSON)
+                .example(json!({ "line": 1, "status": 202, "id": ID_EXAMPLES.order })),
+        )
+        .problem(Code::NotReady)
 }
 
 /// Judges and appends one chunk; a bad line never harms the others.
@@ -332,15 +357,15 @@ async fn patiently(ingest: &Ingest, appends: &[Append]) -> Result<(), Problem> {
     let mut places: Vec<TopicPartition> = appends.iter().map(|it| it.record.to).collect();
     places.sort_unstable();
     places.dedup();
-    let check = || places.iter().try_for_each(|it| ingest.check_intake(*it));
     let deadline = ingest.clock.deadline(PATIENCE);
-    loop {
-        match check() {
-            Ok(()) => return Ok(()),
-            Err(problem) if ingest.clock.monotonic_ns() >= deadline => return Err(problem),
-            Err(_) => ingest.clock.sleep(Duration::from_millis(20)).await,
+    ingest.check_ready()?;
+    while let Some(strain) = places.iter().find_map(|it| ingest.strain_of(*it)) {
+        if ingest.clock.monotonic_ns() >= deadline {
+            return Err(ingest.overload.refuse(strain));
         }
+        ingest.clock.sleep(Duration::from_millis(20)).await;
     }
+    Ok(())
 }
 
 fn refuse_open(fates: &mut [(u64, Fate)], problem: &Problem) {

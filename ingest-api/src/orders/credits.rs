@@ -1,7 +1,8 @@
 //! `/v1/returns`: a return or credit that names no order.
 
 use super::actions::ReturnLineInput;
-use super::{is_id, view};
+use super::credit_view::Credit;
+use super::{ID_EXAMPLES, credit_view, is_id};
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::body;
@@ -9,8 +10,9 @@ use crate::commands::MISS_WAIT;
 use crate::idempotency::{fingerprint, key_of, wait_of};
 use crate::moment::from_rfc3339;
 use crate::observe::Trace;
+use crate::openapi::{Answer, Call};
 use crate::params::{Params, Segments};
-use crate::problem::{FieldError, Problem};
+use crate::problem::{Code, FieldError, Problem};
 use crate::shape::{self, CUSTOMER, Field, Kind, METADATA, QUANTITY, SKU, needed, optional};
 use axum::Json;
 use axum::body::Body;
@@ -59,6 +61,40 @@ struct CreditInput {
 /// Reads a body and forgets it.
 pub(crate) fn check_body(bytes: &[u8]) -> Result<(), Problem> {
     shape::read::<CreditInput>(bytes, CREDIT).map(drop)
+}
+
+/// `POST /v1/returns`
+pub(crate) fn issue_call() -> Call {
+    let example = json!({
+        "customer": "c-17850", "currency": "GBP", "country": "GB", "returned_at": "2010-12-09T10:00:00Z",
+        "lines": [{ "sku": "85123A", "quantity": 2, "amount": 510, "restock": true }], "reason": "damaged",
+    });
+    Call::post("/v1/returns", "issueCredit", "returns", "Issue a return or credit that names no order")
+        .idempotent()
+        .waits()
+        .body("CreditInput", CREDIT, example)
+        .answer(
+            Answer::json::<Credit<'_>>(202, "Accepted and durable")
+                .example(json!({ "id": ID_EXAMPLES.credit, "status": "accepted", "links": { "self": format!("/v1/returns/{}", ID_EXAMPLES.credit) } }))
+                .header("Location", "The credit")
+                .header("Preference-Applied", "`wait=…`, where it was heard")
+                .link("getCredit", &[("id", "$response.body#/id")]),
+        )
+        .answer(
+            Answer::json::<Credit<'_>>(200, "Issued (with `Prefer: wait`)")
+                .header("Location", "The credit")
+                .header("Preference-Applied", "`wait=…`, where it was heard"),
+        )
+        .writes()
+}
+
+/// `GET /v1/returns/{id}`
+pub(crate) fn get_call() -> Call {
+    Call::get("/v1/returns/{id}", "getCredit", "returns", "Read a credit")
+        .id_segment("id", "crd_", "The credit's id", ID_EXAMPLES.credit)
+        .answer(Answer::json::<Credit<'_>>(200, "The credit"))
+        .problem(Code::NotFound)
+        .reads()
 }
 
 /// Issues a credit.
@@ -113,6 +149,7 @@ pub(crate) async fn issue(
     codec::encode_into(&command, &mut bytes)?;
     let key = ids::key(&caller.tenant, &id);
     let record = ingest.record(Topic::OrderCommands, &key, bytes);
+    ingest.check_new_work(record.to)?;
     let wait = wait_of(&headers);
     let feed = wait.map(|_| ingest.order_events.subscribe(&key));
     let judge = async || {
@@ -126,18 +163,15 @@ pub(crate) async fn issue(
         }
         _ => None,
     };
-    let body = match row.as_ref().and_then(|row| row.credit.as_ref().map(|credit| view::credit(row, credit)))
-    {
-        Some(credit) => (StatusCode::OK, credit),
-        None => (StatusCode::ACCEPTED, accepted(&id)),
-    };
+    let body =
+        match row.as_ref().and_then(|row| row.credit.as_ref().map(|credit| credit_view::issued(row, credit)))
+        {
+            Some(credit) => (StatusCode::OK, credit),
+            None => (StatusCode::ACCEPTED, credit_view::accepted(&id)),
+        };
     let mut response = (body.0, Json(body.1)).into_response();
     super::place::locate(&mut response, &format!("/v1/returns/{id}"), wait);
     Ok(response)
-}
-
-fn accepted(id: &str) -> Value {
-    json!({ "id": id, "status": "accepted", "links": { "self": format!("/v1/returns/{id}") } })
 }
 
 /// Reads a credit.
@@ -155,9 +189,9 @@ pub(crate) async fn get(
         Some(row) => Some(row),
         None => ingest.await_order(&caller.tenant, &id, MISS_WAIT, None, |_| true).await?,
     };
-    match row.as_ref().and_then(|row| row.credit.as_ref().map(|credit| view::credit(row, credit))) {
+    match row.as_ref().and_then(|row| row.credit.as_ref().map(|credit| credit_view::issued(row, credit))) {
         Some(credit) => Ok(Json(credit)),
-        None if ingest.in_flight.is_durable(&caller.tenant, &id) => Ok(Json(accepted(&id))),
+        None if ingest.in_flight.is_durable(&caller.tenant, &id) => Ok(Json(credit_view::accepted(&id))),
         None => Err(Problem::not_found("return", &id)),
     }
 }

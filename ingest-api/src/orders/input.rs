@@ -28,21 +28,25 @@ const AHEAD_MS_MAX: i64 = 86_400_000;
 const LINE: Kind = Kind::Object(&[
     needed("sku", SKU),
     needed("quantity", QUANTITY),
-    optional("unit_price", Kind::Amount { min: 0 }),
-    optional("discount", Kind::Amount { min: 0 }),
+    optional("unit_price", Kind::Amount { min: 0 })
+        .about("Price of one in minor units; left out: the catalog's"),
+    optional("discount", Kind::Amount { min: 0 }).about("Minor units off the line, at most what it comes to"),
 ]);
 const DISCOUNT: Kind = Kind::Object(&[
     needed("code", Kind::Text { min: 1, max: 64 }),
-    optional("amount", Kind::Amount { min: 0 }),
-    optional("rate_bp", Kind::Integer { min: 0, max: RATE_BP_MAX }),
+    optional("amount", Kind::Amount { min: 0 }).about("Minor units off; exactly one of amount and rate_bp"),
+    optional("rate_bp", Kind::Integer { min: 0, max: RATE_BP_MAX })
+        .about("Basis points off (1,000 is 10 %); exactly one of amount and rate_bp"),
 ]);
 const SHIPPING: Kind = Kind::Object(&[
     needed("amount", Kind::Amount { min: 0 }),
-    optional("tax_class", Kind::Text { min: 1, max: 64 }),
+    optional("tax_class", Kind::Text { min: 1, max: 64 }).about("Left out: untaxed"),
 ]);
 const PAYMENT: Kind = Kind::Object(&[
-    needed("method", Kind::Text { min: 1, max: 255 }),
-    optional("capture", Kind::Choice(&["automatic", "manual"])),
+    needed("method", Kind::Text { min: 1, max: 255 })
+        .about("The provider's payment method, such as pm_card_visa"),
+    optional("capture", Kind::Choice(&["automatic", "manual"]))
+        .about("When the money is taken; left out: automatic"),
 ]);
 const ADDRESS_LINE: Kind = Kind::Text { min: 0, max: 255 };
 const ADDRESS: Kind = Kind::Object(&[
@@ -59,13 +63,15 @@ macro_rules! order_fields {
     ($($first:expr)?) => {
         &[
             $($first,)?
-            optional("customer", CUSTOMER),
+            optional("customer", CUSTOMER).about("Your id of the customer"),
             needed("currency", Kind::Currency),
             optional("country", Kind::Country),
-            optional("placed_at", Kind::Time),
+            optional("placed_at", Kind::Time)
+                .about("Event time, at most a day ahead (RFC 3339, 1970 to 9999); left out: now"),
             needed("lines", Kind::List { of: &LINE, min: 1, max: LINES_MAX }),
-            optional("discounts", Kind::List { of: &DISCOUNT, min: 0, max: DISCOUNTS_MAX }),
-            optional("shipping", SHIPPING),
+            optional("discounts", Kind::List { of: &DISCOUNT, min: 0, max: DISCOUNTS_MAX })
+                .about("On the whole order, one after the other, after those of the lines"),
+            optional("shipping", SHIPPING).about("A shipping charge: it holds no stock"),
             needed("payment", PAYMENT),
             optional("metadata", METADATA),
             optional("ship_to", ADDRESS),
@@ -74,8 +80,8 @@ macro_rules! order_fields {
     };
 }
 
-const FIELDS: &[Field] = order_fields!();
-const BULK_FIELDS: &[Field] =
+pub(super) const FIELDS: &[Field] = order_fields!();
+pub(super) const BULK_FIELDS: &[Field] =
     order_fields!(needed("idempotency_key", Kind::Text { min: 1, max: idempotency::KEY_CHARACTERS_MAX }));
 
 #[derive(Deserialize)]

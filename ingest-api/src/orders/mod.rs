@@ -2,11 +2,15 @@
 
 pub(crate) mod actions;
 pub(crate) mod bulk;
+mod command_answer;
+mod credit_view;
 pub(crate) mod credits;
+pub(crate) mod events;
+pub(crate) mod examples;
 pub(crate) mod input;
 pub(crate) mod place;
 pub(crate) mod query;
-mod view;
+pub(crate) mod view;
 
 use tillstream_schemas::order_state::{OrderState, OrderStatus, PaymentStatus};
 
@@ -16,9 +20,30 @@ fn is_settled(row: &OrderState) -> bool {
         || row.payment.as_ref().is_some_and(|it| it.status == PaymentStatus::RequiresAction)
 }
 
+/// Characters of an id, its prefix included.
+pub(crate) const ID_CHARACTERS: usize = 24;
+
+/// Ids as the examples of the contract have them.
+pub(crate) struct IdExamples {
+    pub order: &'static str,
+    pub credit: &'static str,
+    pub shipment: &'static str,
+    pub refund: &'static str,
+    pub payment: &'static str,
+}
+
+/// Ids as the examples of the contract have them.
+pub(crate) const ID_EXAMPLES: IdExamples = IdExamples {
+    order: "ord_3nvb8xkq1zmr5tgw0ayc",
+    credit: "crd_8skq2fwv0anmxz4trbyd",
+    shipment: "shp_6hjd9pwe2vns4cmk7rxa",
+    refund: "rfd_1qgz5bty8pvf3nkh0jme",
+    payment: "pay_4crm7nxs9jvp2dwj6vtb",
+};
+
 /// Whether a text can be an id with this prefix: what cannot is not looked up.
 fn is_id(prefix: &str, text: &str) -> bool {
-    text.len() == 24
+    text.len() == ID_CHARACTERS
         && text.starts_with(prefix)
         && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
 }

@@ -1,13 +1,15 @@
 //! `POST /v1/orders`.
 
 use super::input::{self, Parsed};
-use super::{is_settled, view};
+use super::view::{self, Order, OrderAccepted};
+use super::{ID_EXAMPLES, examples, is_settled};
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::body;
 use crate::commands::Accepted;
 use crate::idempotency::{fingerprint, key_of, wait_of};
 use crate::observe::Trace;
+use crate::openapi::{Answer, Call};
 use crate::problem::Problem;
 use axum::Json;
 use axum::body::Body;
@@ -20,7 +22,7 @@ use std::time::Duration;
 use tillstream_log::NewRecord;
 use tillstream_schemas::codec::{self, CodecError};
 use tillstream_schemas::order_command::{OrderCommand, OrderCommandPayload};
-use tillstream_schemas::order_state::OrderState;
+use tillstream_schemas::order_state::{OrderState, OrderStatus};
 use tillstream_schemas::{Text, Topic};
 use tillstream_stage::ids::{self, client_id};
 use tillstream_stage::{Key, RowKey, Table};
@@ -81,6 +83,37 @@ impl Placement {
     }
 }
 
+/// `POST /v1/orders`
+pub(crate) fn place_call() -> Call {
+    let accepted = json!({
+        "id": ID_EXAMPLES.order, "status": "pending", "links": view::links(ID_EXAMPLES.order),
+    });
+    Call::post("/v1/orders", "placeOrder", "orders", "Place an order")
+        .about(
+            "Answers 202 as soon as the order is durable. With `Prefer: wait=SECONDS` it answers 200 once the status \
+             leaves `pending` or the payment needs action. The same Idempotency-Key with the same body is the same order.",
+        )
+        .idempotent()
+        .waits()
+        .body("OrderInput", input::FIELDS, examples::sent())
+        .answer(
+            Answer::json::<OrderAccepted<'_>>(202, "Accepted and durable")
+                .example(accepted)
+                .header("Location", "The order")
+                .header("Preference-Applied", "`wait=…`, where it was heard")
+                .link("getOrder", &[("id", "$response.body#/id")])
+                .link("listOrderEvents", &[("id", "$response.body#/id")])
+                .link("cancelOrder", &[("id", "$response.body#/id")]),
+        )
+        .answer(
+            Answer::json::<Order<'_>>(200, "Settled (with `Prefer: wait`)")
+                .example(examples::read())
+                .header("Location", "The order")
+                .header("Preference-Applied", "`wait=…`"),
+        )
+        .writes()
+}
+
 /// Places one order.
 pub(crate) async fn place(
     State(ingest): State<Arc<Ingest>>,
@@ -95,6 +128,7 @@ pub(crate) async fn place(
     let parsed = input::parse(&bytes, now_ms)?;
     let placement = Placement::new(&ingest, &caller.tenant, idempotency_key, parsed, &trace, now_ms)?;
     let Placement { order_id, key, fingerprint, record } = placement;
+    ingest.check_new_work(record.to)?;
     let wait = wait_of(&headers);
     // Before the command is written: else the answer could come before anybody listens.
     let feed = wait.map(|_| ingest.order_events.subscribe(&key));
@@ -119,10 +153,8 @@ fn answer(order_id: &str, row: Option<&OrderState>, wait: Option<Duration>) -> R
     let settled = wait.is_some() && row.is_some_and(is_settled);
     let body: Value = match row {
         Some(row) if settled => view::order(row),
-        Some(row) => json!({
-            "id": order_id, "status": row.view.status, "stage": row.view.stage, "links": view::links(order_id),
-        }),
-        None => json!({ "id": order_id, "status": "pending", "links": view::links(order_id) }),
+        Some(row) => view::taken(order_id, row.view.status, Some(&row.view.stage)),
+        None => view::taken(order_id, OrderStatus::Pending, None),
     };
     let status = if settled { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = (status, Json(body)).into_response();

@@ -9,7 +9,7 @@ use tillstream_stage::time::ascending;
 const DAY_MS: i64 = 86_400_000;
 const FIRST_MS: i64 = 1_291_161_600_000;
 
-fn put_window(api: &Api, tenant: &str, day: i64, currency: &str, country: &str, sums: Sums) {
+pub fn put_window(api: &Api, tenant: &str, day: i64, currency: &str, country: &str, sums: Sums) {
     let start_ms = FIRST_MS + day * DAY_MS;
     let row = WindowState {
         tenant: tenant.into(),
@@ -28,7 +28,7 @@ fn put_window(api: &Api, tenant: &str, day: i64, currency: &str, country: &str, 
     api.store.put(Table::Window, &format!("{tenant}/d/{}/{currency}/{country}", ascending(start_ms)), &row);
 }
 
-fn sums(gross: i64) -> Sums {
+pub fn sums(gross: i64) -> Sums {
     Sums {
         orders: 1,
         units: 2,

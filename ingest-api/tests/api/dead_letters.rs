@@ -11,7 +11,7 @@ use tillstream_schemas::dead_letter::DeadLetter;
 use tillstream_schemas::{Topic, codec};
 use tokio::time::Instant;
 
-async fn bury(api: &Api, tenant: &str, reason: &str, value: &[u8]) {
+pub async fn bury(api: &Api, tenant: &str, reason: &str, value: &[u8]) {
     bury_key(api, format!("{tenant}/ord_1").as_bytes(), reason, value).await;
 }
 

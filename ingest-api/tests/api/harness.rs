@@ -1,5 +1,6 @@
 //! The router over a store in memory, with fakes for what runs beside it.
 
+use crate::contract::Contract;
 use crate::store::MemoryStore;
 use axum::Router;
 use axum::body::Body;
@@ -13,8 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tillstream_ingest_api::ports::{
     OrderEvents, OrderEventsHub, ProductsInForce, Progress, SandboxControl, SandboxError, SandboxPayment,
+    TenantEvents,
 };
-use tillstream_ingest_api::{ApiKeys, Ingest, Parts, router};
+use tillstream_ingest_api::{ApiKeys, Bounds, Ingest, LoadBounds, Parts, router};
 use tillstream_runtime::Clock;
 use tillstream_schemas::order_event::OrderEvent;
 use tillstream_schemas::order_state::{OrderState, OrderStatus, OrderView, PricedOrder};
@@ -48,6 +50,10 @@ impl OrderEventsHub for Hub {
         self.subscribers.lock().push((key.to_owned(), sender));
         Box::new(Feed(receiver))
     }
+
+    fn subscribe_tenant(&self, _tenant: &str) -> Option<Box<dyn TenantEvents>> {
+        None
+    }
 }
 
 impl Hub {
@@ -64,6 +70,7 @@ impl Hub {
 #[derive(Default)]
 pub struct Tasks {
     pub stalled: AtomicBool,
+    pub lags: Mutex<Vec<(TaskId, u64)>>,
 }
 
 impl Progress for Tasks {
@@ -73,14 +80,19 @@ impl Progress for Tasks {
 
     fn wait_committed(&self, task: TaskId, end: u64) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            // A look now and then, by tokio's clock: where a test has paused it, it goes on meanwhile.
             while !self.has_committed(task, end) {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         })
     }
 
     fn trouble(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    fn lags(&self) -> Vec<(TaskId, u64)> {
+        self.lags.lock().clone()
     }
 }
 
@@ -186,13 +198,28 @@ impl Answer {
     }
 }
 
+/// The keys of a process, which it follows as long as the test runs.
+pub async fn followed_keys(store: Arc<MemoryStore>, clock: Arc<TestClock>) -> ApiKeys {
+    let keys = ApiKeys::open(store, clock).await.unwrap();
+    let followed = keys.clone();
+    tokio::spawn(async move {
+        let (_running, shutdown) = tokio::sync::watch::channel(false);
+        followed.run_follower(shutdown).await
+    });
+    keys.caught_up().await.unwrap();
+    keys
+}
+
 #[derive(Clone)]
 pub struct Api {
     pub store: Arc<MemoryStore>,
     pub hub: Arc<Hub>,
     pub tasks: Arc<Tasks>,
     pub clock: Arc<TestClock>,
-    router: Router,
+    pub keys: ApiKeys,
+    pub ingest: Arc<Ingest>,
+    pub router: Router,
+    contract: Arc<Contract>,
     key: String,
 }
 
@@ -203,28 +230,58 @@ impl Api {
 
     /// A process that starts on a store that may have been used before.
     pub async fn over(store: Arc<MemoryStore>, tasks: Arc<Tasks>) -> Self {
-        let clock = Arc::new(TestClock { now_ms: AtomicI64::new(NOW_MS), started: Instant::now() });
         let hub = Arc::new(Hub::default());
-        let keys = ApiKeys::load(store.clone(), clock.clone()).await.unwrap();
+        let bounds = Bounds::default();
+        Self { hub: hub.clone(), ..Self::with_hub(store, tasks, hub, bounds, false).await }
+    }
+
+    /// The same, with its events from elsewhere.
+    pub async fn with_hub(
+        store: Arc<MemoryStore>,
+        tasks: Arc<Tasks>,
+        order_events: Arc<dyn OrderEventsHub>,
+        bounds: Bounds,
+        rows_follow_the_log: bool,
+    ) -> Self {
+        let clock = Arc::new(TestClock { now_ms: AtomicI64::new(NOW_MS), started: Instant::now() });
+        let keys = followed_keys(store.clone(), clock.clone()).await;
         keys.ensure("demo", "tests", "till_demo").await.unwrap();
         keys.ensure("other", "tests", "till_other").await.unwrap();
         let parts = Parts {
             log: store.clone(),
             state: store.clone(),
-            keys,
+            keys: keys.clone(),
             health: store.clone(),
-            order_events: hub.clone(),
+            order_events,
             products: Arc::new(InForceAtOnce),
             progress: tasks.clone(),
             sandbox: Some(Arc::new(Sandbox)),
+            webhooks: Arc::new(crate::webhooks::Endpoints::default()),
             registry: prometheus::Registry::new(),
             clock: clock.clone(),
-            order_lag_records_max: 40,
+            bounds: Bounds { load: LoadBounds { order_lag_records: 40, ..bounds.load }, ..bounds },
             operator_tenant: Some("demo".into()),
-            rows_follow_the_log: false,
+            rows_follow_the_log,
         };
         let ingest = Arc::new(Ingest::new(parts).unwrap());
-        Self { store, hub, tasks, clock, router: router(ingest), key: "till_demo".into() }
+        let router = router(ingest.clone());
+        let contract = Arc::new(Contract::of(&router).await);
+        Self {
+            store,
+            hub: Arc::default(),
+            tasks,
+            clock,
+            keys,
+            ingest,
+            router,
+            contract,
+            key: "till_demo".into(),
+        }
+    }
+
+    /// What the API says of itself.
+    pub fn contract(&self) -> &Contract {
+        &self.contract
     }
 
     pub fn with_key(&self, key: &str) -> Self {
@@ -238,6 +295,33 @@ impl Api {
         headers: &[(&str, &str)],
         body: impl Into<Body>,
     ) -> Answer {
+        let (parts, bytes) = self.raw(method.clone(), path, headers, body).await;
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let answer = Answer { status: parts.status, headers: parts.headers, text };
+        self.contract.check(&method, path, &answer);
+        answer
+    }
+
+    /// As [`Api::call`], for an answer that need not be text.
+    pub async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> (http::response::Parts, bytes::Bytes) {
+        let (parts, body) = self.open(method, path, headers, body).await.into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
+    }
+
+    /// As [`Api::call`], with the body still to be read.
+    pub async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> http::Response<Body> {
         let mut request = Request::builder().method(method).uri(path);
         if !self.key.is_empty() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.key));
@@ -245,14 +329,7 @@ impl Api {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
+        self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -3,10 +3,20 @@
 
 mod analytics;
 mod bulk;
+#[path = "../../../tests/bad_input/cases.rs"]
+mod cases;
 mod catalog;
+mod contract;
 mod dead_letters;
 mod harness;
 mod hostile;
+mod isolation;
+mod keys;
+mod live;
 mod operations;
 mod orders;
+mod past;
+mod sockets;
 mod store;
+mod streams;
+mod webhooks;

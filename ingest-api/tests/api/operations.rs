@@ -1,8 +1,7 @@
-use crate::harness::{Api, order};
+use crate::harness::{Api, followed_keys, order};
 use axum::body::Body;
 use http::Method;
 use serde_json::{Value, json};
-use tillstream_ingest_api::ApiKeys;
 use tillstream_log::{Headers, Log, LogError, NewRecord, TopicPartition};
 use tillstream_schemas::Topic;
 
@@ -83,10 +82,10 @@ async fn a_key_is_shown_once_works_at_once_and_ends_at_once() {
     assert_eq!(api.call(Method::DELETE, &path, &[], Body::empty()).await.status, 200);
     assert_eq!(api.with_key(&key).get("/v1/keys").await.status, 401);
     // Also for the next process.
-    let keys = ApiKeys::load(api.store.clone(), api.clock.clone()).await.unwrap();
+    let keys = followed_keys(api.store.clone(), api.clock.clone()).await;
     assert!(keys.list("demo").iter().any(|it| it.id == id && it.revoked_at_ms.is_some()));
     // A key that is given by configuration is valid whatever happened before.
-    keys.revoke("demo", &keys.list("demo")[0].id).await.unwrap();
+    keys.revoke("demo", &keys.list("demo")[0].id, "tests").await.unwrap();
     keys.ensure("demo", "tests", "till_demo").await.unwrap();
     assert_eq!(keys.list("demo").iter().filter(|it| it.revoked_at_ms.is_none()).count(), 1);
 }

@@ -18,9 +18,13 @@ pub const PARTITIONS: u32 = 4;
 pub struct MemoryStore {
     log: Mutex<BTreeMap<TopicPartition, Vec<Record>>>,
     rows: Mutex<BTreeMap<(Table, Key), Bytes>>,
-    keys: Mutex<Vec<StoredKey>>,
+    /// Keys of an earlier version.
+    pub earlier_keys: Mutex<Vec<StoredKey>>,
     trouble: Mutex<Option<LogError>>,
     appended: Notify,
+    /// What was asked of the store, call by call, without whose it was.
+    work: Mutex<Vec<String>>,
+    written: Mutex<Vec<String>>,
     /// Appends wait while a test holds this for writing.
     pub gate: RwLock<()>,
 }
@@ -28,6 +32,15 @@ pub struct MemoryStore {
 impl MemoryStore {
     pub fn set_trouble(&self, trouble: Option<LogError>) {
         *self.trouble.lock() = trouble;
+    }
+
+    fn note(&self, work: String) {
+        self.work.lock().push(work);
+    }
+
+    /// What was asked since the last look.
+    pub fn take_work(&self) -> Vec<String> {
+        std::mem::take(&mut *self.work.lock())
     }
 
     pub fn put<T: Wire>(&self, table: Table, key: &str, row: &T) {
@@ -43,6 +56,11 @@ impl MemoryStore {
         log.iter().filter(|(at, _)| at.topic == topic).flat_map(|(_, records)| records.clone()).collect()
     }
 
+    /// The key of every record, oldest first.
+    pub fn written(&self) -> Vec<String> {
+        self.written.lock().clone()
+    }
+
     pub fn order_commands(&self) -> Vec<OrderCommand> {
         let decoded: Result<_, CodecError> =
             self.records(Topic::OrderCommands).iter().map(|it| codec::decode(&it.value)).collect();
@@ -56,6 +74,7 @@ impl Log for MemoryStore {
     }
 
     fn append(&self, records: Vec<NewRecord>) -> BoxFuture<'_, Result<(), LogError>> {
+        self.note(format!("append {}", records.len()));
         Box::pin(async move {
             let _gate = self.gate.read().await;
             if let Some(error) = self.trouble.lock().clone() {
@@ -63,6 +82,7 @@ impl Log for MemoryStore {
             }
             let mut log = self.log.lock();
             for it in records {
+                self.written.lock().push(String::from_utf8_lossy(&it.key).into_owned());
                 let partition = log.entry(it.to).or_default();
                 partition.push(Record {
                     offset: partition.len() as u64,
@@ -84,6 +104,7 @@ impl Log for MemoryStore {
         offset: u64,
         limit: ReadLimit,
     ) -> BoxFuture<'_, Result<Vec<Record>, LogError>> {
+        self.note(format!("read {from:?} {limit:?}"));
         let log = self.log.lock();
         let records =
             log.get(&from).into_iter().flatten().skip(offset as usize).take(limit.records_max).cloned();
@@ -114,6 +135,8 @@ impl Log for MemoryStore {
 
 impl State for MemoryStore {
     fn get_many<'a>(&'a self, keys: &'a [RowKey]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, LogError>> {
+        let tables: Vec<Table> = keys.iter().map(|it| it.table).collect();
+        self.note(format!("get {tables:?}"));
         let rows = self.rows.lock();
         let found = keys.iter().map(|it| rows.get(&(it.table, it.key.clone())).cloned()).collect();
         Box::pin(async move { Ok(found) })
@@ -126,6 +149,7 @@ impl State for MemoryStore {
         after: Option<&'a str>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Page, LogError>> {
+        self.note(format!("scan {table:?} {limit}"));
         let rows = self.rows.lock();
         let mut found: Vec<(Key, Bytes)> = rows
             .iter()
@@ -156,15 +180,8 @@ impl State for MemoryStore {
 
 impl Keys for MemoryStore {
     fn list_keys(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, LogError>> {
-        let keys = self.keys.lock().clone();
+        let keys = self.earlier_keys.lock().clone();
         Box::pin(async move { Ok(keys) })
-    }
-
-    fn put_key(&self, key: StoredKey) -> BoxFuture<'_, Result<(), LogError>> {
-        let mut keys = self.keys.lock();
-        keys.retain(|it| it.id != key.id);
-        keys.push(key);
-        Box::pin(async { Ok(()) })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Bloom filters in layers of doubling size. Until every stored key has been walked over, nothing is surely new.
 
 use fastbloom::BloomFilter;
-use tillstream_stage::RowKey;
+use tillstream_stage::{RowKey, Table};
 
 /// Keys of the first layer.
 const FIRST_LAYER_KEYS: usize = 16_384;
@@ -23,13 +23,14 @@ pub(crate) struct KnownKeys {
     layers: Vec<Layer>,
     count: usize,
     count_max: usize,
-    complete: bool,
+    /// By [`Table`]'s number: whether every stored key of it has been inserted.
+    complete: u32,
 }
 
 impl KnownKeys {
     /// Nothing known, not even that there is nothing.
     pub fn new(count_max: usize) -> Self {
-        Self { layers: Vec::new(), count: 0, count_max, complete: false }
+        Self { layers: Vec::new(), count: 0, count_max, complete: 0 }
     }
 
     /// Whether it is worth walking over the stored keys.
@@ -59,14 +60,16 @@ impl KnownKeys {
         }
     }
 
-    /// Every stored key has been inserted.
-    pub fn completed(&mut self) {
-        self.complete = self.count_max > 0;
+    /// Every stored key of the table has been inserted.
+    pub fn completed(&mut self, table: Table) {
+        if self.count_max > 0 {
+            self.complete |= 1 << table as u8;
+        }
     }
 
     /// Whether there is surely no such row.
     pub fn is_new(&self, key: &RowKey) -> bool {
-        self.complete && !self.contains(key)
+        self.complete & 1 << key.table as u8 != 0 && !self.contains(key)
     }
 
     fn contains(&self, key: &RowKey) -> bool {
@@ -77,7 +80,7 @@ impl KnownKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tillstream_stage::{Key, Table};
+    use tillstream_stage::Key;
 
     fn key(n: usize) -> RowKey {
         RowKey::new(Table::Order, Key::from(format!("demo/ord_{n}")))
@@ -90,7 +93,9 @@ mod tests {
             known.insert(&key(n));
         }
         assert!(!known.is_new(&key(70_000)), "not before every stored key was walked over");
-        known.completed();
+        known.completed(Table::OrderIndex);
+        assert!(!known.is_new(&key(70_000)), "another table says nothing");
+        known.completed(Table::Order);
         assert!((0..60_000).all(|n| !known.is_new(&key(n))));
         let new = (60_000..160_000).filter(|n| known.is_new(&key(*n))).count();
         assert!(new >= 99_995, "{new} of 100000");
@@ -99,11 +104,11 @@ mod tests {
     #[test]
     fn too_many_keys_turn_it_off() {
         let mut known = KnownKeys::new(100);
-        known.completed();
+        known.completed(Table::Order);
         for n in 0..200 {
             known.insert(&key(n));
         }
-        known.completed();
+        known.completed(Table::Order);
         assert!(!known.is_new(&key(5_000)));
         assert!(!known.is_on());
     }

@@ -17,18 +17,32 @@ use tokio::sync::watch;
 
 /// How long the last flush of a life may take; what is left is replayed by the next.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
-/// What has waited for a flush interval is looked for so often within one.
-const TICKS_PER_INTERVAL: u32 = 5;
+/// What has waited is looked for so often within a flush interval, and must have waited all but one of those parts: fewer,
+/// fuller batches of one database partition each.
+const TICKS_PER_INTERVAL: u32 = 2;
 /// What only its own task reads is flushed after so many intervals.
 const LAZY_FACTOR: u32 = 12;
 /// A task for which so many records are fetched is behind,
 const BEHIND_RECORDS: usize = 500;
-/// and flushes after so many intervals.
-const BEHIND_FACTOR: u32 = 8;
+/// and flushes after so many intervals, unless memory is short: what bounds this is the replay of a takeover.
+const BEHIND_FACTOR: u32 = 120;
 /// The checkpoint moves at most so often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// Rows of one page of the walk that fills the filter.
-const WALK_ROWS: usize = 2_000;
+/// Keys of one page of the walk that fills the filter.
+const WALK_KEYS: usize = 5_000;
+/// Every table, those first in which most new keys are looked for.
+const WALKED: [Table; 10] = [
+    Table::Hold,
+    Table::Order,
+    Table::OrderIndex,
+    Table::Adjustment,
+    Table::Stock,
+    Table::Product,
+    Table::Window,
+    Table::TopProducts,
+    Table::Correction,
+    Table::Watermark,
+];
 
 /// Starts the flusher of a life, and the walk that fills its filter.
 pub(crate) fn start(
@@ -180,12 +194,19 @@ impl Flusher {
             self.marks.push_back(mark);
         }
         let behind = session.group.buffered(session.task.partition) >= BEHIND_RECORDS;
-        let mut age = settings.flush_interval;
+        let prompt = settings.flush_interval - settings.flush_interval / TICKS_PER_INTERVAL;
+        let (mut age, mut long) = (prompt, settings.flush_interval * LAZY_FACTOR);
         if session.is_over.load(Ordering::Acquire) {
-            age = Duration::ZERO;
-        } else if behind && bytes < settings.unflushed_bytes_max / 4 {
+            (age, long) = (Duration::ZERO, Duration::ZERO);
+        } else if bytes > settings.unflushed_bytes_max / 4 * 3 {
+            // Room is needed: the older half of what waits, whoever reads it.
+            let half = self.marks.get(self.marks.len() / 2).map_or(0, |it| it.at_ns);
+            long = Duration::from_nanos(now_ns.saturating_sub(half));
+            age = if behind { long } else { age.min(long) };
+        } else if behind {
             // Whoever is behind writes rows of orders that are not done: later, they are written less often.
-            age *= BEHIND_FACTOR;
+            age = settings.flush_interval * BEHIND_FACTOR;
+            long = age;
         }
         let old = |it: &Mark, age: Duration| {
             let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
@@ -193,7 +214,6 @@ impl Flusher {
         };
         self.due = self.marks.iter().rev().find(|it| old(it, age)).copied().or(self.due);
         // What only its task reads waits longer: most of it changes once more, or goes.
-        let long = if age.is_zero() { age } else { settings.flush_interval * LAZY_FACTOR };
         while self.marks.front().is_some_and(|it| old(it, long)) {
             self.due_lazily = self.marks.pop_front();
         }
@@ -296,31 +316,27 @@ impl Flusher {
 /// Walks over every stored key of the task once. What is written meanwhile is inserted by its commit.
 async fn fill_filter(session: Weak<ClusterSession>) {
     let Some(kind) = session.upgrade().map(|it| it.task.kind) else { return };
-    for table in Table::ALL.into_iter().filter(|it| it.kind() == kind) {
+    for table in WALKED.into_iter().filter(|it| it.kind() == kind) {
         let mut from: Option<ShardPlace> = None;
         loop {
             let Some(life) = session.upgrade() else { return };
             let partition = life.task.partition;
             let page = life
-                .until_available(|| life.ports.rows.shard_page(table, partition, from.as_ref(), WALK_ROWS));
+                .until_available(|| life.ports.rows.shard_keys(table, partition, from.as_ref(), WALK_KEYS));
             let Ok(page) = page.await else { return };
             let mut inner = life.inner.lock();
-            for (key, _) in page.rows {
+            for key in page.keys {
                 inner.known.insert(&RowKey::new(table, key));
             }
             if !inner.known.is_on() {
                 return;
             }
-            drop(inner);
             from = page.next;
             if from.is_none() {
+                inner.known.completed(table);
+                tracing::debug!(task = %life.task, table = table.name(), "every stored key is known");
                 break;
             }
         }
-    }
-    if let Some(life) = session.upgrade() {
-        let mut inner = life.inner.lock();
-        inner.known.completed();
-        tracing::debug!(task = %life.task, "every stored key is known");
     }
 }

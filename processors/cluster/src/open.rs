@@ -260,6 +260,9 @@ impl Opening<'_> {
                 }
                 return Err(Halt::OffsetMissing { task, input }.into());
             }
+            if start > 0 && task.kind.may_begin_late() {
+                return Ok(start);
+            }
             if start > 0 {
                 return Err(Halt::InputGone { task, input, committed: 0, start }.into());
             }

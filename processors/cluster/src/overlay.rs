@@ -4,11 +4,12 @@ use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHasher};
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use tillstream_state::Timer;
 use tillstream_state::row_store::{RowWrite, StateKey};
 
-/// What an entry takes besides key and value, roughly.
-const ENTRY_BYTES: usize = 120;
+/// What an entry takes besides key and value, roughly: its place in the map, its shared key, the note that it waits.
+const ENTRY_BYTES: usize = 220;
 
 /// A change that waits for the database.
 #[derive(Clone, Debug)]
@@ -17,6 +18,9 @@ struct Entry {
     timestamp: i64,
     /// The timestamp of its first change that the database does not have.
     since: i64,
+    /// The timestamp of the last value handed out to be written, and that of the first change after it.
+    written: Option<i64>,
+    since_written: Option<i64>,
     /// Whether the database may know the key: then its deletion must be written.
     stored: bool,
 }
@@ -59,7 +63,11 @@ impl Proof {
 /// The changes of one task behind its log.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    unflushed: FxHashMap<StateKey, Entry>,
+    unflushed: FxHashMap<Arc<StateKey>, Entry>,
+    /// The same by the time they have waited since, oldest first: what anybody reads, and what only its task does. A note
+    /// whose entry has gone, or waits since another time, is passed over.
+    waiting: VecDeque<(i64, Arc<StateKey>)>,
+    waiting_lazily: VecDeque<(i64, Arc<StateKey>)>,
     /// The timers among them, `true` where set.
     timers: BTreeMap<Timer, bool>,
     bytes: usize,
@@ -111,14 +119,29 @@ impl Overlay {
         if let StateKey::Timer(timer) = &key {
             self.timers.insert(timer.clone(), value.is_some());
         }
-        let mut entry = Entry { value, timestamp, since: timestamp, stored };
-        if let Some(old) = self.unflushed.get(&key) {
-            self.bytes -= old.bytes(&key);
-            entry.since = old.since;
-            entry.stored |= old.stored;
+        let key = Arc::new(key);
+        let waiting = if is_lazy(&key) { &mut self.waiting_lazily } else { &mut self.waiting };
+        match self.unflushed.get_mut(&key) {
+            Some(entry) => {
+                self.bytes -= entry.bytes(&key);
+                entry.value = value;
+                entry.timestamp = timestamp;
+                entry.stored |= stored;
+                self.bytes += entry.bytes(&key);
+                if entry.written.is_some() && entry.since_written.is_none() {
+                    // Noted now, so that the notes stay in order.
+                    entry.since_written = Some(timestamp);
+                    waiting.push_back((timestamp, key));
+                }
+            }
+            None => {
+                let entry =
+                    Entry { value, timestamp, since: timestamp, written: None, since_written: None, stored };
+                self.bytes += entry.bytes(&key);
+                waiting.push_back((timestamp, Arc::clone(&key)));
+                self.unflushed.insert(key, entry);
+            }
         }
-        self.bytes += entry.bytes(&key);
-        self.unflushed.insert(key, entry);
     }
 
     /// What is known of a row without asking the database.
@@ -144,25 +167,35 @@ impl Overlay {
     }
 
     /// What has waited since before `before` (a timestamp), as writes; of what only its task reads, since before
-    /// `before_lazily`.
+    /// `before_lazily`. Until they are acknowledged they are handed out again.
     pub fn writes(&mut self, before: i64, before_lazily: i64) -> Vec<RowWrite> {
         let mut writes = Vec::new();
-        let waited =
-            |key: &StateKey, it: &Entry| it.since < if is_lazy(key) { before_lazily } else { before };
-        for (key, entry) in self.unflushed.iter_mut().filter(|(key, it)| waited(key, it)) {
-            entry.stored = true;
-            writes.push(RowWrite {
-                key: key.clone(),
-                value: entry.value.clone(),
-                timestamp: entry.timestamp,
-            });
+        for (waiting, before) in [(&mut self.waiting, before), (&mut self.waiting_lazily, before_lazily)] {
+            let unflushed = &mut self.unflushed;
+            let waits = |(since, key): &(i64, Arc<StateKey>)| {
+                unflushed.get(key).is_some_and(|it| it.since == *since || it.since_written == Some(*since))
+            };
+            while waiting.front().is_some_and(|it| !waits(it)) {
+                waiting.pop_front();
+            }
+            for (since, key) in waiting.iter().take_while(|(since, _)| *since < before) {
+                let Some(entry) = unflushed.get_mut(key).filter(|it| it.since == *since) else { continue };
+                entry.stored = true;
+                entry.written = Some(entry.timestamp);
+                entry.since_written = None;
+                writes.push(RowWrite {
+                    key: StateKey::clone(key),
+                    value: entry.value.clone(),
+                    timestamp: entry.timestamp,
+                });
+            }
         }
         writes
     }
 
     /// Keys of rows that wait.
     pub fn row_keys(&self) -> impl Iterator<Item = &tillstream_stage::RowKey> {
-        self.unflushed.keys().filter_map(|key| match key {
+        self.unflushed.keys().filter_map(|key| match &**key {
             StateKey::Row(row) => Some(row),
             StateKey::Timer(_) => None,
         })
@@ -179,8 +212,11 @@ impl Overlay {
             match self.unflushed.get_mut(&write.key) {
                 Some(entry) if entry.timestamp == write.timestamp => {}
                 Some(changed) => {
-                    // Its next change came after what was written.
-                    changed.since = changed.since.max(write.timestamp + 1);
+                    // It waits since the first change after what was written.
+                    if let Some(since) = changed.since_written.take() {
+                        changed.since = since;
+                    }
+                    changed.written = None;
                     continue;
                 }
                 None => continue,
@@ -330,6 +366,28 @@ mod tests {
         overlay.acknowledged(writes, 5);
         assert_eq!(overlay.writes(6, 6).iter().map(|it| it.timestamp).collect::<Vec<_>>(), [5]);
         assert_eq!(overlay.writes(8, 8).len(), 2);
+    }
+
+    #[test]
+    fn a_row_changed_again_while_it_is_written_waits_since_that_change() {
+        let mut overlay = Overlay::default();
+        overlay.put(key("a"), value("1"), 1);
+        let first = overlay.writes(2, 2);
+        overlay.put(key("a"), value("2"), 2);
+        overlay.put(key("b"), value("1"), 3);
+        overlay.put(key("a"), value("3"), 4);
+        overlay.acknowledged(first, 2);
+        assert!(overlay.writes(2, 2).is_empty());
+        let timestamps = |writes: &[RowWrite]| writes.iter().map(|it| it.timestamp).collect::<Vec<_>>();
+        assert_eq!(timestamps(&overlay.writes(3, 3)), [4], "its first change since is older than b's");
+        // A flush that failed hands out again what it had, as it is by then.
+        overlay.put(key("a"), value("4"), 5);
+        let again = overlay.writes(6, 6);
+        assert_eq!(timestamps(&again), [5, 3]);
+        overlay.acknowledged(again, 6);
+        assert_eq!((overlay.len(), overlay.bytes()), (0, 0));
+        assert!(overlay.writes(i64::MAX, i64::MAX).is_empty());
+        assert!(overlay.waiting.is_empty(), "the notes are gone too");
     }
 
     #[test]

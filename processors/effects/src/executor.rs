@@ -10,6 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tillstream_log::headers::trace_id;
 use tillstream_log::{LogError, NewRecord, ReadLimit, Record, TopicPartition};
 use tillstream_runtime::{Clock, Metrics, Progress, TaskProgress};
 use tillstream_schemas::Topic;
@@ -49,6 +50,12 @@ pub struct ExecutorSettings {
     pub read_bytes_max: usize,
     /// How long a provider remembers an idempotency key; older requests are looked up first.
     pub key_trusted: Duration,
+    /// While other requests are unanswered, an answer waits so long for theirs, so that what was asked for together is
+    /// answered in one commit. Zero: never.
+    pub gather: Duration,
+    /// After a commit that took so long, at most this, the next one waits as long for more answers: a broker that is slow
+    /// to end transactions gets fewer and larger ones. Zero: never.
+    pub pace_max: Duration,
     /// How long a shutdown waits for requests in flight; what is left is performed again with the same key.
     pub drain_timeout: Duration,
 }
@@ -59,6 +66,8 @@ impl Default for ExecutorSettings {
             in_flight_max: 1_024,
             read_bytes_max: 1_024 * 1_024,
             key_trusted: Duration::from_secs(23 * 3_600),
+            gather: Duration::ZERO,
+            pace_max: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
         }
     }
@@ -150,6 +159,9 @@ pub async fn run_executor(
         requested_at_ms: 0,
         in_flight: FuturesUnordered::new(),
         committing: None,
+        paced: None,
+        gathering: None,
+        gathered: false,
         reading: None,
         gauge: gauge.clone(),
     };
@@ -164,6 +176,13 @@ struct Finished {
     request: EffectRequest,
     result: PaymentResult,
     took_ns: u64,
+}
+
+/// One line per answer, under the trace of the order it is for.
+fn told(finished: &Finished) {
+    let trace_id = finished.request.traceparent.as_deref().and_then(trace_id).unwrap_or_default();
+    let outcome = answer::outcome_label(finished.result.outcome);
+    tracing::debug!(target: "pipeline", trace_id, stage = STAGE, outcome, "answered");
 }
 
 struct Executor<'a> {
@@ -186,6 +205,11 @@ struct Executor<'a> {
     in_flight: FuturesUnordered<BoxFuture<'a, Finished>>,
     /// The commit under way, with the offset it moves to. One at a time: what is answered meanwhile is the next one.
     committing: Option<(u64, BoxFuture<'a, Result<(), LogError>>)>,
+    /// Until this is over no commit begins.
+    paced: Option<BoxFuture<'static, ()>>,
+    /// The wait of an answer for others, and whether it is over.
+    gathering: Option<BoxFuture<'static, ()>>,
+    gathered: bool,
     reading: Option<BoxFuture<'a, Result<Vec<Record>, LogError>>>,
     gauge: prometheus::IntGauge,
 }
@@ -194,6 +218,8 @@ enum Woken {
     Committed(Result<(), LogError>),
     Answered(Box<Finished>),
     Read(Result<Vec<Record>, LogError>),
+    Paced,
+    Gathered,
     Stop,
     DrainOver,
 }
@@ -202,6 +228,9 @@ impl Executor<'_> {
     async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), ExecutorError> {
         let mut drain_over: Option<BoxFuture<'static, ()>> = None;
         loop {
+            if drain_over.is_some() {
+                (self.paced, self.gathered) = (None, true);
+            }
             self.begin_commit();
             if drain_over.is_none() {
                 self.begin_read();
@@ -215,6 +244,8 @@ impl Executor<'_> {
                     Woken::Answered(Box::new(finished))
                 }
                 records = poll_option(&mut self.reading) => Woken::Read(records),
+                () = poll_option(&mut self.paced) => Woken::Paced,
+                () = poll_option(&mut self.gathering) => Woken::Gathered,
                 () = poll_option(&mut drain_over) => Woken::DrainOver,
                 () = stopped(&mut shutdown), if drain_over.is_none() => Woken::Stop,
             };
@@ -231,6 +262,8 @@ impl Executor<'_> {
                         Err(error) => self.skip_corrupt(error)?,
                     }
                 }
+                Woken::Paced => self.paced = None,
+                Woken::Gathered => (self.gathering, self.gathered) = (None, true),
                 Woken::Stop => {
                     self.reading = None;
                     drain_over = Some(self.ports.clock.sleep(self.settings.drain_timeout));
@@ -247,13 +280,20 @@ impl Executor<'_> {
 
     /// Begins a commit if there is something to commit and none is under way.
     fn begin_commit(&mut self) {
-        if self.committing.is_some() {
+        if self.committing.is_some() || self.paced.is_some() {
             return;
         }
         let next_offset = self.window.advance();
         if self.outputs.is_empty() && next_offset == self.committed {
             return;
         }
+        if !self.gathered && !self.in_flight.is_empty() && !self.settings.gather.is_zero() {
+            if self.gathering.is_none() {
+                self.gathering = Some(self.ports.clock.sleep(self.settings.gather));
+            }
+            return;
+        }
+        (self.gathering, self.gathered) = (None, false);
         let commit = TaskCommit {
             task: self.task,
             from_offset: self.committed,
@@ -275,6 +315,8 @@ impl Executor<'_> {
         let (metrics, clock) = (&self.ports.metrics, &self.ports.clock);
         let took_ns = clock.monotonic_ns().saturating_sub(self.commit_ns);
         metrics.commit_seconds.with_label_values(&[STAGE]).observe(took_ns as f64 / 1e9);
+        let pace = Duration::from_nanos(took_ns).min(self.settings.pace_max);
+        self.paced = (!pace.is_zero()).then(|| clock.sleep(pace));
         let now_ms = clock.now_ms();
         if self.requested_at_ms > 0 {
             let age_ms = now_ms.saturating_sub(self.requested_at_ms).max(0);
@@ -358,6 +400,7 @@ impl Executor<'_> {
             self.count(&finished);
             self.requested_at_ms = self.requested_at_ms.max(finished.request.requested_at_ms);
             self.window.finish(finished.offset);
+            told(&finished);
             self.outputs.push(answer::command(finished.request, finished.result, &facts)?);
             next = self.in_flight.next().now_or_never().flatten();
         }

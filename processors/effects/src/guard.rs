@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use prometheus::IntGauge;
 use std::sync::Arc;
 use std::time::Duration;
-use tillstream_runtime::Clock;
+use tillstream_runtime::{Clock, timeout};
 use tillstream_schemas::effects::PaymentRequest;
 
 /// A provider that is not called while it is known to be down, and not waited for without end.
@@ -65,7 +65,8 @@ impl PaymentProvider for GuardedProvider {
                 );
             };
             let call = self.provider.execute(tenant, order_id, request);
-            let reply = tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| {
+            let reply = timeout(&*self.clock, self.clock.deadline(self.timeout), call).await;
+            let reply = reply.unwrap_or_else(|| {
                 ProviderReply::unknown("timeout", "The payment provider did not answer in time.")
             });
             let mut breaker = self.breaker.lock();
@@ -78,9 +79,9 @@ impl PaymentProvider for GuardedProvider {
 
     fn lookup<'a>(&'a self, request_key: &'a str) -> BoxFuture<'a, Lookup> {
         Box::pin(async move {
-            tokio::time::timeout(self.timeout, self.provider.lookup(request_key))
-                .await
-                .unwrap_or(Lookup::Unavailable)
+            let deadline_ns = self.clock.deadline(self.timeout);
+            let found = timeout(&*self.clock, deadline_ns, self.provider.lookup(request_key)).await;
+            found.unwrap_or(Lookup::Unavailable)
         })
     }
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tillstream_log::{LogError, NewRecord, TopicPartition};
 use tillstream_stage::RowKey;
-use tillstream_state::{StoredKey, TaskCommit, TaskId};
+use tillstream_state::{TaskCommit, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
 /// Where an answer goes.
@@ -30,8 +30,6 @@ pub enum Ask {
     Append(Vec<NewRecord>),
     /// A task's batch.
     Commit(TaskCommit),
-    /// An API key.
-    PutKey(StoredKey),
     /// What retention takes out.
     Purge(Purge),
     /// Finish what waits, then end.
@@ -90,7 +88,7 @@ impl Ask {
         match self {
             Self::Append(records) => records,
             Self::Commit(commit) => &commit.outputs,
-            Self::PutKey(_) | Self::Purge(_) | Self::Close => &[],
+            Self::Purge(_) | Self::Close => &[],
         }
     }
 
@@ -229,12 +227,6 @@ impl Committer {
         match ask {
             Ask::Append(_) => self.shared.disk.check(Work::New),
             Ask::Commit(commit) => self.admit_commit(commit, writes),
-            Ask::PutKey(key) => {
-                self.shared.disk.check(Work::New)?;
-                check_key("an API key", &key.id)?;
-                writes.insert(&self.shared.tables.keys, key.id.as_bytes(), layout::encode_stored_key(key));
-                Ok(())
-            }
             Ask::Purge(purge) => {
                 self.admit_purge(purge, writes);
                 Ok(())

@@ -67,7 +67,8 @@ pub fn timer_of(key: &[u8]) -> Option<Timer> {
 
 const STORED_KEY_FORMAT: u8 = 1;
 
-/// The value of an API key; its id is the key of the row.
+/// The value of an API key, as earlier versions wrote it; its id is the key of the row.
+#[cfg(test)]
 pub fn encode_stored_key(key: &StoredKey) -> Vec<u8> {
     let mut out = vec![STORED_KEY_FORMAT];
     out.extend_from_slice(&key.hash);
@@ -126,7 +127,37 @@ pub fn bytes_of(slice: fjall::Slice) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::Tables;
+    use crate::{EmbeddedSettings, EmbeddedStore};
     use proptest::prelude::*;
+    use tillstream_state::Keys;
+
+    #[tokio::test]
+    async fn keys_that_an_earlier_version_stored_are_listed_in_id_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = EmbeddedSettings::new(dir.path());
+        let store = EmbeddedStore::open(settings.clone()).unwrap();
+        assert_eq!(store.list_keys().await, Ok(Vec::new()));
+        store.close().await.unwrap();
+        drop(store);
+        let key = |id: &str, revoked_at_ms| StoredKey {
+            id: id.into(),
+            tenant: "demo".into(),
+            hash: [7; 32],
+            name: "the till in Köln".into(),
+            created_at_ms: 1,
+            revoked_at_ms,
+        };
+        let keys = [key("key_a", None), key("key_b", Some(2))];
+        let tables = Tables::open(&dir.path().join(crate::dir::DATABASE), &settings).unwrap();
+        for key in keys.iter().rev() {
+            tables.keys.insert(key.id.as_bytes(), encode_stored_key(key)).unwrap();
+        }
+        tables.db.persist(fjall::PersistMode::SyncAll).unwrap();
+        drop(tables);
+        let store = EmbeddedStore::open(settings).unwrap();
+        assert_eq!(store.list_keys().await, Ok(keys.to_vec()));
+    }
 
     proptest! {
         #[test]

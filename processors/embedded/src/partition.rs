@@ -62,11 +62,9 @@ impl Partitions {
 
     /// The place of a partition; an error when there is no such partition.
     pub fn index(&self, partition: TopicPartition) -> Result<usize, LogError> {
-        if partition.partition >= self.per_topic {
-            return Err(LogError::NoSuchPartition(partition));
-        }
-        // Topic ids count from 1 in the order of Topic::ALL.
-        Ok((partition.topic as usize - 1) * self.per_topic as usize + partition.partition as usize)
+        let topic = partition.topic.index().filter(|_| partition.partition < self.per_topic);
+        let topic = topic.ok_or(LogError::NoSuchPartition(partition))?;
+        Ok(topic * self.per_topic as usize + partition.partition as usize)
     }
 
     /// The partition at a place that [`Partitions::index`] answered.

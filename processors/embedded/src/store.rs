@@ -408,10 +408,6 @@ impl Keys for EmbeddedStore {
         };
         Box::pin(self.reading(0, list))
     }
-
-    fn put_key(&self, key: StoredKey) -> BoxFuture<'_, Result<(), LogError>> {
-        Box::pin(self.ask(Ask::PutKey(key)))
-    }
 }
 
 impl Health for EmbeddedStore {

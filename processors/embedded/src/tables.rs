@@ -21,7 +21,7 @@ pub struct Tables {
     pub timers: Keyspace,
     /// Committed offsets.
     pub offsets: Keyspace,
-    /// API keys.
+    /// API keys of earlier versions.
     pub keys: Keyspace,
 }
 
@@ -110,14 +110,12 @@ pub fn io_error(error: impl std::fmt::Display) -> LogError {
 
 #[cfg(test)]
 mod tests {
-    use tillstream_schemas::Topic;
     use tillstream_stage::Table;
     use tillstream_stage::task::TaskKind;
 
     #[test]
     fn ids_count_from_one_in_the_order_of_all() {
         assert!(Table::ALL.into_iter().enumerate().all(|(index, it)| it as usize == index + 1));
-        assert!(Topic::ALL.into_iter().enumerate().all(|(index, it)| it as usize == index + 1));
         assert!(TaskKind::ALL.into_iter().enumerate().all(|(index, it)| it as usize == index + 1));
     }
 }

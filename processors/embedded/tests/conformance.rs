@@ -5,9 +5,7 @@ mod common;
 
 use common::Dir;
 use std::sync::Arc;
-use tillstream_conformance::{
-    ORDER_0, commit_of, commit_suite, events, keys_suite, log_suite, record, state_suite,
-};
+use tillstream_conformance::{ORDER_0, commit_of, commit_suite, events, log_suite, record, state_suite};
 use tillstream_embedded::EmbeddedStore;
 use tillstream_log::{Log, LogError};
 use tillstream_stage::task::TaskKind;
@@ -44,11 +42,6 @@ async fn state() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits() {
     on_new_stores(32 << 20, async |make| commit_suite(async || make()).await).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys() {
-    on_new_stores(32 << 20, async |make| keys_suite(async || make()).await).await;
 }
 
 /// Here, and only here, a refused commit says what is committed, and offsets have no gaps.

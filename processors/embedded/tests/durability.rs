@@ -12,7 +12,7 @@ use tillstream_conformance::{EVERYTHING, ORDER_0, commit_of, events, record, row
 use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
 use tillstream_log::{Log, LogError, Record};
 use tillstream_stage::{Key, Table, TimerName};
-use tillstream_state::{Commit, Health, Keys, State, StoredKey, Timer};
+use tillstream_state::{Commit, Health, State, Timer};
 
 async fn all_events(store: &EmbeddedStore) -> Vec<Record> {
     store.read(events(0), 0, EVERYTHING).await.unwrap()
@@ -22,14 +22,6 @@ async fn all_events(store: &EmbeddedStore) -> Vec<Record> {
 async fn a_reopened_store_has_everything_and_goes_on_where_it_was() {
     let dir = Dir::new();
     let timer = Timer { due_ms: 5, key: Key::new("demo/a"), name: TimerName::PaymentRetry };
-    let key = StoredKey {
-        id: "key_1".into(),
-        tenant: "demo".into(),
-        hash: [7; 32],
-        name: "till".into(),
-        created_at_ms: 1,
-        revoked_at_ms: None,
-    };
     let store = dir.open();
     let deployment = store.deployment().to_owned();
     store.append(vec![record(events(0), "k", "first"), record(events(1), "k", "elsewhere")]).await.unwrap();
@@ -38,7 +30,6 @@ async fn a_reopened_store_has_everything_and_goes_on_where_it_was() {
     commit.rows = vec![row(Table::Order, "demo/a", "row")];
     commit.timers_set = vec![timer.clone()];
     store.commit(commit).await.unwrap();
-    store.put_key(key.clone()).await.unwrap();
     let written = all_events(&store).await;
     drop(store);
     for round in 0..3 {
@@ -50,7 +41,6 @@ async fn a_reopened_store_has_everything_and_goes_on_where_it_was() {
         assert_eq!(store.committed_now(ORDER_0), 7);
         assert_eq!(store.get_many(&[row_key(Table::Order, "demo/a")]).await, Ok(vec![Some("row".into())]));
         assert_eq!(store.timers_due(ORDER_0, 0, 10, 10).await, Ok(vec![timer.clone()]));
-        assert_eq!(store.list_keys().await, Ok(vec![key.clone()]));
         store.append(vec![record(events(0), "k", "more")]).await.unwrap();
         store.close().await.unwrap();
     }

@@ -3,6 +3,10 @@
 //! It is no `OrderStage`: an event's id is known to the chain alone, so the chain calls [`apply`] for every event, after
 //! the stages have had it.
 
+pub mod past;
+
+pub use past::{Past, as_of};
+
 use tillstream_schemas::Text;
 use tillstream_schemas::order_command::{CaptureMode, PaymentOperation};
 use tillstream_schemas::order_event::OrderEventPayload as Event;
@@ -36,15 +40,20 @@ pub fn apply(view: &mut OrderView, event: &Event, event_id: &Text, now_ms: i64) 
     if view.timeline.len() >= TIMELINE_MAX {
         view.timeline.remove(1);
     }
-    view.timeline.push(TimelineEntry {
+    view.timeline.push(entry(event, event_id, now_ms, view.version, view.status));
+}
+
+/// An event as a timeline shows it; version and status are the order's after it.
+pub fn entry(event: &Event, event_id: &Text, at_ms: i64, version: i64, status: OrderStatus) -> TimelineEntry {
+    TimelineEntry {
         event_id: event_id.clone(),
         kind: Text::const_new(event.kind()),
-        at_ms: now_ms,
-        version: view.version,
-        status: view.status,
+        at_ms,
+        version,
+        status,
         amount_minor: amount_of(event),
         detail: detail_of(event),
-    });
+    }
 }
 
 /// Whether nothing changes the status any more.
@@ -122,7 +131,7 @@ fn stage_of_goods(status: OrderStatus) -> Text {
 }
 
 /// Minor units, where the event is about money.
-fn amount_of(event: &Event) -> Option<i64> {
+pub fn amount_of(event: &Event) -> Option<i64> {
     match event {
         Event::OrderPriced(it) => Some(it.total_minor),
         Event::PaymentAuthorized(it) => Some(it.amount_minor),
@@ -137,7 +146,7 @@ fn amount_of(event: &Event) -> Option<i64> {
 }
 
 /// The code or id the event is about.
-fn detail_of(event: &Event) -> Option<Text> {
+pub fn detail_of(event: &Event) -> Option<Text> {
     let detail = match event {
         Event::OrderRejected(it) => &it.code,
         Event::OrderCancelled(it) => &it.code,

@@ -3,7 +3,7 @@
 use crate::catalog::CatalogSnapshot;
 use crate::dead_letter::{Failure, PARTITION_CODE, Subject};
 use crate::error::{BatchError, Poisoned};
-use crate::meter::BatchFigures;
+use crate::meter::{BatchFigures, LOG_TARGET};
 use crate::overlay::Overlay;
 use crate::poison::Culprit;
 use crate::shell::Shell;
@@ -248,6 +248,9 @@ impl<T: Task> Batch<T> {
         if let Some(failure) = self.overlay.first_unreadable(reads) {
             return Err(failure.clone());
         }
+        if tracing::enabled!(target: LOG_TARGET, tracing::Level::DEBUG) {
+            shell.meter.traced(traceparent_of(&*shell.task, input));
+        }
         let mut context = TaskContext {
             now_ms: self.now_ms,
             partition: shell.id.partition,
@@ -422,4 +425,12 @@ async fn yield_now() {
         Poll::Pending
     })
     .await;
+}
+
+/// The trace of an input; a timer has none.
+fn traceparent_of<'c, T: Task>(task: &T, input: &'c TaskInput<T::Command>) -> Option<&'c str> {
+    match input {
+        TaskInput::Command(command) => task.traceparent(command),
+        TaskInput::Timer { .. } => None,
+    }
 }

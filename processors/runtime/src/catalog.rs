@@ -20,7 +20,7 @@ use tillstream_stage::ids::key;
 use tillstream_stage::partition::partition_of;
 use tillstream_stage::{Key, RowKey, Table};
 use tillstream_state::State;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// Products held when nothing else is asked for: about 60 MB of them.
 pub const CATALOG_ENTRIES_MAX: usize = 60_000;
@@ -77,13 +77,49 @@ struct Position {
     ended: bool,
 }
 
+/// Where a partition's follower stands, and who waits for it to go on. They are woken in the order in which they came: a
+/// watch channel would wake them in any order, and a simulation could not repeat it.
+struct Reached {
+    position: Mutex<Position>,
+    moved: Notify,
+}
+
+impl Reached {
+    fn new(offset: u64) -> Self {
+        Self { position: Mutex::new(Position { offset, ended: false }), moved: Notify::new() }
+    }
+
+    fn position(&self) -> Position {
+        *self.position.lock()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Position)) {
+        change(&mut self.position.lock());
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until the follower has come to `end`, or has ended.
+    async fn reaches(&self, end: u64) -> Position {
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            let position = self.position();
+            if position.ended || position.offset >= end {
+                return position;
+            }
+            moved.await;
+        }
+    }
+}
+
 /// The catalog of a process.
 pub struct CatalogCache {
     log: Arc<dyn Log>,
     state: Arc<dyn State>,
     shared: Mutex<Shared>,
     /// Written under the lock of `shared`, together with what the records changed.
-    positions: Vec<watch::Sender<Position>>,
+    positions: Vec<Reached>,
     next_waiter: AtomicU64,
 }
 
@@ -103,7 +139,7 @@ impl CatalogCache {
         for partition in partitions(&*log, Topic::Products) {
             let end = log.end_offset(partition)?;
             let offset = end.saturating_sub(replay_records).max(log.start_offset(partition)?);
-            positions.push(watch::channel(Position { offset, ended: false }).0);
+            positions.push(Reached::new(offset));
         }
         let entries = Generations::new(entries_max);
         let shared = Mutex::new(Shared { entries, waiting: FxHashMap::default() });
@@ -127,20 +163,20 @@ impl CatalogCache {
     async fn follow_partition(&self, partition: TopicPartition) -> Result<(), RuntimeError> {
         let position = self.position(partition.partition)?;
         loop {
-            let offset = position.borrow().offset;
+            let offset = position.position().offset;
             match follow(&*self.log, partition, offset).await? {
                 Followed::Records(records, next_offset) => self.apply(position, &records, next_offset),
                 Followed::Gap(next_offset) => {
                     // Any product may have changed in the gap: the store knows.
                     let mut shared = self.shared.lock();
                     shared.entries.clear();
-                    position.send_modify(|it| it.offset = next_offset);
+                    position.change(|it| it.offset = next_offset);
                 }
             }
         }
     }
 
-    fn apply(&self, position: &watch::Sender<Position>, records: &[Record], next_offset: u64) {
+    fn apply(&self, position: &Reached, records: &[Record], next_offset: u64) {
         let mut shared = self.shared.lock();
         for record in records {
             let Ok(key) = std::str::from_utf8(&record.key) else { continue };
@@ -152,7 +188,7 @@ impl CatalogCache {
                 }
             }
         }
-        position.send_modify(|it| it.offset = next_offset);
+        position.change(|it| it.offset = next_offset);
     }
 
     /// The products in force, by (tenant, SKU).
@@ -208,7 +244,7 @@ impl CatalogCache {
                         snapshot.products.insert(key, entry.clone());
                     }
                     None => {
-                        let followed = self.position(self.partition_of(&key))?.borrow().offset;
+                        let followed = self.position(self.partition_of(&key))?.position().offset;
                         unknown.push((RowKey::new(Table::Product, key), followed));
                     }
                 }
@@ -234,7 +270,7 @@ impl CatalogCache {
     /// row may be older than what was followed (and evicted) in between.
     fn remember(&self, key: &Key, product: &Entry, followed: u64) -> Result<(), RuntimeError> {
         let mut shared = self.shared.lock();
-        let unmoved = self.position(self.partition_of(key))?.borrow().offset == followed;
+        let unmoved = self.position(self.partition_of(key))?.position().offset == followed;
         if unmoved && shared.entries.get(key).is_none() {
             shared.entries.insert(key.clone(), product.clone(), 1);
         }
@@ -250,9 +286,7 @@ impl CatalogCache {
         self.log.refresh(&ends).await?;
         for partition in asked {
             let end = self.log.end_offset(TopicPartition::new(Topic::Products, partition))?;
-            let mut position = self.position(partition)?.subscribe();
-            let reached = position.wait_for(|it| it.ended || it.offset >= end).await;
-            if reached.is_ok_and(|it| it.offset < end) {
+            if self.position(partition)?.reaches(end).await.offset < end {
                 return Err(RuntimeError::FollowerStopped("catalog.products"));
             }
         }
@@ -263,7 +297,7 @@ impl CatalogCache {
         partition_of(key.as_bytes(), u32::try_from(self.positions.len()).unwrap_or(u32::MAX))
     }
 
-    fn position(&self, partition: u32) -> Result<&watch::Sender<Position>, RuntimeError> {
+    fn position(&self, partition: u32) -> Result<&Reached, RuntimeError> {
         let missing =
             || tillstream_log::LogError::NoSuchPartition(TopicPartition::new(Topic::Products, partition));
         self.positions.get(partition as usize).ok_or_else(|| missing().into())
@@ -306,7 +340,7 @@ struct Ending<'a>(&'a CatalogCache);
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         for position in &self.0.positions {
-            position.send_modify(|it| it.ended = true);
+            position.change(|it| it.ended = true);
         }
     }
 }

@@ -5,7 +5,7 @@ use tillstream_log::{Log, LogError, ReadLimit, Record, TopicPartition};
 const LIMIT: ReadLimit = ReadLimit { records_max: 1_000, bytes_max: 1 << 20 };
 
 /// What a follower read.
-pub(crate) enum Followed {
+pub enum Followed {
     /// Records from the asked offset on, and where to go on: past them, and past offsets that hold none.
     Records(Vec<Record>, u64),
     /// A stored batch cannot be read: go on from here.
@@ -13,11 +13,10 @@ pub(crate) enum Followed {
 }
 
 /// Waits for records from `offset` on, and reads them.
-pub(crate) async fn follow(
-    log: &dyn Log,
-    partition: TopicPartition,
-    offset: u64,
-) -> Result<Followed, LogError> {
+///
+/// # Errors
+/// What the log says, but for a batch that cannot be read and offsets that are gone: those are gaps.
+pub async fn follow(log: &dyn Log, partition: TopicPartition, offset: u64) -> Result<Followed, LogError> {
     log.wait_past(partition, offset).await?;
     match log.read_on(partition, offset, LIMIT).await {
         Ok((records, next_offset)) => Ok(Followed::Records(records, next_offset)),
@@ -32,6 +31,6 @@ pub(crate) async fn follow(
 }
 
 /// The partitions of a topic.
-pub(crate) fn partitions(log: &dyn Log, topic: tillstream_schemas::Topic) -> Vec<TopicPartition> {
+pub fn partitions(log: &dyn Log, topic: tillstream_schemas::Topic) -> Vec<TopicPartition> {
     (0..log.partitions(topic)).map(|partition| TopicPartition::new(topic, partition)).collect()
 }

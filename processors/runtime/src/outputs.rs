@@ -12,7 +12,7 @@ use tillstream_stage::task::{Output, TaskKind};
 #[derive(Debug)]
 pub(crate) struct OutputWriter {
     source: Bytes,
-    partitions: [u32; Topic::ALL.len() + 1],
+    partitions: [u32; Topic::ALL.len()],
     /// The outputs of one input mostly share their key.
     last_key: (Key, Bytes),
 }
@@ -20,17 +20,14 @@ pub(crate) struct OutputWriter {
 impl OutputWriter {
     /// A writer for one task kind.
     pub fn new(kind: TaskKind, log: &dyn Log) -> Self {
-        let mut partitions = [0; Topic::ALL.len() + 1];
-        for topic in Topic::ALL {
-            partitions[topic as usize] = log.partitions(topic);
-        }
+        let partitions = Topic::ALL.map(|topic| log.partitions(topic));
         let source = Bytes::from(format!("tillstream/{}", kind.as_str()));
         Self { source, partitions, last_key: (Key::default(), Bytes::new()) }
     }
 
-    /// How many partitions a topic has.
+    /// How many partitions a topic has; a changelog has none for outputs.
     pub fn partitions(&self, topic: Topic) -> u32 {
-        self.partitions[topic as usize]
+        topic.index().map_or(0, |it| self.partitions[it])
     }
 
     /// The record to write.

@@ -11,6 +11,9 @@ pub struct TaskSettings {
     pub bytes_max: usize,
     /// After the first record is seen, wait this long for more (or until `records_max` are there). Zero: go at once.
     pub linger: Duration,
+    /// After a commit that took so long, at most this, the next batch waits as long for more records: a broker that is
+    /// slow to end transactions gets fewer and larger ones. Zero: never.
+    pub pace_max: Duration,
     /// Approximate bytes of decoded rows kept between batches.
     pub cache_bytes_max: usize,
     /// How long to wait after a commit that the disk had no room for.
@@ -27,6 +30,7 @@ impl Default for TaskSettings {
             records_max: 1_000,
             bytes_max: 4 << 20,
             linger: Duration::ZERO,
+            pace_max: Duration::ZERO,
             cache_bytes_max: 12 << 20,
             disk_full_wait: Duration::from_secs(1),
             restart_wait: Duration::from_millis(100),

@@ -97,6 +97,8 @@ pub(crate) struct Shell<T: Task> {
     settings: TaskSettings,
     timers: TimerQueue,
     next_offset: u64,
+    /// How long the last commit took.
+    commit_took: Duration,
     progress: Arc<TaskProgress>,
     disk_was_full: bool,
 }
@@ -120,6 +122,7 @@ impl<T: Task> Shell<T> {
             rows_buffer: Vec::new(),
             timers: TimerQueue::new(),
             next_offset: 0,
+            commit_took: Duration::ZERO,
             progress: ports.progress.register(id),
             disk_was_full: false,
             task,
@@ -163,7 +166,8 @@ impl<T: Task> Shell<T> {
             self.poison.isolate(&mut Vec::new(), &mut timers);
             return self.run(Vec::new(), timers).await;
         }
-        if timers.is_empty() && !self.settings.linger.is_zero() && !self.linger(shutdown).await? {
+        let linger = self.settings.linger.max(self.commit_took.min(self.settings.pace_max));
+        if timers.is_empty() && !linger.is_zero() && !self.linger(linger, shutdown).await? {
             return Ok(());
         }
         let limit = ReadLimit { records_max: self.settings.records_max, bytes_max: self.settings.bytes_max };
@@ -195,13 +199,13 @@ impl<T: Task> Shell<T> {
     }
 
     /// A first record is there: waits for a full batch, or as long as may be. `false`: stop instead.
-    async fn linger(&self, shutdown: &mut watch::Receiver<bool>) -> Result<bool, LogError> {
+    async fn linger(&self, linger: Duration, shutdown: &mut watch::Receiver<bool>) -> Result<bool, LogError> {
         let full = self.next_offset + self.settings.records_max.max(1) as u64 - 1;
         tokio::select! {
             biased;
             () = stopped(shutdown) => Ok(false),
             waited = self.session.log.wait_past(self.input, full) => waited.map(|()| true),
-            () = self.ports.clock.sleep(self.settings.linger) => Ok(true),
+            () = self.ports.clock.sleep(linger) => Ok(true),
         }
     }
 
@@ -211,7 +215,9 @@ impl<T: Task> Shell<T> {
         let next_offset = commit.next_offset;
         let removed = commit.timers_removed.clone();
         let set = commit.timers_set.clone();
+        let begun_ns = self.ports.clock.monotonic_ns();
         self.session.commit.commit(commit).await?;
+        self.commit_took = Duration::from_nanos(self.ports.clock.monotonic_ns().saturating_sub(begun_ns));
         let Committed { overlay, fired, letters, figures } = batch.committed();
         overlay.give_back(&mut self.cache);
         self.timers.committed(&removed, &set);

@@ -5,6 +5,7 @@
 use crate::RuntimeError;
 use crate::follow::{Followed, follow, partitions};
 use crate::shell::stopped;
+use crate::tenant_feed::{TenantEvent, TenantSubscriber, tenant_of};
 use bytes::Bytes;
 use futures::future::try_join_all;
 use parking_lot::Mutex;
@@ -37,6 +38,7 @@ struct Subscriber {
 #[derive(Debug, Default)]
 struct Hub {
     by_key: FxHashMap<Bytes, Vec<Subscriber>>,
+    by_tenant: FxHashMap<Bytes, Vec<TenantSubscriber>>,
     /// Where to read on. Means nothing while there is no subscriber.
     next_offset: u64,
     ended: bool,
@@ -83,7 +85,7 @@ impl Subscriptions {
             if open.ended {
                 return Err(RuntimeError::FollowerStopped("orders.events"));
             }
-            if open.by_key.is_empty() {
+            if open.is_idle() {
                 open.next_offset = open.next_offset.max(from_offset);
             }
             open.by_key.entry(key.clone()).or_default().push(Subscriber { id, from_offset, sender });
@@ -110,7 +112,7 @@ impl Subscriptions {
         loop {
             let next_offset = {
                 let open = hub.hub.lock();
-                (!open.by_key.is_empty()).then_some(open.next_offset)
+                (!open.is_idle()).then_some(open.next_offset)
             };
             let Some(next_offset) = next_offset else {
                 hub.subscribed.notified().await;
@@ -123,9 +125,62 @@ impl Subscriptions {
         }
     }
 
-    /// How many subscriptions there are.
+    /// How many subscriptions there are; a tenant's counts once per partition.
     pub fn count(&self) -> usize {
-        self.hubs.iter().map(|it| it.hub.lock().by_key.values().map(Vec::len).sum::<usize>()).sum()
+        let of_tenants = |hub: &Hub| hub.by_tenant.values().map(Vec::len).sum::<usize>();
+        let of_keys = |hub: &Hub| hub.by_key.values().map(Vec::len).sum::<usize>();
+        self.hubs.iter().map(|it| it.hub.lock()).map(|hub| of_keys(&hub) + of_tenants(&hub)).sum()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(crate) fn fresh_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Adds a tenant's subscriber to every partition; answers the first offset it gets, per partition.
+    pub(crate) fn add_tenant(
+        &self,
+        tenant: &Bytes,
+        subscriber: impl Fn(u64) -> TenantSubscriber,
+    ) -> Result<Vec<u64>, RuntimeError> {
+        let mut from_offsets = Vec::with_capacity(self.hubs.len());
+        for hub in &self.hubs {
+            let end = self.log.end_offset(hub.partition)?;
+            let mut open = hub.hub.lock();
+            if open.ended {
+                return Err(RuntimeError::FollowerStopped("orders.events"));
+            }
+            // The hub may be past the end that was just asked for: what it handed out does not come again.
+            let from_offset = open.next_offset.max(end);
+            if open.is_idle() {
+                open.next_offset = from_offset;
+            }
+            open.by_tenant.entry(tenant.clone()).or_default().push(subscriber(from_offset));
+            drop(open);
+            hub.subscribed.notify_one();
+            from_offsets.push(from_offset);
+        }
+        Ok(from_offsets)
+    }
+
+    pub(crate) fn remove_tenant(&self, tenant: &Bytes, id: u64) {
+        for hub in &self.hubs {
+            let mut hub = hub.hub.lock();
+            if let Some(subscribers) = hub.by_tenant.get_mut(tenant) {
+                subscribers.retain(|it| it.id != id);
+                if subscribers.is_empty() {
+                    hub.by_tenant.remove(tenant);
+                }
+            }
+        }
+    }
+
+    /// How far each partition is read.
+    pub(crate) fn next_offsets(&self) -> Vec<u64> {
+        self.hubs.iter().map(|it| it.hub.lock().next_offset).collect()
     }
 }
 
@@ -138,6 +193,7 @@ impl Drop for Ending<'_> {
             let mut hub = hub.hub.lock();
             hub.ended = true;
             hub.by_key.clear();
+            hub.by_tenant.clear();
         }
     }
 }
@@ -146,22 +202,14 @@ impl PartitionHub {
     fn deliver(&self, records: &[Record], next_offset: u64) {
         let mut hub = self.hub.lock();
         for record in records {
-            let Some(subscribers) = hub.by_key.get_mut(&record.key) else { continue };
-            let event = match codec::decode::<OrderEvent>(&record.value) {
-                Ok(event) => Arc::new(event),
+            if !hub.is_wanted(&record.key) {
+                continue;
+            }
+            match codec::decode::<OrderEvent>(&record.value) {
+                Ok(event) => hub.hand_out(&record.key, self.partition.partition, record.offset, event),
                 Err(error) => {
                     tracing::warn!(partition = %self.partition, offset = record.offset, %error, "no such event");
-                    continue;
                 }
-            };
-            let offset = record.offset;
-            subscribers.retain(|it| {
-                // Whoever cannot keep up loses its subscription, never an event in silence.
-                offset < it.from_offset
-                    || it.sender.try_send(HubEvent { offset, event: Arc::clone(&event) }).is_ok()
-            });
-            if subscribers.is_empty() {
-                hub.by_key.remove(&record.key);
             }
         }
         hub.go_on(next_offset);
@@ -169,6 +217,38 @@ impl PartitionHub {
 }
 
 impl Hub {
+    fn is_idle(&self) -> bool {
+        self.by_key.is_empty() && self.by_tenant.is_empty()
+    }
+
+    /// Whether anybody listens to a key: only then is its record decoded.
+    fn is_wanted(&self, key: &Bytes) -> bool {
+        self.by_key.contains_key(key)
+            || (!self.by_tenant.is_empty() && self.by_tenant.contains_key(tenant_of(key)))
+    }
+
+    /// Whoever cannot keep up loses its subscription, never an event in silence.
+    fn hand_out(&mut self, key: &Bytes, partition: u32, offset: u64, event: OrderEvent) {
+        let event = Arc::new(event);
+        if let Some(subscribers) = self.by_key.get_mut(key) {
+            subscribers.retain(|it| {
+                offset < it.from_offset
+                    || it.sender.try_send(HubEvent { offset, event: Arc::clone(&event) }).is_ok()
+            });
+            if subscribers.is_empty() {
+                self.by_key.remove(key);
+            }
+        }
+        let tenant = tenant_of(key);
+        if let Some(subscribers) = self.by_tenant.get_mut(tenant) {
+            let event = TenantEvent { partition, offset, event };
+            subscribers.retain(|it| it.hand(event.clone()));
+            if subscribers.is_empty() {
+                self.by_tenant.remove(tenant);
+            }
+        }
+    }
+
     /// Never back: while the follower read, the last subscriber may have gone and a later one come.
     fn go_on(&mut self, next_offset: u64) {
         self.next_offset = self.next_offset.max(next_offset);

@@ -251,3 +251,52 @@ async fn a_subscriber_that_falls_behind_is_ended_after_what_it_was_given() {
     assert_eq!(hub.count(), 1);
     assert!(rig.store.end_offset(tillstream_log::TopicPartition::new(Topic::OrderEvents, 0)).is_ok());
 }
+
+async fn emit_of(rig: &Rig, tenant: &str, order_id: &str, version: i64) {
+    let value = codec::encode(&event(order_id, version)).unwrap();
+    let key = format!("{tenant}/{order_id}");
+    rig.store.append(vec![record(Topic::OrderEvents, &key, value)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenants_feed_has_its_own_orders_only_and_begins_where_the_log_ends() {
+    let rig = Rig::new();
+    let (hub, follower) = hub(&rig, 8);
+    emit_of(&rig, "t", "o1", 1).await;
+    let mut feed = hub.subscribe_tenant("t").unwrap();
+    assert_eq!(feed.from_offsets().iter().sum::<u64>(), 1);
+    for (tenant, order, version) in [("t2", "o1", 1), ("t", "o1", 2), ("other", "t", 3), ("t", "o2", 4)] {
+        emit_of(&rig, tenant, order, version).await;
+    }
+    // Not an event, and nobody's: it is not even decoded.
+    rig.store.append(vec![record(Topic::OrderEvents, "t3/o3", b"noise".to_vec())]).await.unwrap();
+    for expected in [2, 4] {
+        assert_eq!(soon("an event", feed.next()).await.unwrap().event.version, expected);
+    }
+    // Everything is in the feed before a position passes it.
+    emit_of(&rig, "t", "o1", 5).await;
+    while feed.positions().iter().sum::<u64>() < 7 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(feed.try_next().unwrap().event.version, 5);
+    rig.stop();
+    soon("the follower", follower).await.unwrap().unwrap();
+    assert!(soon("the end", feed.next()).await.is_none());
+    assert!(hub.subscribe_tenant("t").is_err());
+}
+
+#[tokio::test]
+async fn a_feed_that_falls_behind_is_lost_whole_and_takes_no_memory() {
+    let rig = Rig::new();
+    let (hub, _follower) = hub(&rig, 2);
+    let mut slow = hub.subscribe_tenant("t").unwrap();
+    let mut marker = hub.subscribe("t2/o1").unwrap();
+    for version in 1..=5 {
+        emit_of(&rig, "t", "o1", version).await;
+    }
+    emit_of(&rig, "t2", "o1", 1).await;
+    soon("the marker", marker.next()).await.unwrap();
+    assert!(soon("the end", slow.next()).await.is_none());
+    drop((slow, marker));
+    assert_eq!(hub.count(), 0);
+}

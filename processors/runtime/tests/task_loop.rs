@@ -283,6 +283,29 @@ async fn lingering_makes_one_batch_of_what_comes_in_time() {
 }
 
 #[tokio::test]
+async fn after_a_slow_commit_the_next_batch_waits_as_long_up_to_a_bound() {
+    for (took_ms, waits_ms) in [(7, 7), (50, 20)] {
+        let mut rig = Rig::new();
+        rig.settings.pace_max = Duration::from_millis(20);
+        rig.store.close_gate();
+        rig.send(&["t/a add 1"]).await;
+        let task = rig.start();
+        rig.store.commit_waits().await;
+        rig.clock.advance(took_ms);
+        rig.store.open_gate();
+        rig.caught_up().await;
+        rig.send(&["t/a add 1"]).await;
+        rig.clock.sleeper_within(waits_ms).await;
+        rig.send(&["t/a add 1", "t/a add 1"]).await;
+        assert_eq!(rig.store.commits(), 1);
+        rig.clock.advance(waits_ms);
+        rig.caught_up().await;
+        assert_eq!(rig.store.commits(), 2, "what came meanwhile is in the same batch");
+        rig.stopped(task).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn hot_rows_are_read_from_the_store_once_and_evicted_ones_are_read_again() {
     for (cache_bytes_max, keys, expect_again) in [(1 << 20, 50, false), (4_000, 50, true)] {
         let mut rig = Rig::new();

@@ -65,16 +65,24 @@ pub fn split(amount_minor: i64, weights: &[i64]) -> Vec<i64> {
     parts
 }
 
+const ZERO: &str = " BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF ";
+const THREE: &str = " BHD IQD JOD KWD LYD OMR TND ";
+const TWO: &str = " AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD \
+    CAD CDF CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD \
+    HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK \
+    MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB \
+    SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD \
+    UYU UZS VED VES WST XCD YER ZAR ZMW ZWG ";
+
+/// Every code that [`currency_digits`] knows, in order.
+pub fn currencies() -> impl Iterator<Item = &'static str> {
+    let mut codes: Vec<&str> = [ZERO, TWO, THREE].into_iter().flat_map(str::split_whitespace).collect();
+    codes.sort_unstable();
+    codes.into_iter()
+}
+
 /// Active ISO 4217 codes with their minor-unit digits (source: ISO 4217 list one; funds and metals left out).
 pub fn currency_digits(code: &str) -> Option<u8> {
-    const ZERO: &str = " BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF ";
-    const THREE: &str = " BHD IQD JOD KWD LYD OMR TND ";
-    const TWO: &str = " AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD \
-        CAD CDF CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD \
-        HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK \
-        MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB \
-        SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD \
-        UYU UZS VED VES WST XCD YER ZAR ZMW ZWG ";
     if code.len() != 3 || !code.bytes().all(|it| it.is_ascii_uppercase()) {
         return None;
     }
@@ -108,6 +116,7 @@ mod tests {
         assert_eq!(currency_digits("GBP"), Some(2));
         assert_eq!(currency_digits("JPY"), Some(0));
         assert_eq!(currency_digits("KWD"), Some(3));
+        assert!(currencies().all(|it| currency_digits(it).is_some()) && currencies().count() > 150);
         assert_eq!(currency_digits("gbp"), None);
         assert_eq!(currency_digits("XYZ"), None);
         assert_eq!(currency_digits(" GB"), None);

@@ -28,11 +28,25 @@ pub enum Table {
     Correction = 9,
     /// Analytics task: watermarks. Key: `tenant`.
     Watermark = 10,
+    /// Webhooks task: how far an endpoint is in a partition. Key: `tenant/endpoint/salt`, the salt chosen so that the key
+    /// lies in that partition.
+    WebhookFeed = 11,
+    /// Webhooks task: events of an order or item that wait for another attempt. Key: `tenant/subject/endpoint`.
+    WebhookLane = 12,
+    /// Webhooks task: what became of deliveries, newest first.
+    /// Key: `tenant/endpoint/<i64::MAX − at_ms, 16 hex digits>/message id/subject`.
+    WebhookDelivery = 13,
+    /// Item webhooks task: as [`Table::WebhookFeed`].
+    ItemWebhookFeed = 14,
+    /// Item webhooks task: as [`Table::WebhookLane`].
+    ItemWebhookLane = 15,
+    /// Item webhooks task: as [`Table::WebhookDelivery`].
+    ItemWebhookDelivery = 16,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::Order,
         Self::OrderIndex,
         Self::Product,
@@ -43,6 +57,12 @@ impl Table {
         Self::TopProducts,
         Self::Correction,
         Self::Watermark,
+        Self::WebhookFeed,
+        Self::WebhookLane,
+        Self::WebhookDelivery,
+        Self::ItemWebhookFeed,
+        Self::ItemWebhookLane,
+        Self::ItemWebhookDelivery,
     ];
 
     /// The task kind whose rows it holds: the only writer.
@@ -51,12 +71,16 @@ impl Table {
             Self::Order | Self::OrderIndex => TaskKind::Order,
             Self::Product | Self::Stock | Self::Hold | Self::Adjustment => TaskKind::Item,
             Self::Window | Self::TopProducts | Self::Correction | Self::Watermark => TaskKind::Analytics,
+            Self::WebhookFeed | Self::WebhookLane | Self::WebhookDelivery => TaskKind::OrderWebhooks,
+            Self::ItemWebhookFeed | Self::ItemWebhookLane | Self::ItemWebhookDelivery => {
+                TaskKind::ItemWebhooks
+            }
         }
     }
 
     /// Whether only its own task reads it, and no query.
     pub fn is_private(self) -> bool {
-        self == Self::Hold
+        matches!(self, Self::Hold | Self::WebhookLane | Self::ItemWebhookLane)
     }
 
     /// Finds a table by its name.
@@ -77,6 +101,12 @@ impl Table {
             Self::TopProducts => "top_products",
             Self::Correction => "correction",
             Self::Watermark => "watermark",
+            Self::WebhookFeed => "webhook_feed",
+            Self::WebhookLane => "webhook_lane",
+            Self::WebhookDelivery => "webhook_delivery",
+            Self::ItemWebhookFeed => "item_webhook_feed",
+            Self::ItemWebhookLane => "item_webhook_lane",
+            Self::ItemWebhookDelivery => "item_webhook_delivery",
         }
     }
 }

@@ -84,11 +84,14 @@ pub enum TimerName {
     PaymentRetry = 2,
     /// Item: forget an applied adjustment (30 days).
     ForgetAdjustment = 3,
+    /// Webhooks: the next attempt of a delivery.
+    WebhookAttempt = 4,
 }
 
 impl TimerName {
     /// Every timer.
-    pub const ALL: [Self; 3] = [Self::HoldExpiry, Self::PaymentRetry, Self::ForgetAdjustment];
+    pub const ALL: [Self; 4] =
+        [Self::HoldExpiry, Self::PaymentRetry, Self::ForgetAdjustment, Self::WebhookAttempt];
 
     /// Its name, part of a changelog's keys.
     pub fn as_str(self) -> &'static str {
@@ -96,6 +99,7 @@ impl TimerName {
             Self::HoldExpiry => "hold_expiry",
             Self::PaymentRetry => "payment_retry",
             Self::ForgetAdjustment => "forget_adjustment",
+            Self::WebhookAttempt => "webhook_attempt",
         }
     }
 
@@ -110,6 +114,7 @@ impl TimerName {
             1 => Some(Self::HoldExpiry),
             2 => Some(Self::PaymentRetry),
             3 => Some(Self::ForgetAdjustment),
+            4 => Some(Self::WebhookAttempt),
             _ => None,
         }
     }

@@ -20,11 +20,16 @@ pub enum TaskKind {
     Analytics = 3,
     /// The effects executor: no state, but an offset of its own.
     Effects = 4,
+    /// The webhooks executor over events of orders: how far each endpoint is, and what it waits for.
+    OrderWebhooks = 5,
+    /// The same over events of items.
+    ItemWebhooks = 6,
 }
 
 impl TaskKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Order, Self::Item, Self::Analytics, Self::Effects];
+    pub const ALL: [Self; 6] =
+        [Self::Order, Self::Item, Self::Analytics, Self::Effects, Self::OrderWebhooks, Self::ItemWebhooks];
 
     /// Its name: the consumer group, and the label.
     pub fn as_str(self) -> &'static str {
@@ -33,7 +38,15 @@ impl TaskKind {
             Self::Item => "item",
             Self::Analytics => "analytics",
             Self::Effects => "effects",
+            Self::OrderWebhooks => "webhooks",
+            Self::ItemWebhooks => "item_webhooks",
         }
+    }
+
+    /// Whether a deployment may begin it after its input's first records are gone: it takes nothing from them that it must
+    /// have. What it has once begun to read it never skips.
+    pub fn may_begin_late(self) -> bool {
+        matches!(self, Self::OrderWebhooks | Self::ItemWebhooks)
     }
 
     /// Its one input topic.
@@ -43,6 +56,8 @@ impl TaskKind {
             Self::Item => Topic::ItemCommands,
             Self::Analytics => Topic::AnalyticsDeltas,
             Self::Effects => Topic::EffectRequests,
+            Self::OrderWebhooks => Topic::OrderEvents,
+            Self::ItemWebhooks => Topic::ItemEvents,
         }
     }
 
@@ -53,6 +68,8 @@ impl TaskKind {
             Self::Item => Some(Topic::ItemChangelog),
             Self::Analytics => Some(Topic::AnalyticsChangelog),
             Self::Effects => None,
+            Self::OrderWebhooks => Some(Topic::WebhooksChangelog),
+            Self::ItemWebhooks => Some(Topic::ItemWebhooksChangelog),
         }
     }
 }
@@ -251,6 +268,12 @@ pub trait Task: Send + Sync + 'static {
 
     /// The command's id, and when it was accepted (for event lag).
     fn accepted_at_ms(&self, command: &Self::Command) -> i64;
+
+    /// The W3C trace context the command came with: its trace id ties the log lines of all stages together.
+    fn traceparent<'c>(&self, command: &'c Self::Command) -> Option<&'c str> {
+        let _ = command;
+        None
+    }
 
     /// Rows the input may read.
     fn read_set(&self, input: &TaskInput<Self::Command>, keys: &mut Vec<RowKey>);

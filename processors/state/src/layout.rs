@@ -9,13 +9,24 @@ pub fn owner_key(row: &RowKey) -> Key {
     let key = row.key.as_str();
     match row.table {
         Table::Order | Table::Product | Table::Stock | Table::Watermark => row.key.clone(),
+        // The salt puts it where it belongs.
+        Table::WebhookFeed | Table::ItemWebhookFeed => row.key.clone(),
+        // tenant/endpoint/<moment>/message/subject → tenant/subject
+        Table::WebhookDelivery | Table::ItemWebhookDelivery => {
+            match key.splitn(5, '/').collect::<Vec<_>>()[..] {
+                [tenant, _, _, _, subject] => tillstream_stage::ids::key(tenant, subject),
+                _ => row.key.clone(),
+            }
+        }
         // tenant/<moment>/order → tenant/order
         Table::OrderIndex => match (key.split_once('/'), key.rsplit_once('/')) {
             (Some((tenant, _)), Some((_, order))) => tillstream_stage::ids::key(tenant, order),
             _ => row.key.clone(),
         },
         // tenant/sku/id → tenant/sku
-        Table::Hold | Table::Adjustment => Key::from(key.rsplit_once('/').map_or(key, |(item, _)| item)),
+        Table::Hold | Table::Adjustment | Table::WebhookLane | Table::ItemWebhookLane => {
+            Key::from(key.rsplit_once('/').map_or(key, |(item, _)| item))
+        }
         Table::Window | Table::TopProducts | Table::Correction => Key::from(tenant(key)),
     }
 }
@@ -30,6 +41,18 @@ pub fn by_tenant(table: Table) -> bool {
     matches!(
         table,
         Table::OrderIndex | Table::Window | Table::TopProducts | Table::Correction | Table::Watermark
+    ) || in_every_shard(table)
+}
+
+/// Whether a tenant's rows of the table lie in every shard.
+fn in_every_shard(table: Table) -> bool {
+    matches!(
+        table,
+        Table::OrderIndex
+            | Table::WebhookFeed
+            | Table::WebhookDelivery
+            | Table::ItemWebhookFeed
+            | Table::ItemWebhookDelivery
     )
 }
 
@@ -47,7 +70,7 @@ pub fn places_of(table: Table, prefix: &str, partitions: u32, buckets: u32) -> V
         return (0..partitions).flat_map(|shard| (0..buckets).map(move |bucket| (shard, bucket))).collect();
     };
     let bucket = bucket_of(&RowKey::new(table, Key::from(tenant)), buckets);
-    if table == Table::OrderIndex {
+    if in_every_shard(table) {
         return (0..partitions).map(|shard| (shard, bucket)).collect();
     }
     vec![(partition_of(tenant.as_bytes(), partitions), bucket)]
@@ -74,6 +97,11 @@ mod tests {
             (Table::TopProducts, "demo/m/0000/GBP", "demo"),
             (Table::Correction, "demo/0000/GBP/GB", "demo"),
             (Table::Watermark, "demo", "demo"),
+            (Table::WebhookFeed, "demo/whe_1/7", "demo/whe_1/7"),
+            (Table::WebhookLane, "demo/ord_1/whe_1", "demo/ord_1"),
+            (Table::ItemWebhookLane, "demo/a/b/whe_1", "demo/a/b"),
+            (Table::WebhookDelivery, "demo/whe_1/7fffff0123456789/msg_1/ord_1", "demo/ord_1"),
+            (Table::ItemWebhookDelivery, "demo/whe_1/7fffff0123456789/msg_1/a/b", "demo/a/b"),
         ];
         for (table, key, owner) in cases {
             assert_eq!(owner_key(&RowKey::new(table, Key::from(key))), owner, "{table:?}");

@@ -133,7 +133,7 @@ impl<S: Log + State + Commit + 'static> Sessions for Shared<S> {
     }
 }
 
-/// An API key, as it is stored: never the key itself.
+/// An API key, as earlier versions stored it: never the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredKey {
     /// Public id, such as `key_…`.
@@ -150,13 +150,10 @@ pub struct StoredKey {
     pub revoked_at_ms: Option<i64>,
 }
 
-/// Where API keys are kept.
+/// Where earlier versions kept API keys. Now they are in the log, and nothing writes here: a start takes over what is left.
 pub trait Keys: Send + Sync {
     /// Every key, revoked ones included, in id order.
     fn list_keys(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, LogError>>;
-
-    /// Writes a key (new or changed); durable once it returns.
-    fn put_key(&self, key: StoredKey) -> BoxFuture<'_, Result<(), LogError>>;
 }
 
 /// Whether the store takes writes, for `/readyz`.

@@ -61,6 +61,15 @@ pub struct ShardPage {
     pub next: Option<ShardPlace>,
 }
 
+/// One page of a shard's keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPage {
+    /// Keys of rows.
+    pub keys: Vec<Key>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<ShardPlace>,
+}
+
 /// A place in the walk over a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardPlace {
@@ -112,6 +121,21 @@ pub trait RowStore: Send + Sync {
         from: Option<&'a ShardPlace>,
         limit: usize,
     ) -> BoxFuture<'a, Result<ShardPage, LogError>>;
+
+    /// The same walk over the keys alone: what a filter needs, without the values.
+    fn shard_keys<'a>(
+        &'a self,
+        table: Table,
+        partition: u32,
+        from: Option<&'a ShardPlace>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<KeyPage, LogError>> {
+        let page = self.shard_page(table, partition, from, limit);
+        Box::pin(async move {
+            let ShardPage { rows, next } = page.await?;
+            Ok(KeyPage { keys: rows.into_iter().map(|(key, _)| key).collect(), next })
+        })
+    }
 
     /// The task's timers due from `from_ms` to `until_ms` (both inclusive), earliest first, at most `limit`, with the
     /// timestamps of their writes.

@@ -288,6 +288,10 @@ impl Task for ItemTask {
         command.accepted_at_ms
     }
 
+    fn traceparent<'c>(&self, command: &'c Self::Command) -> Option<&'c str> {
+        command.traceparent.as_deref()
+    }
+
     fn read_set(&self, input: &TaskInput<Self::Command>, keys: &mut Vec<RowKey>) {
         match input {
             TaskInput::Command(command) => {

@@ -5,12 +5,14 @@
 mod world;
 
 use proptest::prelude::*;
+use std::sync::Arc;
+use tillstream_order_view::{Past, as_of};
 use tillstream_schemas::Topic;
 use tillstream_schemas::order_command::{
     CancelOrder, CaptureMode, CapturePayment, CreateShipment, DeliverShipment, IssueCredit,
     OrderCommandPayload as Payload, RefundOrder, ReturnLine, ReturnOrder, ShipmentLine,
 };
-use tillstream_schemas::order_state::{OrderStatus, PaymentStatus};
+use tillstream_schemas::order_state::{OrderState, OrderStatus, PaymentStatus, Refund, RefundStatus};
 use world::commands::{command, line, place};
 use world::provider::Fault;
 use world::{Delivery, World};
@@ -195,18 +197,49 @@ impl Action {
     }
 }
 
+/// Runs the actions a millisecond apart, and keeps every order as it was after each.
+fn run_watched(actions: &[Action]) -> (World, Vec<(i64, Arc<OrderState>)>) {
+    let mut world = stocked(2, Delivery { batch: 3, twice: false });
+    let mut seen = Vec::new();
+    for action in actions {
+        world.now_ms += 1;
+        action.run(&mut world);
+        let now_ms = world.now_ms;
+        seen.extend(world.all_orders().into_iter().filter(|it| it.credit.is_none()).map(|it| (now_ms, it)));
+    }
+    world.now_ms += 1;
+    world.finish();
+    (world, seen)
+}
+
 fn run(partitions: u32, delivery: Delivery, actions: &[Action]) -> World {
+    let mut world = stocked(partitions, delivery);
+    for action in actions {
+        action.run(&mut world);
+    }
+    world.finish();
+    world
+}
+
+fn stocked(partitions: u32, delivery: Delivery) -> World {
     let mut world = World::new(partitions, delivery);
     for (index, sku) in SKUS.iter().enumerate() {
         world.adjust(&format!("stock-{sku}"), sku, "main", 4 * index as i64);
         world.adjust(&format!("stock-{sku}-north"), sku, "north", 3);
     }
     world.settle();
-    for action in actions {
-        action.run(&mut world);
-    }
-    world.finish();
     world
+}
+
+/// What the past must tell exactly. A hold or a capture that is only asked for leaves no event.
+fn told_of(order: &OrderState) -> impl PartialEq + std::fmt::Debug + use<> {
+    let payment = order.payment.clone().unwrap_or_default();
+    let settled = |it: &Refund| matches!(it.status, RefundStatus::Succeeded | RefundStatus::Failed);
+    let refunds: Vec<_> = payment.refunds.iter().map(|it| (it.refund_id.clone(), settled(it))).collect();
+    let shipments = order.fulfillment.clone().unwrap_or_default().shipments;
+    let money = (payment.captured_minor, payment.refunded_minor, refunds);
+    let phase = order.reservation.as_ref().map(|it| it.phase);
+    (order.view.clone(), order.order.clone(), phase, money, shipments)
 }
 
 proptest! {
@@ -238,6 +271,21 @@ proptest! {
                 );
                 prop_assert!(!unsettled, "{:?}", payment);
             }
+        }
+    }
+
+    #[test]
+    fn an_order_as_of_a_past_time_is_what_it_was_then(
+        actions in prop::collection::vec(action(), 1..80),
+    ) {
+        let (world, seen) = run_watched(&actions);
+        for (time_ms, then) in seen {
+            let now = world.all_orders().into_iter().find(|it| it.order_id == then.order_id).unwrap();
+            let Past::Known { row, .. } = as_of(&now, time_ms) else {
+                panic!("{} is not known at {time_ms}", then.order_id);
+            };
+            prop_assert_eq!(told_of(&row), told_of(&then));
+            prop_assert_eq!(as_of(&now, then.accepted_at_ms - 1), Past::NotYet);
         }
     }
 

@@ -2,7 +2,9 @@
 
 use crate::mirror;
 use tillstream_schemas::codec::{self, CodecError, Schema, Version, Wire};
-use tillstream_schemas::{analytics, dead_letter, effects, item, order_command, order_event, order_state};
+use tillstream_schemas::{
+    access, analytics, dead_letter, effects, item, order_command, order_event, order_state, webhook,
+};
 
 macro_rules! with_type {
     ($schema:expr, $call:ident($($arg:expr),*)) => {
@@ -23,6 +25,11 @@ macro_rules! with_type {
             Schema::TopProductsState => $call::<analytics::TopProductsState>($($arg),*),
             Schema::CorrectionState => $call::<analytics::CorrectionState>($($arg),*),
             Schema::WatermarkState => $call::<analytics::WatermarkState>($($arg),*),
+            Schema::AccessEvent => $call::<access::AccessEvent>($($arg),*),
+            Schema::WebhookEndpointEvent => $call::<webhook::WebhookEndpointEvent>($($arg),*),
+            Schema::WebhookFeedState => $call::<webhook::WebhookFeedState>($($arg),*),
+            Schema::WebhookLaneState => $call::<webhook::WebhookLaneState>($($arg),*),
+            Schema::WebhookDeliveryState => $call::<webhook::WebhookDeliveryState>($($arg),*),
         }
     };
 }

@@ -1,7 +1,7 @@
 //! One suite for every implementation of log and state.
 //!
 //! Each suite takes a factory of empty stores and panics at the first promise that is broken:
-//! [`log_suite`], [`state_suite`], [`commit_suite`], [`keys_suite`], [`broker_suite`], [`row_store_suite`]. A store
+//! [`log_suite`], [`state_suite`], [`commit_suite`], [`broker_suite`], [`row_store_suite`]. A store
 //! under test must have at least two partitions per topic. The first three hold for one store as for a cluster's
 //! engines together ([`ClusterStore`]): they compare values and order, not the offsets that commits get, and only the
 //! task that owns a row writes it.
@@ -15,7 +15,6 @@
 mod broker;
 mod cluster;
 mod commit;
-mod keys;
 mod log;
 mod row_store;
 mod state;
@@ -33,7 +32,6 @@ use tillstream_state::{Commit, State, TaskCommit, TaskId};
 pub use broker::{BrokerCase, broker_suite};
 pub use cluster::{ClusterParts, ClusterStore};
 pub use commit::commit_suite;
-pub use keys::keys_suite;
 pub use log::log_suite;
 pub use row_store::{ROW_BUCKETS, ROW_PARTITIONS, row_store_suite};
 pub use state::state_suite;

@@ -292,6 +292,19 @@ async fn walks_are_as_the_model_says(
                 .map(|(row, it)| (row.clone(), it.clone()))
                 .collect();
             assert_eq!(seen, expected, "{table:?}[{partition}], limit {limit}");
+            let mut keys = BTreeSet::new();
+            loop {
+                let page = store.shard_keys(table, partition, from.as_ref(), limit).await.unwrap();
+                assert!(page.keys.len() <= limit);
+                for key in page.keys {
+                    assert!(keys.insert(RowKey::new(table, key.clone())), "{key} came twice");
+                }
+                from = page.next;
+                if from.is_none() {
+                    break;
+                }
+            }
+            assert!(keys.iter().eq(expected.keys()), "keys of {table:?}[{partition}], limit {limit}");
         }
     }
 }

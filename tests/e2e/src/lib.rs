@@ -5,6 +5,7 @@ pub mod audit;
 pub mod disk;
 pub mod kills;
 pub mod random;
+pub mod receiver;
 pub mod sandbox;
 
 use reqwest::{Method, StatusCode};

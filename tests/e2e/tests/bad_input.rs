@@ -1,10 +1,16 @@
 //! Bad input gets a clear error and loses nothing.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "../../bad_input/cases.rs"]
+mod cases;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Output};
-use tillstream_e2e::{Server, binary, free_port, serve_command};
+use std::time::Duration;
+use tillstream_e2e::{KEY, Server, binary, free_port, serve_command};
 
 fn shown(output: &Output) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -145,4 +151,89 @@ async fn wrong_use_of_the_command_line_exits_2_and_a_failed_command_exits_1() {
         assert!(!output.stderr.is_empty(), "{arguments:?} says why");
     }
     assert_eq!(run(&["--help"]).status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn bad_input_is_answered_with_a_problem_that_names_it_and_the_server_stays_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    let made = server.post("/v1/keys", "k", &json!({ "name": "to be revoked" })).await;
+    let path = format!("/v1/keys/{}", made["id"].as_str().unwrap());
+    assert_eq!(server.call(Method::DELETE, &path, None, None).await.status, StatusCode::OK);
+    let client = reqwest::Client::new();
+    let mut faults = Vec::new();
+    for case in cases::all() {
+        let mut call = client.request(case.method.parse().unwrap(), format!("{}{}", server.url(), case.path));
+        call = match case.key.as_str() {
+            "valid" => call.bearer_auth(KEY),
+            "revoked" => call.bearer_auth(made["key"].as_str().unwrap()),
+            "long" => call.bearer_auth("till_".repeat(1_000)),
+            "wrong" => call.bearer_auth("till_wrong"),
+            "basic" => call.basic_auth("demo", Some("x")),
+            _ => call,
+        };
+        for (name, value) in &case.headers {
+            call = call.header(name, value);
+        }
+        let answer = match call.body(case.body.clone()).send().await {
+            Ok(answer) => answer,
+            // What is far too much is refused before it is read: the refusal may be lost with the connection.
+            Err(error) => {
+                assert_eq!(case.status, 413, "{}: {error}", case.name);
+                continue;
+            }
+        };
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let header = |name: &str| headers.get(name).map_or("", |it| it.to_str().unwrap()).to_owned();
+        faults.extend(cases::fault(&case, status, header, &answer.text().await.unwrap()));
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+    server.post("/v1/orders", "after", &cases::order()).await;
+    assert!(server.terminate().await.success());
+}
+
+#[tokio::test]
+async fn what_is_no_http_or_far_too_much_of_it_ends_its_own_connection_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    let address = server.url().trim_start_matches("http://").to_owned();
+    let many: String = (0..5_000).map(|it| format!("x-bomb-{it}: b\r\n")).collect();
+    let long = format!("x-bomb: {}\r\n", "b".repeat(4 << 20));
+    let cases: Vec<(&str, Vec<u8>, &[u16])> = vec![
+        ("noise", vec![0xff; 4_096], &[400]),
+        ("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), &[400]),
+        ("5,000 headers", format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{many}\r\n").into(), &[431]),
+        ("a header of 4 MiB", format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{long}\r\n").into(), &[431]),
+        (
+            "a path of 1 MiB",
+            format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "p".repeat(1 << 20)).into(),
+            &[414, 431],
+        ),
+        ("NUL in a header", b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: b\0c\r\n\r\n".to_vec(), &[400]),
+        (
+            "two lengths",
+            b"POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\na"
+                .to_vec(),
+            &[400],
+        ),
+        (
+            "a length that is none",
+            b"POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n".to_vec(),
+            &[400],
+        ),
+    ];
+    for (name, bytes, expected) in cases {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        // The server may have had enough before everything is written.
+        let _ = stream.write_all(&bytes);
+        let mut answer = [0; 12];
+        if stream.read_exact(&mut answer).is_ok() {
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            let status: u16 = text[9..12].parse().unwrap_or_else(|_| panic!("{name}: {text:?}"));
+            assert!(expected.contains(&status), "{name}: {status}");
+        }
+        assert_eq!(server.get("/healthz").await["status"], "ok", "{name}");
+    }
+    server.post("/v1/orders", "after", &order()).await;
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tillstream_cluster::ClusterSettings;
 use tillstream_conformance::{
-    BrokerCase, ClusterParts, ClusterStore, broker_suite, commit_suite, keys_suite, log_suite, state_suite,
+    BrokerCase, ClusterParts, ClusterStore, broker_suite, commit_suite, log_suite, state_suite,
 };
 use tillstream_kafka::{KafkaAdmin, KafkaBroker, KafkaLog, KafkaSettings, TopicsSpec};
 use tillstream_runtime::SystemClock;
@@ -145,8 +145,6 @@ async fn kafka_and_cassandra_keep_the_promises_of_a_store() {
     let stack = Stack::start().await;
     let told = |what: &str| println!("{what} after {:.1} s", began.elapsed().as_secs_f64());
     told("started");
-    keys_suite(async || stack.rows.clone()).await;
-    told("keys");
     log_suite(async || stack.log().await).await;
     told("log");
     state_suite(async || stack.store().await).await;

@@ -65,8 +65,17 @@ async fn run_until(
     provider: Arc<dyn PaymentProvider>,
     done: impl Fn(&MemoryStore) -> bool,
 ) -> Result<(), ExecutorError> {
+    run_as(ExecutorSettings::default(), store, provider, done).await
+}
+
+async fn run_as(
+    settings: ExecutorSettings,
+    store: &Arc<MemoryStore>,
+    provider: Arc<dyn PaymentProvider>,
+    done: impl Fn(&MemoryStore) -> bool,
+) -> Result<(), ExecutorError> {
     let (stop, shutdown) = watch::channel(false);
-    let executor = supervise_executor(0, ports(store), provider, ExecutorSettings::default(), shutdown);
+    let executor = supervise_executor(0, ports(store), provider, settings, shutdown);
     let stopper = async {
         store.wait_until(done).await;
         stop.send_replace(true);
@@ -118,6 +127,39 @@ async fn a_slow_request_holds_the_offset_back_but_not_the_other_answers() {
     let after: BTreeSet<_> = answers(&store).into_iter().map(|it| it.1.id).collect();
     assert_eq!(after.len(), 10, "repeats carry the ids they had");
     assert!(before.is_subset(&after));
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_wait_for_those_asked_for_together_but_not_for_a_slow_one() {
+    let gather = Duration::from_millis(5);
+    let pace_max = Duration::from_millis(25);
+    let settings = ExecutorSettings { gather, pace_max, ..ExecutorSettings::default() };
+    for (hanging, answered, waits) in [(0, 10, Duration::ZERO), (1, 9, gather)] {
+        let store = Arc::new(MemoryStore::default());
+        for order in 0..10 {
+            put(&store, &effect(order, "pm_card_visa"));
+        }
+        let provider = Arc::new(ScriptedProvider::default());
+        provider.hang_next(hanging);
+        let begun = tokio::time::Instant::now();
+        let waited = std::sync::OnceLock::new();
+        run_as(settings.clone(), &store, provider, |it| {
+            let all = answers(it).len() == answered;
+            if all {
+                waited.get_or_init(|| begun.elapsed());
+            }
+            all
+        })
+        .await
+        .unwrap();
+        assert_eq!(store.commits().len(), 1, "one commit of all that was answered");
+        // The timer of the runtime counts whole milliseconds.
+        let waited = *waited.get().unwrap();
+        assert!(
+            waited >= waits && waited < waits + Duration::from_millis(2),
+            "{waited:?} for {hanging} hanging"
+        );
+    }
 }
 
 #[tokio::test]

@@ -118,6 +118,15 @@ impl ScyllaStore {
     }
 }
 
+/// Rows of `key`.
+pub(crate) fn keys(page: &QueryRowsResult, found: &mut Vec<Key>) -> Result<(), String> {
+    found.reserve(page.rows_num());
+    for row in page.rows::<(&str,)>().map_err(|it| it.to_string())? {
+        found.push(Key::from(row.map_err(|it| it.to_string())?.0));
+    }
+    Ok(())
+}
+
 /// Rows of `key, value, writetime(value)`.
 pub(crate) fn rows(page: &QueryRowsResult, found: &mut Vec<(Key, StoredRow)>) -> Result<(), String> {
     found.reserve(page.rows_num());

@@ -1,4 +1,4 @@
-//! API keys.
+//! API keys that earlier versions kept here.
 
 use crate::ScyllaStore;
 use futures::future::BoxFuture;
@@ -13,15 +13,6 @@ impl Keys for ScyllaStore {
             let mut found = self.fetch("reading the API keys", &self.statements.keys, &(), keys).await?;
             found.sort_unstable_by(|a, b| a.id.cmp(&b.id));
             Ok(found)
-        })
-    }
-
-    fn put_key(&self, key: StoredKey) -> BoxFuture<'_, Result<(), LogError>> {
-        Box::pin(async move {
-            let StoredKey { id, tenant, hash, name, created_at_ms, revoked_at_ms } = &key;
-            let values =
-                (id.as_str(), tenant.as_str(), &hash[..], name.as_str(), *created_at_ms, *revoked_at_ms);
-            self.put("writing an API key", &self.statements.put_key, values).await
         })
     }
 }

@@ -32,7 +32,7 @@ use tillstream_log::LogError;
 use tillstream_stage::task::TaskKind;
 use tillstream_stage::{RowKey, Table};
 use tillstream_state::row_store::{
-    Checkpoint, Deployment, RowStore, RowWrite, ShardPage, ShardPlace, StoredRow,
+    Checkpoint, Deployment, KeyPage, RowStore, RowWrite, ShardPage, ShardPlace, StoredRow,
 };
 use tillstream_state::{Page, TaskId, Timer};
 use tokio::sync::Semaphore;
@@ -119,6 +119,16 @@ impl RowStore for ScyllaStore {
         limit: usize,
     ) -> BoxFuture<'a, Result<ShardPage, LogError>> {
         Box::pin(self.page_of_shard(table, partition, from, limit))
+    }
+
+    fn shard_keys<'a>(
+        &'a self,
+        table: Table,
+        partition: u32,
+        from: Option<&'a ShardPlace>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<KeyPage, LogError>> {
+        Box::pin(self.keys_of_shard(table, partition, from, limit))
     }
 
     fn timers(

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use tillstream_log::LogError;
 use tillstream_stage::{Key, Table};
-use tillstream_state::row_store::{ShardPage, ShardPlace, StoredRow};
+use tillstream_state::row_store::{KeyPage, ShardPage, ShardPlace, StoredRow};
 use tillstream_state::{Page, layout};
 
 /// Rows of one place that are asked for at once.
@@ -122,31 +122,74 @@ impl ScyllaStore {
         from: Option<&ShardPlace>,
         limit: usize,
     ) -> Result<ShardPage, LogError> {
-        let mut page = ShardPage::default();
-        let limit = limit.max(1);
-        let first = from.map_or(0, |it| it.bucket);
-        let mut after = from.and_then(|it| it.after.clone());
-        for bucket in first..self.layout.buckets {
-            let from = after.take().map(|it| next_key(&it)).unwrap_or_default();
-            let limit = limit - page.rows.len();
-            let slice = Slice {
-                table,
-                shard: partition.cast_signed(),
-                bucket: bucket.cast_signed(),
-                from: &from,
-                until: None,
-                limit,
-            };
-            let rows = self.slice(slice).await?;
-            let full = rows.len() >= limit;
-            page.rows.extend(rows);
-            if full {
-                let after = page.rows.last().map(|(key, _)| key.clone());
-                page.next = Some(ShardPlace { bucket, after });
-                break;
-            }
+        let mut stretch = Stretch::new(from, limit, self.layout.buckets);
+        let (shard, mut rows) = (partition.cast_signed(), Vec::new());
+        while let Some((bucket, from, limit)) = stretch.wanted() {
+            let slice = Slice { table, shard, bucket, from: &from, until: None, limit };
+            let found = self.slice(slice).await?;
+            stretch.found(found.len(), found.last().map(|(key, _)| key));
+            rows.extend(found);
         }
-        Ok(page)
+        Ok(ShardPage { rows, next: stretch.next })
+    }
+
+    pub(crate) async fn keys_of_shard(
+        &self,
+        table: Table,
+        partition: u32,
+        from: Option<&ShardPlace>,
+        limit: usize,
+    ) -> Result<KeyPage, LogError> {
+        let mut stretch = Stretch::new(from, limit, self.layout.buckets);
+        let (shard, mut keys) = (partition.cast_signed(), Vec::new());
+        let statement = &self.statements.of(table).keys_from;
+        while let Some((bucket, from, limit)) = stretch.wanted() {
+            let values = (shard, bucket, from, limit_of(limit));
+            let found = self.fetch("reading a range of keys", statement, &values, fetch::keys).await?;
+            stretch.found(found.len(), found.last());
+            keys.extend(found);
+        }
+        Ok(KeyPage { keys, next: stretch.next })
+    }
+}
+
+/// One page of a walk, over as many buckets as it takes.
+struct Stretch {
+    bucket: u32,
+    buckets: u32,
+    /// The first key wanted in the bucket.
+    from: String,
+    /// Rows that may still come.
+    left: usize,
+    /// Where the next page begins, once this one is full.
+    next: Option<ShardPlace>,
+}
+
+impl Stretch {
+    fn new(from: Option<&ShardPlace>, limit: usize, buckets: u32) -> Self {
+        let after = from.and_then(|it| it.after.as_ref());
+        Self {
+            bucket: from.map_or(0, |it| it.bucket),
+            buckets,
+            from: after.map(next_key).unwrap_or_default(),
+            left: limit.max(1),
+            next: None,
+        }
+    }
+
+    /// The bucket, first key and number of rows to ask for; `None` when the page is whole.
+    fn wanted(&mut self) -> Option<(i32, String, usize)> {
+        let more = self.next.is_none() && self.bucket < self.buckets;
+        more.then(|| (self.bucket.cast_signed(), std::mem::take(&mut self.from), self.left))
+    }
+
+    /// So many came of what was asked for.
+    fn found(&mut self, rows: usize, last: Option<&Key>) {
+        if rows >= self.left {
+            self.next = Some(ShardPlace { bucket: self.bucket, after: last.cloned() });
+        }
+        self.left = self.left.saturating_sub(rows);
+        self.bucket += 1;
     }
 }
 

@@ -11,6 +11,8 @@ use tillstream_stage::Table;
 
 /// Rows per page of an answer.
 pub(crate) const PAGE_ROWS: i32 = 500;
+/// Keys per page of an answer that has nothing else.
+const KEYS_PAGE_ROWS: i32 = 5_000;
 /// Statements prepared at once.
 const AT_ONCE: usize = 8;
 /// Emptying a table takes a snapshot first.
@@ -26,6 +28,8 @@ pub(crate) struct RowStatements {
     pub(crate) get: PreparedStatement,
     /// shard, bucket, first key, limit
     pub(crate) from: PreparedStatement,
+    /// shard, bucket, first key, limit: keys alone
+    pub(crate) keys_from: PreparedStatement,
     /// shard, bucket, first key, key behind the last, limit
     pub(crate) between: PreparedStatement,
 }
@@ -57,7 +61,6 @@ pub(crate) struct Statements {
     /// rebuilding
     pub(crate) rebuilding: PreparedStatement,
     /// id, tenant, hash, name, created, revoked
-    pub(crate) put_key: PreparedStatement,
     pub(crate) keys: PreparedStatement,
     /// Of one node.
     pub(crate) incarnation: PreparedStatement,
@@ -135,9 +138,6 @@ impl Statements {
             .await?,
             deployment,
             rebuilding: serial("UPDATE KS.deployment SET rebuilding = ? WHERE id = 0 IF EXISTS").await?,
-            put_key: one("INSERT INTO KS.api_keys (id, tenant, hash, name, created_at_ms, revoked_at_ms) \
-                 VALUES (?, ?, ?, ?, ?, ?)")
-            .await?,
             keys: one("SELECT id, tenant, hash, name, created_at_ms, revoked_at_ms FROM KS.api_keys").await?,
             incarnation,
             truncate,
@@ -161,6 +161,12 @@ impl RowStatements {
                 .await?,
             get: idempotent(session, format!("{select} AND key IN ?")).await?,
             from: idempotent(session, format!("{select} AND key >= ? LIMIT ?")).await?,
+            keys_from: idempotent(session, format!("SELECT key FROM {table} {place} AND key >= ? LIMIT ?"))
+                .await
+                .map(|mut it| {
+                    it.set_page_size(KEYS_PAGE_ROWS);
+                    it
+                })?,
             between: idempotent(session, format!("{select} AND key >= ? AND key < ? LIMIT ?")).await?,
         })
     }

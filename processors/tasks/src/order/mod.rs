@@ -111,6 +111,10 @@ impl Task for OrderTask {
         command.accepted_at_ms
     }
 
+    fn traceparent<'c>(&self, command: &'c Self::Command) -> Option<&'c str> {
+        command.traceparent.as_deref()
+    }
+
     fn read_set(&self, input: &TaskInput<Self::Command>, keys: &mut Vec<RowKey>) {
         keys.push(order_row(match input {
             TaskInput::Command(command) => self.key_of(command),

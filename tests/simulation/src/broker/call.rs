@@ -47,6 +47,13 @@ pub enum Call {
     Refresh,
 }
 
+impl Call {
+    /// Whether it is answered by the coordinator of transactions.
+    pub(crate) fn needs_coordinator(self) -> bool {
+        matches!(self, Self::Init | Self::SendOffset | Self::Commit | Self::Abort)
+    }
+}
+
 /// What an injected failure leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {

@@ -69,6 +69,7 @@ impl Core {
         let deadline_ns = {
             let mut world = self.lock();
             *world.counts.entry(site.call).or_default() += 1;
+            world.count_down(site.process);
             world.now_ns.saturating_add(nanos(world.settings.call_timeout))
         };
         let mut strike = None;
@@ -83,6 +84,7 @@ impl Core {
                 Turn::WaitUntil(due_ns) => self.either(notified, due_ns).await,
             }
         };
+        self.lock().count_down(site.process);
         self.jitter().await;
         self.while_paused(site.process).await;
         result
@@ -100,7 +102,8 @@ impl Core {
         if process.killed || process.paused {
             return Turn::WaitUntil(None);
         }
-        if site.timed_out.is_none() || world.reaches(site.process) {
+        let away = site.call.needs_coordinator() && world.now_ns < world.coordinator_away_until_ns;
+        if site.timed_out.is_none() || (world.reaches(site.process) && !away) {
             if strike.is_none() {
                 *strike = world.strike(site.call, site.scope);
             }
@@ -129,7 +132,8 @@ impl Core {
             ))));
         }
         let deadline_ns = site.timed_out.map(|_| deadline_ns);
-        Turn::WaitUntil(world.due_ns().into_iter().chain(deadline_ns).min())
+        let back_ns = away.then_some(world.coordinator_away_until_ns);
+        Turn::WaitUntil(world.due_ns().into_iter().chain(deadline_ns).chain(back_ns).min())
     }
 
     /// Waits until told, or until something happens by itself.

@@ -3,8 +3,9 @@
 use super::call::{Call, Effect};
 use super::core::Core;
 use super::transaction::{CommitFate, Hold};
-use super::world::{Fault, FaultEffect, Process};
+use super::world::{Fault, FaultEffect, Process, nanos};
 use std::sync::Arc;
+use std::time::Duration;
 use tillstream_log::TopicPartition;
 use tillstream_log::broker::BrokerError;
 use tillstream_schemas::Topic;
@@ -127,6 +128,26 @@ impl Faults {
     /// The process reaches the broker no more, or again.
     pub fn set_reachable(&self, process: &str, reachable: bool) {
         self.change_process(process, |it| it.unreachable = !reachable);
+    }
+
+    /// The process is killed at the end of so many more of its calls: at whatever it waits for then.
+    pub fn kill_after(&self, process: &str, calls: u32) {
+        let mut world = self.core.lock();
+        world.processes.entry(process.into()).or_default().calls_left = Some(calls);
+    }
+
+    /// Whether the process was killed.
+    pub fn is_killed(&self, process: &str) -> bool {
+        self.core.lock().process(&process.into()).killed
+    }
+
+    /// Transactions are coordinated by another broker from now on, which answers after so long. What was decided stays
+    /// decided, what is open stays open.
+    pub fn move_coordinator(&self, for_long: Duration) {
+        let mut world = self.core.lock();
+        world.coordinator_away_until_ns = world.now_ns.saturating_add(nanos(for_long));
+        world.injected += 1;
+        world.wake_all();
     }
 
     /// The process is gone (SIGKILL): its calls never return. Drop its tasks. What it had not sent is lost.

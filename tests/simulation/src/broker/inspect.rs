@@ -46,6 +46,16 @@ impl SimBroker {
         }
     }
 
+    /// Committed records of a partition from an offset on, and where to go on.
+    pub fn committed_from(&self, partition: TopicPartition, offset: u64) -> (Vec<StoredRecord>, u64) {
+        let world = self.core.lock();
+        let limit = ReadLimit { records_max: usize::MAX, bytes_max: usize::MAX };
+        world
+            .partitions
+            .get(&partition)
+            .map_or((Vec::new(), offset), |it| it.committed(offset, u64::MAX, limit))
+    }
+
     /// The records of all partitions of a topic.
     pub fn topic_records(&self, topic: Topic, seen: Seen) -> Vec<(u32, StoredRecord)> {
         let count = self.core.lock().counts_of.get(&topic).copied().unwrap_or(0);

@@ -25,6 +25,8 @@ pub(crate) struct Process {
     pub(crate) killed: bool,
     /// Since when the broker has heard nothing of it.
     pub(crate) silent_since_ns: Option<u64>,
+    /// Calls until it is killed.
+    pub(crate) calls_left: Option<u32>,
 }
 
 /// An injected failure.
@@ -62,6 +64,8 @@ pub(crate) struct World {
     pub(crate) members: BTreeMap<u64, ClientMember>,
     pub(crate) processes: BTreeMap<Arc<str>, Process>,
     pub(crate) unavailable: bool,
+    /// Until then nobody coordinates transactions.
+    pub(crate) coordinator_away_until_ns: u64,
     pub(crate) faults: Vec<Fault>,
     pub(crate) injected: u64,
     pub(crate) counts: BTreeMap<Call, u64>,
@@ -87,6 +91,7 @@ impl World {
             members: BTreeMap::new(),
             processes: BTreeMap::new(),
             unavailable: false,
+            coordinator_away_until_ns: 0,
             faults: Vec::new(),
             injected: 0,
             counts: BTreeMap::new(),
@@ -124,6 +129,20 @@ impl World {
 
     pub(crate) fn reaches(&self, process: &Arc<str>) -> bool {
         !self.unavailable && self.processes.get(process).is_none_or(|it| !it.unreachable && !it.killed)
+    }
+
+    /// One more call of a process that is to be killed after some.
+    pub(crate) fn count_down(&mut self, name: &Arc<str>) {
+        let now_ns = self.now_ns;
+        let Some(process) = self.processes.get_mut(name) else { return };
+        let Some(left) = process.calls_left else { return };
+        process.calls_left = left.checked_sub(1);
+        if left == 0 {
+            process.killed = true;
+            process.silent_since_ns.get_or_insert(now_ns);
+            self.producers.retain(|_, it| it.process != *name);
+            self.wake_all();
+        }
     }
 
     /// Wakes everything that waits for anything.

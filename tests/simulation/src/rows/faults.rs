@@ -52,6 +52,11 @@ impl RowFaults {
         self.rows.lock().faults.len()
     }
 
+    /// Forgets faults that have not struck.
+    pub fn forget(&self) {
+        self.rows.lock().faults.clear();
+    }
+
     /// The database answers nobody, or answers again.
     pub fn set_available(&self, available: bool) {
         self.rows.lock().unavailable = !available;

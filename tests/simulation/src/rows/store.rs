@@ -37,7 +37,12 @@ impl Inner {
                 (mutations, false)
             }
             Some(WriteFault::Part) => {
+                let all = mutations.len();
                 mutations.retain(|_| self.random.percent(50));
+                if mutations.len() < all {
+                    // A checkpoint is only written once its marks are acknowledged.
+                    mutations.retain(|it| !matches!(it, Mutation::Checkpoint(..)));
+                }
                 (mutations, false)
             }
         }

@@ -1,0 +1,68 @@
+//! Every call, in the order the document and `/docs` tell of them.
+
+use super::{Call, json_call};
+use crate::orders::{actions, bulk, credits, events, place, query};
+use crate::{
+    analytics, categories, dead_letters, docs, inventory, keys, ops, products, sandbox, tenants, topics,
+    webhooks,
+};
+
+/// Every call there is; a test holds it against the route table.
+pub(super) fn all() -> Vec<Call> {
+    vec![
+        place::place_call(),
+        query::list_call(),
+        bulk::bulk_call(),
+        query::get_call(),
+        events::of_tenant_call(),
+        events::of_order_call(),
+        actions::cancel_call(),
+        actions::capture_call(),
+        actions::refund_call(),
+        actions::give_back_call(),
+        actions::ship_call(),
+        actions::deliver_call(),
+        credits::issue_call(),
+        credits::get_call(),
+        categories::list_call(),
+        products::list_call(),
+        products::put_call(),
+        products::get_call(),
+        products::remove_call(),
+        inventory::get_call(),
+        inventory::adjust_call(),
+        analytics::revenue_call(),
+        analytics::products_call(),
+        analytics::funnel_call(),
+        keys::list_call(),
+        keys::create_call(),
+        keys::rotate_call(),
+        keys::revoke_call(),
+        tenants::list_call(),
+        tenants::set_limit_call(),
+        webhooks::endpoints::create_call(),
+        webhooks::endpoints::list_call(),
+        webhooks::endpoints::get_call(),
+        webhooks::endpoints::change_call(),
+        webhooks::endpoints::delete_call(),
+        webhooks::requests::test_call(),
+        webhooks::requests::rotate_call(),
+        webhooks::requests::replay_call(),
+        webhooks::deliveries::list_call(),
+        webhooks::deliveries::get_call(),
+        webhooks::requests::redeliver_call(),
+        sandbox::get_call(),
+        sandbox::authenticate_call(),
+        dead_letters::list_call(),
+        dead_letters::redrive_call(),
+        dead_letters::get_call(),
+        dead_letters::redrive_one_call(),
+        topics::list_call(),
+        topics::records_call(),
+        ops::healthz_call(),
+        ops::readyz_call(),
+        ops::metrics_call(),
+        json_call(),
+        docs::docs_call(),
+    ]
+}

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Plants bugs in a copy of the workspace, one after the other (tests/mutants/world/*.patch, then the rules of the cluster
+# protocol, tests/mutants/*.patch), and searches seeds of the simulated world until a history shows it. Prints a table with
+# the number of seeds it took; fails when a bug survives or a patch no longer applies. Arguments: names of mutants (default:
+# all). SEEDS: at most so many seeds each (default 10000). SECONDS_MAX: at most so long each (default 600).
+# MUTANTS_DIR keeps the copy and its build between runs.
+set -uo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+dir=${MUTANTS_DIR:-$(mktemp -d)}
+[ -n "${MUTANTS_DIR:-}" ] || trap 'rm -rf "$dir"' EXIT
+copy=$dir/workspace
+mkdir -p "$copy" "$dir/target"
+tar -C "$root" --exclude=./target --exclude=./.git --exclude=./tillstream-data -cf - . | tar -C "$copy" -xmf -
+# What is not ours is built once.
+[ -d "$dir/target/simulation" ] || [ ! -d "$root/target/simulation" ] || cp -al "$root/target/simulation" "$dir/target/"
+cd "$copy" || exit 1
+export CARGO_TARGET_DIR=$dir/target
+build() { cargo build --profile simulation -p tillstream-world --locked >"$dir/out" 2>&1; }
+# A bug may also make a history go on for ever: that shows it, too.
+run() { timeout "${SECONDS_MAX:-600}" "$dir/target/simulation/simulate" --brief --seeds "${SEEDS:-10000}" >"$dir/out" 2>&1; }
+# Rules that no history of this world touches: there is one deployment, and nobody changes partition counts or cuts inputs.
+apart=" changelog-empty input-cut input-gone offset-missing other-deployment other-partition-count partition-too-many rebuild-restart "
+if ! build; then
+    echo "simulate-mutants: it does not compile without any mutant:" >&2
+    grep -aE '^error' "$dir/out" >&2
+    exit 1
+fi
+echo '| rule | mutant | seeds | seen by | s |'
+echo '|---|---|---|---|---|'
+bad=0
+cd "$root/tests/mutants" || exit 1
+if [ $# -gt 0 ]; then
+    patches=()
+    for name in "$@"; do
+        if [ -f "world/$name.patch" ]; then patches+=("world/$name.patch"); else patches+=("$name.patch"); fi
+    done
+else
+    patches=(world/*.patch *.patch)
+fi
+cd "$copy" || exit 1
+for name in "${patches[@]}"; do
+    patch=$root/tests/mutants/$name
+    short=$(basename "$name" .patch)
+    rule=$(sed -n 's/^Rule: //p;1q' "$patch")
+    case "$apart" in *" $short "*)
+        echo "| $rule | $short | | not of this world: \`make mutants\` | |"
+        continue
+        ;;
+    esac
+    files=$(sed -n 's/^+++ b\///p' "$patch")
+    began=$SECONDS
+    seeds=''
+    if ! patch -p1 --silent --fuzz=0 <"$patch" >/dev/null 2>&1; then
+        seen='**the patch does not apply**'
+        bad=1
+    elif ! build; then
+        seen='**it does not compile**'
+        bad=1
+    elif run; then
+        seen='**nothing: it survives**'
+        bad=1
+    else
+        seeds=$(cut -f1 "$dir/out" | tail -1)
+        seen=$(cut -f2 "$dir/out" | tail -1 | tr '|' '/' | cut -c1-110)
+        [ -n "$seeds" ] || seen='**nothing within its time**'
+        [ -n "$seeds" ] || bad=1
+    fi
+    for file in $files; do cp "$root/$file" "$copy/$file"; done
+    find "$copy" \( -name '*.rej' -o -name '*.orig' \) -print0 | xargs -0 -r rm -f
+    echo "| $rule | $short | $seeds | $seen | $((SECONDS - began)) |"
+done
+exit $bad

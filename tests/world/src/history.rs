@@ -1,0 +1,344 @@
+//! A plan as it happens: steps, what undoes faults, processes that come back, and the peace at the end.
+
+use crate::client::Clients;
+use crate::faults::{self, Undo};
+use crate::house::{House, PARTITIONS};
+use crate::oracle::{Checked, Seen, Violation, judge};
+use crate::plan::{Action, Client, Fault, Plan, Step};
+use crate::process::Process;
+use crate::workload::WORKERS;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+use tillstream_log::TopicPartition;
+use tillstream_simulation::rows::RowsSnapshot;
+use tillstream_stage::task::TaskKind;
+use tillstream_state::TaskId;
+
+/// How long everything may take to come to rest once nothing goes wrong any more, simulated.
+const REST_MAX: Duration = Duration::from_secs(300);
+/// Beyond this every hold has expired.
+const HOLDS_EXPIRE_MS: i64 = 16 * 60_000;
+/// A process that could not start tries again after so long.
+const START_AGAIN: Duration = Duration::from_millis(300);
+/// How long a process may take to stop.
+pub(crate) const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// What a history came to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What did not hold.
+    pub violation: Option<String>,
+    /// A hash of everything that was committed and of every call: equal for equal histories.
+    pub hash: u64,
+    /// Records committed.
+    pub records: u64,
+    /// Faults by what struck: broker, database, provider, processes.
+    pub struck: [u64; 4],
+    /// Repairs by operators.
+    pub repairs: u64,
+    /// Simulated time, ms.
+    pub simulated_ms: u64,
+    /// What happened, line by line, where a trace was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs a plan to its end.
+pub fn run(plan: &Plan, trace: bool) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return Outcome { violation: Some(error.to_string()), ..Outcome::default() },
+    };
+    let lived = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(History::live(plan, trace))));
+    lived.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()));
+        Outcome { violation: Some(format!("panic: {}", words.unwrap_or_default())), ..Outcome::default() }
+    })
+}
+
+/// A history under way.
+pub(crate) struct History {
+    pub(crate) house: House,
+    pub(crate) seen: Seen,
+    clients: Clients,
+    pub(crate) processes: Vec<Option<Process>>,
+    started: u32,
+    undos: Vec<(u64, Undo)>,
+    /// Workers that are down, and when they start again, ns.
+    starts: BTreeMap<usize, u64>,
+    /// Workers that are to be killed, and how long they are down then.
+    doomed: BTreeMap<usize, u32>,
+    pub(crate) backup: Option<RowsSnapshot>,
+    /// A code with which tasks may halt now.
+    pub(crate) expected_halts: Vec<&'static str>,
+    /// Tasks whose changelog was made anew.
+    pub(crate) cut: Vec<TaskId>,
+    pub(crate) outcome: Outcome,
+    tracing: bool,
+}
+
+impl History {
+    async fn live(plan: &Plan, tracing: bool) -> Outcome {
+        let house = House::new(plan.seed, plan.tuning.clone());
+        let mut history = Self {
+            clients: Clients::new(&house),
+            seen: Seen::new(),
+            processes: (0..WORKERS).map(|_| None).collect(),
+            started: 0,
+            undos: Vec::new(),
+            starts: BTreeMap::new(),
+            doomed: BTreeMap::new(),
+            backup: None,
+            expected_halts: Vec::new(),
+            cut: Vec::new(),
+            outcome: Outcome::default(),
+            tracing,
+            house,
+        };
+        let lived = history.all(plan).await;
+        history.processes.iter().flatten().for_each(|it| it.kill(&history.house));
+        history.seen.stood_still_ns = 0;
+        let mut outcome = history.outcome;
+        outcome.violation = lived.err().map(|it| it.0);
+        let provider = history.house.provider.counts().0;
+        outcome.struck[0] += history.house.broker.faults_struck();
+        outcome.struck[1] += history.house.rows.faults_struck();
+        outcome.struck[2] += provider;
+        outcome.hash = history.seen.hash() ^ history.house.broker.trace_hash().rotate_left(1);
+        outcome.records = history.seen.count;
+        outcome.simulated_ms = history.house.now_ns() / 1_000_000;
+        outcome
+    }
+
+    async fn all(&mut self, plan: &Plan) -> Checked {
+        if self.tracing {
+            self.seen.listen();
+        }
+        for worker in 0..usize::from(WORKERS) {
+            self.start(worker).await;
+        }
+        let mut open = false;
+        for step in &plan.steps {
+            let opens = matches!(step.action, Action::Client(Client::Product { .. } | Client::Adjust { .. }));
+            if !open && !opens {
+                open = true;
+                self.open_shop(step.number as usize).await?;
+            }
+            let deadline_ns = self.house.now_ns() + u64::from(step.wait_ms) * 1_000_000;
+            self.until(deadline_ns).await?;
+            self.step(step).await?;
+        }
+        self.rest().await?;
+        judge(&self.house, &self.seen)
+    }
+
+    /// Orders come once the first products are there, if they come soon.
+    async fn open_shop(&mut self, steps: usize) -> Checked {
+        for _ in 0..50 {
+            if self.seen.items.iter().map(Vec::len).sum::<usize>() >= steps && self.unfinished().is_empty() {
+                return Ok(());
+            }
+            self.until(self.house.now_ns() + 100_000_000).await?;
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// Says what happens, where somebody listens.
+    pub(crate) fn tell(&mut self, line: impl FnOnce() -> String) {
+        if self.tracing {
+            let at_ms = self.house.now_ns() / 1_000_000;
+            self.outcome.trace.push(format!("{at_ms:>8} ms  {}", line()));
+        }
+    }
+
+    pub(crate) async fn start(&mut self, worker: usize) {
+        self.started += 1;
+        let name = format!("p{}", self.started);
+        match Process::start(&self.house, &name).await {
+            Ok(process) => {
+                self.tell(|| format!("worker {worker} runs as {name}"));
+                self.processes[worker] = Some(process);
+                self.starts.remove(&worker);
+            }
+            Err(error) => {
+                self.tell(|| format!("worker {worker} cannot start: {error}"));
+                self.starts.insert(worker, self.house.now_ns() + START_AGAIN.as_nanos() as u64);
+            }
+        }
+    }
+
+    /// Lets time pass, and does what is due meanwhile.
+    async fn until(&mut self, deadline_ns: u64) -> Checked {
+        loop {
+            self.bury()?;
+            let now_ns = self.house.now_ns();
+            let due = self.undos.iter().position(|(at_ns, _)| *at_ns <= now_ns);
+            if let Some(index) = due {
+                let (due_ns, undo) = self.undos.remove(index);
+                // Whoever was busy with a start is late: it has lasted longer than was planned.
+                self.seen.stood_still_ns += now_ns - due_ns;
+                self.tell(|| format!("ends: {undo:?}"));
+                faults::undo(&self.house, &undo);
+                continue;
+            }
+            if let Some(worker) = self.starts.iter().find(|(_, at_ns)| **at_ns <= now_ns).map(|it| *it.0) {
+                self.start(worker).await;
+                continue;
+            }
+            if let Some(reason) = self.processes.iter().flatten().find_map(Process::halted) {
+                self.repair(&reason).await?;
+                continue;
+            }
+            if now_ns >= deadline_ns {
+                return Ok(());
+            }
+            let next_ns = self.undos.iter().map(|it| it.0).chain(self.starts.values().copied()).min();
+            let next_ns = next_ns.map_or(deadline_ns, |it| it.min(deadline_ns));
+            // Halts and deaths are noticed soon.
+            let step_ns = (next_ns - now_ns).clamp(1, 200_000_000);
+            self.house.pass(Duration::from_nanos(step_ns)).await;
+        }
+    }
+
+    /// Workers that died are down.
+    fn bury(&mut self) -> Checked {
+        for worker in 0..self.processes.len() {
+            let Some(process) = &self.processes[worker] else { continue };
+            if self.house.broker.faults().is_killed(&process.name) {
+                process.kill(&self.house);
+                let down_ms = self.doomed.remove(&worker).unwrap_or(100);
+                self.processes[worker] = None;
+                self.outcome.struck[3] += 1;
+                self.starts.insert(worker, self.house.now_ns() + u64::from(down_ms) * 1_000_000);
+                self.tell(|| format!("worker {worker} is dead for {down_ms} ms"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, step: &Step) -> Checked {
+        self.tell(|| step.to_string());
+        match &step.action {
+            Action::Client(it) => self.clients.act(&self.house, step.number, it),
+            Action::Fault(it) => self.fault(it).await,
+            Action::Operator(it) => self.operate(it).await?,
+        }
+        self.look()
+    }
+
+    pub(crate) fn look(&mut self) -> Checked {
+        let looked = self.seen.look(&self.house);
+        for line in self.seen.lines() {
+            self.tell(|| format!("        {line}"));
+        }
+        looked
+    }
+
+    async fn fault(&mut self, fault: &Fault) {
+        match *fault {
+            Fault::Kill { worker, calls, down_ms } => {
+                let worker = usize::from(worker);
+                let Some(process) = &self.processes[worker] else { return };
+                self.doomed.insert(worker, down_ms);
+                if calls == 0 {
+                    process.kill(&self.house);
+                } else {
+                    self.house.broker.faults().kill_after(&process.name, calls);
+                }
+            }
+            Fault::Stop { worker, down_ms } => {
+                let worker = usize::from(worker);
+                let Some(process) = self.processes[worker].take() else { return };
+                self.outcome.struck[3] += 1;
+                process.stop(&self.house, STOP_MAX).await;
+                self.starts.insert(worker, self.house.now_ns() + u64::from(down_ms) * 1_000_000);
+            }
+            _ => {
+                let names: Vec<Option<String>> =
+                    self.processes.iter().map(|it| it.as_ref().map(|it| it.name.clone())).collect();
+                if let Some((after_ms, undo)) = faults::strike(&self.house, fault, &names) {
+                    let lasts_ns = u64::from(after_ms) * 1_000_000;
+                    self.outcome.struck
+                        [usize::from(matches!(undo, Undo::Database | Undo::Speed | Undo::Writes))] += 1;
+                    self.seen.stood_still_ns += lasts_ns;
+                    self.undos.push((self.house.now_ns() + lasts_ns, undo));
+                }
+            }
+        }
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn heal(&mut self) {
+        for (_, undo) in std::mem::take(&mut self.undos) {
+            faults::undo(&self.house, &undo);
+        }
+        faults::heal(&self.house);
+        self.tell(|| "nothing goes wrong any more".to_owned());
+    }
+
+    async fn rest(&mut self) -> Checked {
+        self.heal();
+        let deadline_ns = self.house.now_ns() + REST_MAX.as_nanos() as u64;
+        let now_ns = self.house.now_ns();
+        for worker in 0..self.processes.len() {
+            if self.processes[worker].is_none() {
+                self.starts.insert(worker, now_ns);
+            }
+        }
+        self.settle(deadline_ns).await?;
+        for _ in 0..3 {
+            if self.seen.order_timers() == 0 {
+                break;
+            }
+            self.house.clock.jump_ms(HOLDS_EXPIRE_MS);
+            self.tell(|| "the clock jumps past every hold's end".to_owned());
+            self.until(self.house.now_ns() + 1_500_000_000).await?;
+            self.settle(deadline_ns).await?;
+        }
+        let unfired = self.seen.order_timers();
+        if unfired > 0 {
+            return Err(Violation(format!("{unfired} timers of orders never fire")));
+        }
+        // Rows follow the log.
+        self.until(self.house.now_ns() + 5_000_000_000).await?;
+        self.look()
+    }
+
+    /// Waits until every task has taken everything.
+    async fn settle(&mut self, deadline_ns: u64) -> Checked {
+        let mut quiet = 0;
+        while quiet < 2 {
+            if self.house.now_ns() > deadline_ns {
+                let left = self.unfinished();
+                return Err(Violation(format!("not at rest after {} s: {left}", REST_MAX.as_secs())));
+            }
+            self.until(self.house.now_ns() + 400_000_000).await?;
+            self.look()?;
+            quiet = if self.unfinished().is_empty() { quiet + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
+    /// Which tasks have something left, for people.
+    fn unfinished(&self) -> String {
+        if !self.clients.is_idle() {
+            return "clients wait".to_owned();
+        }
+        let broker = &self.house.broker;
+        for kind in TaskKind::ALL {
+            for partition in 0..PARTITIONS {
+                let at = TopicPartition::new(kind.input(), partition);
+                let group = self.house.settings.group(kind);
+                let offset = broker.group_offset(&group, at).map_or(0, |it| it.offset);
+                let (_, stable, end) = broker.ends(at).unwrap_or_default();
+                if stable != end || !broker.committed_from(at, offset).0.is_empty() {
+                    return format!("{} {partition} stands at {offset} of {end}", kind.as_str());
+                }
+            }
+        }
+        String::new()
+    }
+}

@@ -1,0 +1,24 @@
+//! The whole pipeline in a world that one seed decides.
+//!
+//! Real tasks, the real runtime and the real cluster protocol run on a simulated broker, database, clock and payment
+//! provider ([`tillstream_simulation`]), as several processes on one thread. A [`Plan`] says what clients do, what goes
+//! wrong and what operators do; [`run`] lets it happen; the [`oracle`] holds everything that was committed against an
+//! independent, sequential model.
+
+mod client;
+mod faults;
+mod history;
+mod house;
+mod operator;
+pub mod oracle;
+pub mod plan;
+mod process;
+pub mod provider;
+mod rules;
+mod shrink;
+mod workload;
+
+pub use history::{Outcome, run};
+pub use plan::Plan;
+pub use shrink::shrink;
+pub use workload::Size;

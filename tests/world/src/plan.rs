@@ -1,0 +1,403 @@
+//! A history before it happens: what clients do, what goes wrong, what operators do, and when. A plan is data, made from
+//! a seed; every choice an action needs is drawn when the plan is made, so that the rest stays the same when some of it
+//! is left out.
+
+use std::fmt;
+use tillstream_simulation::Random;
+
+/// What a client does. Orders and SKUs are numbers; the client knows their names.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Client {
+    /// Places an order.
+    Place(Place),
+    /// Cancels an order.
+    Cancel {
+        /// Which order.
+        order: u32,
+    },
+    /// Captures an authorized payment.
+    Capture {
+        /// Which order.
+        order: u32,
+        /// Minor units; all of it when absent.
+        amount_minor: Option<i64>,
+    },
+    /// Asks for money back.
+    Refund {
+        /// Which order.
+        order: u32,
+        /// Minor units; all of it when absent.
+        amount_minor: Option<i64>,
+    },
+    /// Ships.
+    Ship {
+        /// Which order.
+        order: u32,
+        /// One SKU and units of it; everything that is left when absent.
+        line: Option<(u8, i64)>,
+    },
+    /// Says that a shipment has arrived.
+    Deliver {
+        /// Which order.
+        order: u32,
+        /// The step that shipped.
+        shipped_by: u32,
+    },
+    /// Goods come back.
+    Return {
+        /// Which order.
+        order: u32,
+        /// What.
+        sku: u8,
+        /// How many.
+        quantity: i64,
+        /// Whether they are stock again.
+        restock: bool,
+    },
+    /// Receives, loses or corrects stock.
+    Adjust {
+        /// The tenant.
+        tenant: u8,
+        /// What.
+        sku: u8,
+        /// By how many.
+        delta: i64,
+        /// Where: 0 or 1.
+        location: u8,
+    },
+    /// Writes a product.
+    Product {
+        /// The tenant.
+        tenant: u8,
+        /// Which.
+        sku: u8,
+        /// Its price.
+        price_minor: i64,
+        /// Its tax class: 0 none, 1 standard, 2 reduced.
+        class: u8,
+        /// Whether it may be ordered.
+        active: bool,
+    },
+    /// Another version of the tenants' rule is in force; 0: none.
+    Rule {
+        /// The version.
+        version: u32,
+    },
+    /// The customer acts on a payment that asked for it; the provider tells by webhook, perhaps more than once.
+    Act {
+        /// Which order.
+        order: u32,
+        /// Whether the customer agrees.
+        agrees: bool,
+        /// How often the webhook comes.
+        copies: u8,
+        /// How late the last copy comes, ms.
+        late_ms: u32,
+    },
+    /// Sends the record of an earlier step once more.
+    Again {
+        /// The step.
+        step: u32,
+        /// With another body under the same id.
+        altered: bool,
+    },
+    /// A record that nobody can decode.
+    Malformed {
+        /// The items' topic instead of the orders'.
+        items: bool,
+        /// Makes its bytes.
+        salt: u32,
+    },
+    /// A command that can be read and that no stage can take.
+    Poison {
+        /// To the items instead of the orders.
+        items: bool,
+    },
+    /// A good command in a partition that is not its key's.
+    Misplaced {
+        /// Which order it cancels.
+        order: u32,
+    },
+    /// Sends every dead letter so far back to where it came from.
+    Redrive,
+}
+
+/// A new order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// Its number.
+    pub order: u32,
+    /// SKU, units, own price if it has one, discount on the line.
+    pub lines: Vec<(u8, i64, Option<i64>, i64)>,
+    /// Minor units off the whole.
+    pub discount_minor: Option<i64>,
+    /// Basis points off the whole.
+    pub discount_bp: Option<i32>,
+    /// A shipping charge, minor units.
+    pub shipping_minor: Option<i64>,
+    /// Which payment method, an index of [`METHODS`].
+    pub method: u8,
+    /// Whether the merchant captures.
+    pub manual: bool,
+    /// Where it goes, an index of [`COUNTRIES`].
+    pub country: u8,
+    /// When it was placed, ms before it is sent (less than 0: after).
+    pub age_ms: i64,
+}
+
+/// Payment methods, as the simulated provider knows them.
+pub const METHODS: [&str; 3] = ["pm_card_visa", "pm_card_chargeDeclined", "pm_card_authenticationRequired"];
+/// Destinations.
+pub const COUNTRIES: [&str; 3] = ["GB", "DE", "US"];
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// A worker is killed, and starts again later.
+    Kill {
+        /// Which.
+        worker: u8,
+        /// After so many more of its calls; 0: now.
+        calls: u32,
+        /// How long it is down, ms.
+        down_ms: u32,
+    },
+    /// A worker is asked to stop, and starts again later.
+    Stop {
+        /// Which.
+        worker: u8,
+        /// How long it is down, ms.
+        down_ms: u32,
+    },
+    /// A worker stands still.
+    Pause {
+        /// Which.
+        worker: u8,
+        /// How long, ms.
+        for_ms: u32,
+    },
+    /// A worker does not reach the broker.
+    CutOff {
+        /// Which.
+        worker: u8,
+        /// How long, ms.
+        for_ms: u32,
+    },
+    /// A member loses its partitions, and is told so later.
+    Expel {
+        /// Which, of all members.
+        member: u8,
+        /// When it is told, ms.
+        for_ms: u32,
+    },
+    /// Somebody ends a task's open transaction.
+    StrayAbort {
+        /// Which task.
+        task: u8,
+    },
+    /// A commit is not answered: 0 it happened, 1 it never arrived, 2 it arrives later.
+    UnknownCommit {
+        /// Which task; all when absent.
+        task: Option<u8>,
+        /// What became of it.
+        fate: u8,
+    },
+    /// Commits on their way arrive.
+    LateCommits,
+    /// The transactions' coordinator moves.
+    CoordinatorMoves {
+        /// How long nobody coordinates, ms.
+        for_ms: u32,
+    },
+    /// A call of the broker fails.
+    BrokerCall {
+        /// Which kind, by number.
+        call: u8,
+        /// After so many that do not.
+        skip: u8,
+        /// Whether it takes effect.
+        full: bool,
+        /// How, by number.
+        error: u8,
+    },
+    /// The ends of transactions are written late.
+    MarkersHeld {
+        /// How late, ms.
+        for_ms: u32,
+    },
+    /// The broker answers nobody.
+    BrokerAway {
+        /// How long, ms.
+        for_ms: u32,
+    },
+    /// Topics that are compacted are.
+    Compact,
+    /// The database's node crashes, and loses what was not synced: all of it, or the newest.
+    DatabaseCrash {
+        /// All of it.
+        all: bool,
+    },
+    /// The database answers nobody.
+    DatabaseAway {
+        /// How long, ms.
+        for_ms: u32,
+    },
+    /// Every call of the database takes so long.
+    DatabaseSlow {
+        /// What a call takes, ms.
+        call_ms: u32,
+        /// How long, ms.
+        for_ms: u32,
+    },
+    /// A call of the database fails.
+    DatabaseCall {
+        /// Which kind, by number.
+        call: u8,
+        /// 0 nothing is written, 1 some, 2 all, 3 later.
+        fate: u8,
+    },
+    /// Writes wait, and arrive in any order.
+    WritesHeld {
+        /// How long, ms.
+        for_ms: u32,
+    },
+    /// Writes that came too late arrive.
+    LateWrites,
+    /// The wall clock jumps.
+    ClockJump {
+        /// By so much, ms.
+        by_ms: i64,
+    },
+    /// The provider: 0 is not reachable, 1 loses replies, 2 loses requests, 3 is slow.
+    Provider {
+        /// Which.
+        kind: u8,
+        /// How many calls.
+        calls: u8,
+    },
+}
+
+/// What an operator does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operator {
+    /// Takes a copy of the database.
+    Backup,
+    /// Puts the copy back; the tables are rebuilt once that is noticed.
+    Restore,
+    /// Empties one table by hand; the tables are rebuilt once that is noticed.
+    Truncate {
+        /// Which, by number.
+        table: u8,
+    },
+    /// Stops everything and fills the tables anew.
+    Rebuild,
+    /// Stops everything and lets a task kind go on from its input's beginning: 0 orders, 1 items.
+    ResetOffsets {
+        /// Which.
+        kind: u8,
+    },
+    /// Stops everything, and makes a changelog anew: 0 orders, 1 items, 2 analytics.
+    RecreateChangelog {
+        /// Which.
+        kind: u8,
+    },
+}
+
+/// What happens in a step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// A client's doing.
+    Client(Client),
+    /// Something goes wrong.
+    Fault(Fault),
+    /// An operator's doing.
+    Operator(Operator),
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Its number in the plan as it was made.
+    pub number: u32,
+    /// How long after the step before, ms.
+    pub wait_ms: u32,
+    /// What.
+    pub action: Action,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>4} +{:>5} ms  ", self.number, self.wait_ms)?;
+        match &self.action {
+            Action::Client(it) => write!(f, "{it:?}"),
+            Action::Fault(it) => write!(f, "FAULT {it:?}"),
+            Action::Operator(it) => write!(f, "OPERATOR {it:?}"),
+        }
+    }
+}
+
+/// How a history's processes are set: small limits find more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuning {
+    /// Records of a batch.
+    pub records_max: usize,
+    /// Bytes of rows kept between batches.
+    pub cache_bytes_max: usize,
+    /// Rows of one flush.
+    pub flush_rows_max: usize,
+    /// Bytes of rows that wait for the database.
+    pub unflushed_bytes_max: usize,
+    /// Known keys per task; 0: no filter.
+    pub known_keys_max: usize,
+    /// A call takes up to so long, µs.
+    pub latency_max_us: u64,
+    /// Markers are written up to so late, ms.
+    pub markers_lag_max_ms: u64,
+    /// Records of one fetch.
+    pub fetch_records_max: usize,
+    /// Requests in flight per partition of the executor.
+    pub in_flight_max: usize,
+    /// Products a process remembers.
+    pub catalog_entries_max: usize,
+}
+
+impl Tuning {
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        let mut one_of = |of: &[usize]| of[random.below(of.len())];
+        Self {
+            records_max: one_of(&[2, 7, 40, 1_000, 1_000]),
+            cache_bytes_max: one_of(&[0, 3_000, 1 << 20]),
+            flush_rows_max: one_of(&[3, 20, 4_000]),
+            unflushed_bytes_max: one_of(&[8_000, 60_000, 32 << 20, 32 << 20]),
+            known_keys_max: one_of(&[0, 10_000, 10_000]),
+            latency_max_us: one_of(&[0, 500, 3_000, 3_000]) as u64,
+            markers_lag_max_ms: one_of(&[0, 5, 30]) as u64,
+            fetch_records_max: one_of(&[10, 1_000]),
+            in_flight_max: one_of(&[2, 16, 1_024]),
+            catalog_entries_max: 10_000,
+        }
+    }
+}
+
+/// A history before it happens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The seed it was made from; it also decides what is left open while it runs.
+    pub seed: u64,
+    /// Settings.
+    pub tuning: Tuning,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Commands of clients in it.
+    pub fn commands(&self) -> usize {
+        self.steps.iter().filter(|it| matches!(it.action, Action::Client(_))).count()
+    }
+
+    /// Faults in it.
+    pub fn faults(&self) -> usize {
+        self.steps.iter().filter(|it| matches!(it.action, Action::Fault(_))).count()
+    }
+}

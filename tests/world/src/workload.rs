@@ -1,0 +1,297 @@
+//! Plans from seeds: what clients do, and among it what goes wrong.
+
+use crate::plan::{Action, Client, Fault, Operator, Place, Plan, Step, Tuning};
+use tillstream_simulation::Random;
+
+/// Tenants.
+pub const TENANTS: u8 = 2;
+/// SKUs of a tenant. The first are hot, the last is a fee that holds no stock.
+pub const SKUS: u8 = 8;
+/// Hot SKUs.
+const HOT: u8 = 2;
+/// Workers.
+pub const WORKERS: u8 = 3;
+
+/// How large a history is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Commands of clients, besides the first products and stock.
+    pub commands: usize,
+    /// Faults, at least.
+    pub faults_min: usize,
+    /// Whether operators act.
+    pub operators: bool,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self { commands: 180, faults_min: 3, operators: true }
+    }
+}
+
+struct Draft {
+    random: Random,
+    steps: Vec<Step>,
+    orders: u32,
+    /// Order and step of every shipment.
+    shipments: Vec<(u32, u32)>,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64, size: Size) -> Self {
+        let mut random = Random::new(seed);
+        let tuning = Tuning::draw(&mut random);
+        let mut draft = Draft { random, steps: Vec::new(), orders: 0, shipments: Vec::new() };
+        draft.open_shop();
+        let faults = size.faults_min + draft.random.below(4);
+        let mut at: Vec<usize> = (0..faults).map(|_| draft.random.below(size.commands.max(1))).collect();
+        at.sort_unstable();
+        let operator =
+            (size.operators && draft.random.percent(25)).then(|| draft.random.below(size.commands.max(1)));
+        for number in 0..size.commands {
+            while at.first() == Some(&number) {
+                at.remove(0);
+                draft.fault();
+            }
+            if operator == Some(number) {
+                draft.operator();
+            }
+            draft.command();
+        }
+        Self { seed, tuning, steps: draft.steps }
+    }
+}
+
+impl Draft {
+    fn push(&mut self, wait_ms: u32, action: Action) {
+        let number = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
+        self.steps.push(Step { number, wait_ms, action });
+    }
+
+    fn below(&mut self, bound: u32) -> u32 {
+        self.random.below(bound as usize) as u32
+    }
+
+    fn between(&mut self, least: i64, most: i64) -> i64 {
+        least + self.random.below(usize::try_from(most - least + 1).unwrap_or(1)) as i64
+    }
+
+    /// The first products and their stock.
+    fn open_shop(&mut self) {
+        for tenant in 0..TENANTS {
+            for sku in 0..SKUS {
+                let price_minor = self.between(1, 90) * 25;
+                let class = self.below(3) as u8;
+                self.push(
+                    0,
+                    Action::Client(Client::Product { tenant, sku, price_minor, class, active: true }),
+                );
+                if sku != SKUS - 1 {
+                    let delta = if sku < HOT { self.between(5, 40) } else { self.between(20, 400) };
+                    self.push(0, Action::Client(Client::Adjust { tenant, sku, delta, location: 0 }));
+                }
+            }
+        }
+    }
+
+    fn sku(&mut self) -> u8 {
+        if self.random.percent(40) {
+            self.below(u32::from(HOT)) as u8
+        } else {
+            self.below(u32::from(SKUS)) as u8
+        }
+    }
+
+    fn order(&mut self) -> u32 {
+        // Mostly a recent one: something is still going on there.
+        let recent = self.orders.min(12);
+        if self.random.percent(80) {
+            self.orders - 1 - self.below(recent)
+        } else {
+            self.below(self.orders + 2)
+        }
+    }
+
+    fn place(&mut self) -> Place {
+        let order = self.orders;
+        self.orders += 1;
+        let count = match self.below(50) {
+            0 => self.between(20, 50),
+            1..=5 => self.between(4, 9),
+            _ => self.between(1, 3),
+        };
+        let lines = (0..count)
+            .map(|_| {
+                let own = self.random.percent(10).then(|| self.between(0, 3_000));
+                let off = if self.random.percent(10) { self.between(0, 500) } else { 0 };
+                (self.sku(), self.between(1, 3), own, off)
+            })
+            .collect();
+        let method = match self.below(20) {
+            0 | 1 => 1,
+            2 | 3 => 2,
+            _ => 0,
+        };
+        Place {
+            order,
+            lines,
+            discount_minor: self.random.percent(8).then(|| self.between(1, 4_000)),
+            discount_bp: self.random.percent(8).then(|| self.between(1, 5_000) as i32),
+            shipping_minor: self.random.percent(10).then(|| self.between(0, 900)),
+            method,
+            manual: self.random.percent(20),
+            country: self.below(3) as u8,
+            age_ms: if self.random.percent(15) { self.between(-60_000, 400_000) } else { 0 },
+        }
+    }
+
+    fn command(&mut self) {
+        let wait_ms = match self.below(20) {
+            0..=11 => 0,
+            12..=17 => self.below(30),
+            _ => self.below(300),
+        };
+        let client = if self.orders == 0 || self.random.percent(38) {
+            Client::Place(self.place())
+        } else {
+            self.later()
+        };
+        self.push(wait_ms, Action::Client(client));
+    }
+
+    /// A command about what is there already.
+    fn later(&mut self) -> Client {
+        let order = self.order();
+        let (tenant, number) = (self.below(u32::from(TENANTS)) as u8, self.steps.len() as u32);
+        match self.below(100) {
+            0..=11 => Client::Cancel { order },
+            12..=17 => Client::Capture {
+                order,
+                amount_minor: self.random.percent(20).then(|| self.between(1, 2_000)),
+            },
+            18..=27 => Client::Refund {
+                order,
+                amount_minor: self.random.percent(60).then(|| self.between(1, 1_500)),
+            },
+            28..=42 => {
+                self.shipments.push((order, number));
+                let line = self.random.percent(35).then(|| (self.sku(), self.between(1, 3)));
+                Client::Ship { order, line }
+            }
+            43..=52 if !self.shipments.is_empty() => {
+                let index = self.random.below(self.shipments.len());
+                let (order, shipped_by) = self.shipments[index];
+                Client::Deliver { order, shipped_by }
+            }
+            43..=58 => Client::Return {
+                order,
+                sku: self.sku(),
+                quantity: self.between(1, 3),
+                restock: self.random.percent(80),
+            },
+            59..=69 => Client::Adjust {
+                tenant,
+                sku: self.sku(),
+                delta: match self.between(-15, 40) {
+                    0 => 1,
+                    it => it,
+                },
+                location: self.below(2) as u8,
+            },
+            70..=77 => Client::Product {
+                tenant,
+                sku: self.sku(),
+                price_minor: self.between(1, 90) * 25,
+                class: self.below(3) as u8,
+                active: !self.random.percent(12),
+            },
+            78 | 79 => Client::Rule { version: self.below(5) },
+            80..=85 => Client::Act {
+                order,
+                agrees: self.random.percent(75),
+                copies: 1 + self.below(3) as u8,
+                late_ms: self.below(4_000),
+            },
+            86..=93 => Client::Again { step: self.below(number), altered: self.random.percent(25) },
+            94 => Client::Poison { items: self.random.percent(50) },
+            95 | 96 => Client::Malformed { items: self.random.percent(50), salt: self.below(1 << 20) },
+            97 => Client::Misplaced { order },
+            _ => Client::Redrive,
+        }
+    }
+
+    fn worker(&mut self) -> u8 {
+        self.below(u32::from(WORKERS)) as u8
+    }
+
+    /// Short, or beyond every timeout.
+    fn some_ms(&mut self) -> u32 {
+        match self.below(3) {
+            0 => self.below(400),
+            1 => self.below(3_000),
+            _ => 5_000 + self.below(10_000),
+        }
+    }
+
+    fn fault(&mut self) {
+        let wait_ms = self.below(60);
+        let (worker, for_ms) = (self.worker(), self.some_ms());
+        let fault = match self.below(28) {
+            0..=3 => Fault::Kill { worker, calls: self.below(120), down_ms: for_ms },
+            4 => Fault::Kill { worker, calls: 0, down_ms: for_ms },
+            5 => Fault::Stop { worker, down_ms: for_ms },
+            6 | 7 => Fault::Pause { worker, for_ms },
+            8 => Fault::CutOff { worker, for_ms },
+            9 => Fault::Expel { member: self.below(12) as u8, for_ms: for_ms.min(4_000) },
+            10 => Fault::StrayAbort { task: self.below(8) as u8 },
+            11..=13 => Fault::UnknownCommit {
+                task: self.random.percent(50).then(|| self.below(8) as u8),
+                fate: self.below(3) as u8,
+            },
+            14 => Fault::LateCommits,
+            15 => Fault::CoordinatorMoves { for_ms: for_ms.min(9_000) },
+            16..=18 => Fault::BrokerCall {
+                call: self.below(10) as u8,
+                skip: self.below(6) as u8,
+                full: self.random.percent(50),
+                error: self.below(3) as u8,
+            },
+            19 => Fault::MarkersHeld { for_ms: for_ms.min(2_000) },
+            20 => Fault::BrokerAway { for_ms },
+            21 => Fault::Compact,
+            22 => Fault::DatabaseCrash { all: self.random.percent(50) },
+            23 => Fault::DatabaseAway { for_ms },
+            24 => match self.below(2) {
+                0 => Fault::DatabaseSlow { call_ms: 20 + self.below(400), for_ms: for_ms.min(5_000) },
+                _ => Fault::WritesHeld { for_ms: for_ms.min(6_000) },
+            },
+            25 => Fault::DatabaseCall { call: self.below(6) as u8, fate: self.below(4) as u8 },
+            26 => match self.below(3) {
+                0 => Fault::ClockJump { by_ms: self.between(-5_000, 5_000) },
+                1 => Fault::ClockJump { by_ms: 1_000_000 },
+                _ => Fault::LateWrites,
+            },
+            _ => Fault::Provider { kind: self.below(4) as u8, calls: 1 + self.below(12) as u8 },
+        };
+        self.push(wait_ms, Action::Fault(fault));
+    }
+
+    fn operator(&mut self) {
+        let wait_ms = self.below(500);
+        let operator = match self.below(6) {
+            0 | 1 => {
+                self.push(0, Action::Operator(Operator::Backup));
+                for _ in 0..12 {
+                    self.command();
+                }
+                Operator::Restore
+            }
+            2 => Operator::Truncate { table: self.below(10) as u8 },
+            3 => Operator::Rebuild,
+            4 => Operator::ResetOffsets { kind: self.below(2) as u8 },
+            _ => Operator::RecreateChangelog { kind: self.below(3) as u8 },
+        };
+        self.push(wait_ms, Action::Operator(operator));
+    }
+}
