@@ -30,19 +30,6 @@ const BEHIND_FACTOR: u32 = 120;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Keys of one page of the walk that fills the filter.
 const WALK_KEYS: usize = 5_000;
-/// Every table, those first in which most new keys are looked for.
-const WALKED: [Table; 10] = [
-    Table::Hold,
-    Table::Order,
-    Table::OrderIndex,
-    Table::Adjustment,
-    Table::Stock,
-    Table::Product,
-    Table::Window,
-    Table::TopProducts,
-    Table::Correction,
-    Table::Watermark,
-];
 
 /// Starts the flusher of a life, and the walk that fills its filter.
 pub(crate) fn start(
@@ -316,7 +303,10 @@ impl Flusher {
 /// Walks over every stored key of the task once. What is written meanwhile is inserted by its commit.
 async fn fill_filter(session: Weak<ClusterSession>) {
     let Some(kind) = session.upgrade().map(|it| it.task.kind) else { return };
-    for table in WALKED.into_iter().filter(|it| it.kind() == kind) {
+    let mut tables: Vec<Table> = Table::ALL.into_iter().filter(|it| it.kind() == kind).collect();
+    // Most new keys are looked for in those that only their task reads.
+    tables.sort_by_key(|it| !it.is_private());
+    for table in tables {
         let mut from: Option<ShardPlace> = None;
         loop {
             let Some(life) = session.upgrade() else { return };
