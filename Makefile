@@ -15,6 +15,8 @@ KEYS ?= 10000
 RULE ?=
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
+# Whole runs build each crate once: a cache for the next edit would only double what they need of the disk.
+export CARGO_INCREMENTAL ?= 0
 
 .PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit clean
 

@@ -12,6 +12,8 @@ mkdir -p "$copy"
 fresh() { tar -C "$root" --exclude=./target --exclude=./.git --exclude=./tillstream-data -cf - . | tar -C "$copy" -xmf -; }
 fresh
 cd "$copy" || exit 1
+# One line changes from build to build.
+export CARGO_INCREMENTAL=1
 export CARGO_TARGET_DIR=$dir/target
 export RUST_BACKTRACE=0
 # The quick tests first, but not the one that looks at the patches; random histories only where those see nothing. A mutant may wait for ever: that is a failure too.

@@ -14,6 +14,8 @@ tar -C "$root" --exclude=./target --exclude=./.git --exclude=./tillstream-data -
 # What is not ours is built once.
 [ -d "$dir/target/simulation" ] || [ ! -d "$root/target/simulation" ] || cp -al "$root/target/simulation" "$dir/target/"
 cd "$copy" || exit 1
+# One line changes from build to build.
+export CARGO_INCREMENTAL=1
 export CARGO_TARGET_DIR=$dir/target
 build() { cargo build --profile simulation -p tillstream-world --locked >"$dir/out" 2>&1; }
 # A bug may also make a history go on for ever: that shows it, too.
