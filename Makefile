@@ -88,7 +88,7 @@ simulate: simulation ## Searches SEEDS seeds of the simulated world for a histor
 	target/simulation/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM))
 
 simulate-some: simulation
-	target/simulation/simulate --seeds 500
+	target/simulation/simulate --seeds 2000
 
 replay: simulation ## Tells what happens in the history of SEED, made as short as it can be if it fails
 	target/simulation/simulate --replay $(SEED)

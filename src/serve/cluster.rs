@@ -14,6 +14,7 @@ use tillstream_cluster::{
 };
 use tillstream_effects::EffectsMetrics;
 use tillstream_ingest_api::ports;
+use tillstream_kafka::KafkaClientError;
 use tillstream_log::{LogError, TopicPartition};
 use tillstream_runtime::{
     CATALOG_ENTRIES_MAX, CatalogCache, Clock, Metrics, Progress, Subscriptions, SystemClock,
@@ -30,6 +31,10 @@ const NODES_INTERVAL: Duration = Duration::from_secs(1);
 /// How far the tasks are is asked so often, and so often while somebody waits for it.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const PROGRESS_EAGER: Duration = Duration::from_millis(25);
+
+/// A start waits so long for a broker or a database that does not answer, and tries again so often.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The topics of configuration that this process follows.
 const REGISTRIES: [Topic; 1] = [Topic::AccessKeys];
@@ -49,9 +54,35 @@ pub struct Cluster {
     stop: watch::Sender<bool>,
 }
 
-/// Connects, makes sure that everything fits together, and puts the parts together.
+/// Connects, makes sure that everything fits together, and puts the parts together. A broker or database that does not
+/// answer may be starting, as after a failure of all of them: it is waited for, for a while.
 pub async fn build(options: &Serve, tasks: &Handle) -> Result<(House, Box<dyn Engine>), ServeError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let deadline_ns = clock.deadline(START_PATIENCE);
+    loop {
+        match assemble(options, tasks, clock.clone()).await {
+            Err(error) if is_away(&error) && clock.monotonic_ns() < deadline_ns => {
+                tracing::warn!(%error, "cannot start yet, tries again");
+                clock.sleep(START_INTERVAL).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether the error says no more than that something does not answer now.
+fn is_away(error: &ServeError) -> bool {
+    let (ServeError::Log(error) | ServeError::Cluster(ClusterError::Log(error))) = error else {
+        return matches!(error, ServeError::Cluster(ClusterError::Kafka(KafkaClientError::Unreachable(_))));
+    };
+    matches!(error, LogError::Unavailable(_))
+}
+
+async fn assemble(
+    options: &Serve,
+    tasks: &Handle,
+    clock: Arc<dyn Clock>,
+) -> Result<(House, Box<dyn Engine>), ServeError> {
     let metrics = Arc::new(Metrics::new()?);
     let Connections { broker, log, rows, settings } = cluster::connect_all(options).await?;
     let spawner = Arc::new(TokioSpawner(tasks.clone()));

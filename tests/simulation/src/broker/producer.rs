@@ -107,6 +107,7 @@ impl World {
         let coordinated = self.coordinators.get_mut(transactional_id)?;
         if matches!(coordinated.phase, Phase::Idle) {
             coordinated.phase = Phase::Ongoing(Transaction { deadline_ns, ..Transaction::default() });
+            self.quiet.ends_by(deadline_ns);
             // Whoever waits has a new moment to wake at.
             self.control.notify_waiters();
         }

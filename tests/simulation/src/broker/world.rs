@@ -9,6 +9,7 @@ use super::producer::ClientProducer;
 use super::transaction::{Coordinated, Hold, LateCommit, Phase};
 use crate::Random;
 use bytes::Bytes;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,23 @@ pub(crate) enum FaultEffect {
     Later,
 }
 
+/// Until when nothing happens by itself (ns). Every call asks, and to look at every transaction, group and member
+/// each time was a third of a history's time. Unknown after a change of those it was reckoned from.
+#[derive(Debug, Default)]
+pub(crate) struct Quiet(Cell<Option<u64>>);
+
+impl Quiet {
+    /// Something more will happen then.
+    pub(crate) fn ends_by(&self, due_ns: u64) {
+        self.0.set(self.0.get().map(|it| it.min(due_ns)));
+    }
+
+    /// It has to be reckoned anew.
+    fn end(&self) {
+        self.0.set(None);
+    }
+}
+
 pub(crate) struct World {
     pub(crate) settings: SimSettings,
     pub(crate) random: Random,
@@ -70,6 +88,7 @@ pub(crate) struct World {
     pub(crate) injected: u64,
     pub(crate) counts: BTreeMap<Call, u64>,
     pub(crate) trace: u64,
+    pub(crate) quiet: Quiet,
     /// Told whenever anything but a partition's content has changed.
     pub(crate) control: Arc<Notify>,
 }
@@ -96,6 +115,7 @@ impl World {
             injected: 0,
             counts: BTreeMap::new(),
             trace: 0xcbf2_9ce4_8422_2325,
+            quiet: Quiet::default(),
             control: Arc::default(),
             settings,
         };
@@ -147,6 +167,7 @@ impl World {
 
     /// Wakes everything that waits for anything.
     pub(crate) fn wake_all(&self) {
+        self.quiet.end();
         self.control.notify_waiters();
         for partition in self.partitions.values() {
             partition.changed.notify_waiters();
@@ -181,8 +202,15 @@ impl World {
         }
     }
 
-    /// When the next thing happens by itself.
+    /// When to look next whether something happens by itself: not after the next such thing, perhaps before it.
     pub(crate) fn due_ns(&self) -> Option<u64> {
+        let known = self.quiet.0.get().filter(|it| *it > self.now_ns);
+        let due_ns = known.unwrap_or_else(|| self.soonest_ns());
+        self.quiet.0.set(Some(due_ns));
+        Some(due_ns).filter(|it| *it < u64::MAX)
+    }
+
+    fn soonest_ns(&self) -> u64 {
         let transactions = self.coordinators.values().filter_map(Coordinated::due_ns);
         let releases =
             self.groups.values().flat_map(|group| group.owners.values()).filter_map(|owner| match owner {
@@ -190,7 +218,7 @@ impl World {
                 Owner::Releasing { deadline_ns, .. } => Some(*deadline_ns),
             });
         let sessions = self.members.values().filter_map(|member| self.session_end_ns(member));
-        transactions.chain(releases).chain(sessions).min()
+        transactions.chain(releases).chain(sessions).min().unwrap_or(u64::MAX)
     }
 
     fn end_due_transactions(&mut self) {
