@@ -7,7 +7,7 @@ use crate::observe::observe;
 use crate::orders::{actions, bulk, credits, events, place, query};
 use crate::problem::{Code, Problem};
 use crate::{
-    Ingest, analytics, auth, categories, dead_letters, docs, inventory, keys, openapi, ops, products,
+    Ingest, analytics, auth, categories, dead_letters, docs, inventory, keys, openapi, ops, products, rules,
     sandbox, tenants, topics, webhooks,
 };
 use axum::Router;
@@ -38,7 +38,8 @@ fn open(path: &'static str, handler: MethodRouter<Arc<Ingest>>) -> Route {
 pub(crate) fn table() -> Vec<Route> {
     use Scope::{
         AnalyticsRead, CatalogRead, CatalogWrite, InventoryRead, InventoryWrite, KeysRead, KeysWrite,
-        OpsRead, OpsWrite, OrdersRead, OrdersWrite, TenantsWrite, WebhooksRead, WebhooksWrite,
+        OpsRead, OpsWrite, OrdersRead, OrdersWrite, RulesRead, RulesWrite, TenantsWrite, WebhooksRead,
+        WebhooksWrite,
     };
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
@@ -72,6 +73,13 @@ pub(crate) fn table() -> Vec<Route> {
         keyed(AnalyticsRead, GET, "/v1/analytics/revenue", get(analytics::revenue)),
         keyed(AnalyticsRead, GET, "/v1/analytics/products", get(analytics::products)),
         keyed(AnalyticsRead, GET, "/v1/analytics/funnel", get(analytics::funnel)),
+        keyed(RulesRead, GET, "/v1/rules", get(rules::list)),
+        keyed(RulesRead, GET, "/v1/rules/{name}", get(rules::get)),
+        keyed(RulesWrite, DELETE, "/v1/rules/{name}", delete(rules::retire)),
+        keyed(RulesWrite, PUT, "/v1/rules/{name}/versions", put(rules::upload)),
+        keyed(RulesRead, GET, "/v1/rules/{name}/versions", get(rules::versions)),
+        keyed(RulesWrite, POST, "/v1/rules/{name}/activate", post(rules::activate)),
+        keyed(RulesWrite, POST, "/v1/rules/{name}/rollback", post(rules::roll_back)),
         keyed(KeysRead, GET, "/v1/keys", get(keys::list)),
         keyed(KeysWrite, POST, "/v1/keys", post(keys::create)),
         keyed(KeysWrite, DELETE, "/v1/keys/{id}", delete(keys::revoke)),

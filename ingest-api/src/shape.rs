@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     Pairs { pairs: usize, key_max: usize, value_max: usize },
     /// ISO 4217 to minor units.
     Prices,
+    /// Any object, of at most so many bytes as text.
+    Json { bytes: usize },
 }
 
 /// A field of an object.
@@ -185,6 +187,7 @@ impl Walk {
                 self.check_pairs(value, *pairs, *key_max, *value_max)
             }
             Kind::Prices => self.check_prices(value),
+            Kind::Json { bytes } => self.check_json(value, *bytes),
         }
     }
 
@@ -290,6 +293,16 @@ impl Walk {
                 let shown: String = name.chars().filter(|it| !it.is_control()).take(64).collect();
                 self.within(|path| push_name(path, &shown), |walk| walk.refuse("is not a known field", fix));
             }
+        }
+    }
+
+    fn check_json(&mut self, value: &Value, bytes: usize) {
+        if !value.is_object() {
+            return self.refuse(format!("is {}, not an object", name_of(value)), "send an object in { }");
+        }
+        let length = value.to_string().len();
+        if length > bytes {
+            self.refuse(format!("has {length} bytes"), format!("send at most {bytes}"));
         }
     }
 

@@ -220,6 +220,12 @@ impl Call {
         Self { body: Some(body), ..self }
     }
 
+    /// A body that is no JSON.
+    pub(crate) fn bytes(self, name: &'static str, media_type: &'static str, about: &'static str) -> Self {
+        let body = Body { name, media_type, about, fields: &[], example: Value::Null };
+        Self { body: Some(body), ..self }
+    }
+
     /// One more answer.
     pub(crate) fn answer(mut self, answer: Answer) -> Self {
         self.answers.push(answer);

@@ -110,6 +110,10 @@ impl Parts {
     }
 
     fn request_body(&mut self, body: &Body) -> Value {
+        if body.fields.is_empty() {
+            let schema = json!({ "type": "string", "format": "binary" });
+            return json!({ "required": true, "description": body.about, "content": { body.media_type: { "schema": schema } } });
+        }
         self.schemas.insert(body.name.to_owned(), input::object(body.fields));
         let schema = json!({ "$ref": format!("#/components/schemas/{}", body.name) });
         let mut request = json!({

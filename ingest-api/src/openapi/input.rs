@@ -77,6 +77,7 @@ fn of(kind: &Kind) -> Value {
             "propertyNames": of(&Kind::Text { min: 1, max: *key_max }),
             "additionalProperties": of(&Kind::Prose { max: *value_max }),
         }),
+        Kind::Json { .. } => json!({ "type": "object", "additionalProperties": true }),
         Kind::Prices => json!({
             "type": "object",
             "propertyNames": of(&Kind::Currency),

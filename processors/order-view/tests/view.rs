@@ -32,6 +32,8 @@ fn event(name: &str) -> Event {
             tax_minor: 0,
             total_minor: 500,
             rule: None,
+            review: None,
+            dimensions: Default::default(),
         }
         .into(),
         "rejected" => OrderRejected {
@@ -42,13 +44,14 @@ fn event(name: &str) -> Event {
             rule: None,
         }
         .into(),
-        "reserved" => OrderReserved { holds: Vec::new(), expires_at_ms: 9, rule: None }.into(),
+        "reserved" => OrderReserved { holds: Vec::new(), expires_at_ms: 9, rule: None, review: None }.into(),
         "authorized" | "authorized, automatic" => PaymentAuthorized {
             payment_id: text("pay_1"),
             amount_minor: 500,
             capture: if name == "authorized" { CaptureMode::Manual } else { CaptureMode::Automatic },
             provider_ref: None,
             rule: None,
+            review: None,
         }
         .into(),
         "action" => PaymentActionRequired { payment_id: text("pay_1"), action: text("url") }.into(),
@@ -92,6 +95,8 @@ fn event_of_goods(name: &str) -> Event {
             tracking: None,
             all_shipped: name == "shipped",
             rule: None,
+            location: None,
+            promised_at_ms: None,
         }
         .into(),
         "arrived" => ShipmentDelivered { shipment_id: text("shp_1"), delivered_at_ms: 4 }.into(),

@@ -5,15 +5,15 @@ use crate::{ledger, unwind};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_command::{CaptureMode, PaymentOperation, PaymentResult};
 use tillstream_schemas::order_event::{
-    PaymentActionRequired, PaymentAuthorized, PaymentCaptured, PaymentFailed,
+    OrderReserved, PaymentActionRequired, PaymentAuthorized, PaymentCaptured, PaymentFailed,
 };
 use tillstream_schemas::order_state::PaymentStatus;
 use tillstream_stage::StageError;
 use tillstream_stage::ids::derived_id;
-use tillstream_stage::rule::RuleAnswer;
+use tillstream_stage::rule::{RuleAnswer, Verdict};
 
 /// Every line is held: ask for the money.
-pub(crate) fn start(turn: &mut Turn<'_>) -> Result<(), StageError> {
+pub(crate) fn start(turn: &mut Turn<'_>, reserved: &OrderReserved) -> Result<(), StageError> {
     if turn.state.status != PaymentStatus::None || turn.state.unwinding {
         return Ok(());
     }
@@ -22,7 +22,11 @@ pub(crate) fn start(turn: &mut Turn<'_>) -> Result<(), StageError> {
         what: "an order is reserved that was never priced".to_owned(),
     })?;
     turn.state.amount_minor = order.total_minor;
-    turn.state.rule = turn.facts.verdict.filter(|it| it.answer != RuleAnswer::Pass).map(|it| it.rule.clone());
+    let speaks = |it: &&Verdict| it.answer != RuleAnswer::Pass || it.review.is_some();
+    turn.state.rule = turn.facts.verdict.filter(speaks).map(|it| it.rule.clone());
+    // Whoever asked for a look at the order first says why.
+    let asked = order.review.as_ref().or(reserved.review.as_ref());
+    turn.state.review = asked.or(turn.facts.verdict.and_then(|it| it.review.as_ref())).cloned();
     if order.total_minor > 0 {
         turn.state.payment_id = derived_id("pay_", &[turn.facts.order_id]);
     }
@@ -106,6 +110,7 @@ pub(crate) fn say_authorized(turn: &mut Turn<'_>, amount_minor: i64) {
         capture: turn.capture_mode(),
         provider_ref: turn.state.provider_ref.clone(),
         rule: turn.state.rule.clone(),
+        review: turn.state.review.clone(),
     };
     turn.emit(event);
 }

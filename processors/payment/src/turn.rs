@@ -34,8 +34,12 @@ impl<'a> Turn<'a> {
         });
     }
 
-    /// The merchant's capture mode; automatic where the order is not known.
+    /// The merchant's capture mode; automatic where the order is not known. An order that somebody is to look at is
+    /// only authorized: capturing it approves it, cancelling it declines it.
     pub fn capture_mode(&self) -> CaptureMode {
+        if self.state.review.is_some() {
+            return CaptureMode::Manual;
+        }
         self.facts.order.map_or(CaptureMode::Automatic, |it| it.payment.capture)
     }
 

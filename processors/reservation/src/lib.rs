@@ -28,10 +28,10 @@ impl OrderStage for Reservation {
 
     const NAME: StageName = StageName::Reservation;
 
-    fn rule_call(state: &ReservationState, input: OrderInput<'_>, _facts: &Facts<'_>) -> Option<RuleCall> {
+    fn rule_call(state: &ReservationState, input: OrderInput<'_>, facts: &Facts<'_>) -> Option<RuleCall> {
         match input {
             OrderInput::Event(OrderEventPayload::OrderPriced(priced)) if undecided(state) => {
-                holds::rule_input(priced).map(RuleCall::Allocate)
+                holds::rule_input(priced, facts).map(RuleCall::Allocate)
             }
             _ => None,
         }

@@ -26,7 +26,7 @@ pub(super) fn unfold(row: &OrderState, entry: &TimelineEntry, before: OrderStatu
         .into(),
         "order.reserved" => {
             let expires_at_ms = row.reservation.as_ref().map_or(0, |it| it.expires_at_ms);
-            events::OrderReserved { holds: Vec::new(), expires_at_ms, rule: None }.into()
+            events::OrderReserved { holds: Vec::new(), expires_at_ms, rule: None, review: None }.into()
         }
         "order.cancelled" => events::OrderCancelled { code: detail(), message: message() }.into(),
         "payment.authorized" => events::PaymentAuthorized {
@@ -35,6 +35,7 @@ pub(super) fn unfold(row: &OrderState, entry: &TimelineEntry, before: OrderStatu
             capture,
             provider_ref: None,
             rule: None,
+            review: None,
         }
         .into(),
         "payment.action_required" => {
@@ -81,6 +82,8 @@ fn later(entry: &TimelineEntry, detail: Text, amount_minor: i64) -> Option<Event
             tracking: None,
             all_shipped: entry.status == OrderStatus::Shipped,
             rule: None,
+            location: None,
+            promised_at_ms: None,
         }
         .into(),
         "shipment.delivered" => {
@@ -118,5 +121,7 @@ fn priced(order: &PricedOrder) -> events::OrderPriced {
         tax_minor: order.tax_minor,
         total_minor: order.total_minor,
         rule: None,
+        review: None,
+        dimensions: Default::default(),
     }
 }

@@ -15,7 +15,10 @@ use tillstream_schemas::order_command::{
 use tillstream_schemas::order_event::RuleRef;
 use tillstream_schemas::order_state::{OrderStatus, PaymentStatus};
 use tillstream_schemas::{Text, Topic};
-use tillstream_stage::rule::{NoRules, RuleAnswer, RuleCall, RuleHost, Verdict};
+use tillstream_stage::rule::{
+    Hook, Hooks, LineAdjustment, NoRules, RuleAnswer, RuleCall, RuleHost, RuleLine, RuleOutcome, RuleRun,
+    Verdict,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -258,23 +261,26 @@ pub struct ExpectRevenue {
 struct NativeRule(Rule);
 
 impl RuleHost for NativeRule {
-    fn call(&self, _tenant: &str, _order_id: &str, call: &RuleCall) -> Option<Verdict> {
+    fn call(&self, _tenant: &str, _order_id: &str, call: &RuleCall) -> RuleOutcome {
         let refuse =
             |code: &str| RuleAnswer::Refuse { code: code.into(), message: "The rule says no.".into() };
         let answer = match (self.0, call) {
             (Rule::OneOffEveryUnit, RuleCall::Price(input)) => {
-                RuleAnswer::LineDiscounts(input.lines.iter().map(|it| it.quantity).collect())
+                let off = |it: &RuleLine| LineAdjustment { discount_minor: it.quantity, tax_rate_bp: None };
+                RuleAnswer::Adjust(input.lines.iter().map(off).collect())
             }
             (Rule::RefusePrice, RuleCall::Price(_)) => refuse("not_today"),
             (Rule::DeclineRisk, RuleCall::Risk(_)) => refuse("too_risky"),
             _ => RuleAnswer::Pass,
         };
-        let rule = RuleRef { name: "native".into(), version: "1".into(), digest: "0".into() };
-        Some(Verdict { rule, answer })
+        let rule =
+            RuleRef { name: "native".into(), version: "1".into(), digest: "0".into(), also: Vec::new() };
+        let run = RuleRun { outcome: "answered", fuel: 0, ns: 0 };
+        RuleOutcome { verdict: Some(Verdict::new(rule, answer)), runs: [run].into_iter().collect() }
     }
 
-    fn has_rules(&self, tenant: &str) -> bool {
-        tenant == TENANT
+    fn hooks(&self, tenant: &str) -> Hooks {
+        if tenant == TENANT { Hook::ALL.into_iter().collect() } else { Hooks::NONE }
     }
 }
 
