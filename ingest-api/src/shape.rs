@@ -19,6 +19,8 @@ pub(crate) const ERRORS_MAX: usize = 100;
 pub(crate) enum Kind {
     /// One line of text without control characters; the limits are characters.
     Text { min: usize, max: usize },
+    /// A name that can stand in a path, a file and a key as it is: a to z, 0 to 9 and -, not beginning with -.
+    Slug { max: usize },
     /// Text that may have line breaks and tabs.
     Prose { max: usize },
     /// A whole number.
@@ -90,6 +92,12 @@ pub(crate) fn is_text(text: &str, min: usize, max: usize) -> bool {
     text.len() >= min
         && (text.len() <= max || (text.len() <= 4 * max && text.chars().count() <= max))
         && !has_control(text)
+}
+
+/// See [`Kind::Slug`].
+pub(crate) fn is_slug(text: &str, max: usize) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=max).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-')
 }
 
 /// Text that may have line breaks and tabs.
@@ -165,6 +173,7 @@ impl Walk {
         match kind {
             Kind::Text { .. }
             | Kind::Prose { .. }
+            | Kind::Slug { .. }
             | Kind::Time
             | Kind::Currency
             | Kind::Country
@@ -195,6 +204,10 @@ impl Walk {
         match kind {
             Kind::Text { min, max } if !is_text(text, *min, *max) => self.refuse_text(text, *min, *max),
             Kind::Prose { max } if !is_prose(text, *max) => self.refuse_text(text, 0, *max),
+            Kind::Slug { max } if !is_slug(text, *max) => self.refuse(
+                format!("{} is no name", quoted(text)),
+                format!("send 1 to {max} of a to z, 0 to 9 and -, not beginning with -"),
+            ),
             Kind::Time if moment::from_rfc3339(text).is_none() => self.refuse(
                 format!("{} is not a time from 1970 to 9999", quoted(text)),
                 "send RFC 3339 with an offset, such as 2010-12-01T08:26:00Z",

@@ -55,6 +55,13 @@ pub(crate) struct Body {
     pub example: Value,
 }
 
+impl Body {
+    /// Whether it is JSON, and not bytes.
+    pub(crate) fn is_json(&self) -> bool {
+        !self.fields.is_empty()
+    }
+}
+
 /// An answer that is no problem.
 pub(crate) struct Answer {
     pub status: u16,

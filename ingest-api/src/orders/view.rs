@@ -2,6 +2,7 @@
 
 use crate::moment::Moment;
 use crate::openapi::{OneOf, one_of};
+use crate::orders::shaped::{self, ShapedBy};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -64,7 +65,7 @@ pub(super) struct Order<'a> {
     /// Where it stands.
     #[schemars(with = "OneOf<OrderStatus>")]
     status: OrderStatus,
-    /// What it waits for: `pricing`, `reservation`, `payment`, `customer_action`, `capture`, `fulfillment`, `delivery`, `done`.
+    /// What it waits for: `pricing`, `reservation`, `payment`, `customer_action`, `review`, `capture`, `fulfillment`, `delivery`, `done`.
     stage: &'a str,
     /// Grows by one with every event.
     version: i64,
@@ -98,6 +99,8 @@ struct Stages<'a> {
     refunds: Vec<Refund<'a>>,
     /// What came back, over all returns.
     returns: Vec<Returned<'a>>,
+    /// The tenant's rules that shaped it, in the order they were asked.
+    rules: Vec<ShapedBy<'a>>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -235,6 +238,8 @@ struct Payment<'a> {
     refunded: i64,
     /// What the customer must do.
     action: Option<&'a str>,
+    /// Why somebody looks at the order: while its `stage` is `review`, a capture approves it and a cancel declines it.
+    review: Option<&'a str>,
     /// Why it failed.
     failure_code: Option<&'a str>,
     /// The provider's id.
@@ -304,6 +309,10 @@ struct Shipment<'a> {
     shipped_at: Moment,
     /// When it arrived.
     delivered_at: Option<Moment>,
+    /// Where it left from, where a rule says so.
+    location: Option<&'a str>,
+    /// When it is promised to arrive, where a rule says so.
+    promised_at: Option<Moment>,
 }
 
 /// Goods in a shipment.
@@ -433,6 +442,7 @@ fn stages(row: &OrderState) -> Stages<'_> {
             .flat_map(|it| &it.returned)
             .map(|it| Returned { sku: &it.sku, quantity: it.quantity, amount: it.amount_minor })
             .collect(),
+        rules: shaped::of(row),
     }
 }
 
@@ -504,6 +514,7 @@ fn payment<'a>(payment: &'a PaymentState, row: &'a OrderState) -> Payment<'a> {
         captured: payment.captured_minor,
         refunded: payment.refunded_minor,
         action: payment.action.as_deref(),
+        review: payment.review.as_deref(),
         failure_code: payment.failure_code.as_deref(),
         provider_ref: payment.provider_ref.as_deref(),
         ledger: payment
@@ -539,5 +550,7 @@ fn shipment(shipment: &tillstream_schemas::order_state::Shipment) -> Shipment<'_
         tracking: shipment.tracking.as_deref(),
         shipped_at: Moment(shipment.shipped_at_ms),
         delivered_at: shipment.delivered_at_ms.map(Moment),
+        location: shipment.location.as_deref(),
+        promised_at: shipment.promised_at_ms.map(Moment),
     }
 }

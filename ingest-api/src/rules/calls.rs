@@ -28,7 +28,8 @@ const MODULE_BYTES_MAX: usize = 256 << 10;
 /// A module that has an extra is read to here, so that its author is told its size and not only that it is too large.
 const MODULE_READ_MAX: u64 = 1 << 20;
 const SETTINGS_BYTES_MAX: usize = 16 << 10;
-const NAME: Kind = Kind::Text { min: 1, max: 64 };
+const NAME_MAX: usize = 64;
+const NAME: Kind = Kind::Slug { max: NAME_MAX };
 const REVISION: Kind = Kind::Integer { min: 0, max: i64::MAX };
 const EXAMPLE: &str = "volume-discount";
 
@@ -260,6 +261,8 @@ async fn change(
 ) -> Result<Response, Problem> {
     let name = rule_name(name)?;
     let rules = rules(ingest)?;
+    // What is not there needs no event; the fold judges all else.
+    find(ingest, caller, &name)?;
     let event = RuleEvent {
         id: rules.new_id()?,
         tenant: caller.tenant.clone(),
@@ -286,8 +289,7 @@ fn rules(ingest: &Ingest) -> Result<&dyn Rules, Problem> {
 
 /// A name that can stand in a path, a file and a key as it is.
 fn rule_name(name: &str) -> Result<Text, Problem> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if (1..=64).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('-') {
+    if shape::is_slug(name, NAME_MAX) {
         return Ok(name.into());
     }
     Err(Problem::parameter(
