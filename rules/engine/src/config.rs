@@ -5,7 +5,10 @@ use crate::run::Session;
 use std::hash::{Hash, Hasher};
 use thiserror::Error;
 use wasmtime::component::{Linker, WasmStr};
-use wasmtime::{Config, Enabled, Engine, OptLevel, PoolingAllocationConfig, StoreContextMut};
+use wasmtime::{
+    Config, Enabled, Engine, OperatorCost, OptLevel, PoolingAllocationConfig, StoreContextMut,
+    VariableOperatorCost,
+};
 
 /// The one import a module may have.
 pub(crate) const LOG_INTERFACE: &str = "tillstream:rules/log@1.0.0";
@@ -70,6 +73,7 @@ fn config(pool: Pool) -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)
+        .operator_cost(costs())
         .max_wasm_stack(STACK_BYTES_MAX)
         // No more than a module may have: bounds are checked by code, which costs a small rule nothing that can be
         // measured, and 64 slots do not ask the system for 256 GiB of addresses.
@@ -89,6 +93,27 @@ fn config(pool: Pool) -> Config {
         config.allocation_strategy(slots(calls));
     }
     config
+}
+
+/// One unit per instruction, but for those that leave the module's code for the host's: a loop over one of these would
+/// otherwise take a hundred times as long as its fuel says.
+fn costs() -> OperatorCost {
+    const GROW: u8 = u8::MAX;
+    const BULK: u8 = 32;
+    OperatorCost {
+        MemoryGrow: GROW,
+        TableGrow: GROW,
+        MemoryInit: BULK,
+        MemoryCopy: BULK,
+        MemoryFill: BULK,
+        DataDrop: BULK,
+        TableInit: BULK,
+        TableCopy: BULK,
+        TableFill: BULK,
+        ElemDrop: BULK,
+        variable: VariableOperatorCost { memory_grow_per_page: GROW, ..VariableOperatorCost::new() },
+        ..OperatorCost::new()
+    }
 }
 
 fn slots(calls: u32) -> PoolingAllocationConfig {
