@@ -78,7 +78,11 @@ fn registered() -> Vec<(String, bool)> {
             let histogram = call.contains("margotsi"); // "histogram" without its first letter, backwards
             if literal.starts_with("tillstream_") {
                 metrics.push(((*literal).to_owned(), histogram));
-            } else if namespaced && before.trim_end().ends_with('(') && before.contains("on.") {
+            } else if namespaced
+                && before.ends_with('(')
+                && !before.ends_with("space(")
+                && before.contains("on.")
+            {
                 metrics.push((format!("tillstream_{literal}"), histogram));
             }
         }

@@ -201,7 +201,7 @@ pub struct PaymentAuthorized {
     pub payment_id: Text,
     /// Minor units.
     pub amount_minor: i64,
-    /// The capture mode: with `manual`, the order is confirmed now.
+    /// The capture mode: with `manual` and no review, the order is confirmed now.
     pub capture: CaptureMode,
     /// The provider's id.
     #[serde(default)]
@@ -212,6 +212,13 @@ pub struct PaymentAuthorized {
     /// Why somebody looks at the order before its money is taken.
     #[serde(default)]
     pub review: Option<Text>,
+}
+
+impl PaymentAuthorized {
+    /// Whether the order is confirmed by this promise of money. One that somebody is to look at waits for the capture.
+    pub fn confirms(&self) -> bool {
+        self.capture == CaptureMode::Manual && self.review.is_none()
+    }
 }
 
 /// See [`OrderEventPayload::PaymentActionRequired`].

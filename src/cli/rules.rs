@@ -32,7 +32,7 @@ pub enum RulesCommand {
         #[arg(default_value = ".")]
         project: PathBuf,
         /// Where the component goes; left out: `target/<name>.wasm` in the project.
-        #[arg(long, short, value_name = "FILE")]
+        #[arg(long, short, env = "TILLSTREAM_RULE_OUT", value_name = "FILE")]
         out: Option<PathBuf>,
     },
     /// Checks, compiles and tries a module here, as an upload does.
@@ -45,10 +45,10 @@ pub enum RulesCommand {
         /// The component.
         module: PathBuf,
         /// A JSON file: what the hook is asked.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, env = "TILLSTREAM_RULE_INPUT", value_name = "FILE")]
         input: PathBuf,
         /// The rule's settings, a JSON object.
-        #[arg(long, default_value = "{}", value_name = "JSON")]
+        #[arg(long, env = "TILLSTREAM_RULE_SETTINGS", default_value = "{}", value_name = "JSON")]
         settings: String,
     },
     /// Uploads a module as a rule's next version; it answers nothing before it is activated.
@@ -66,16 +66,16 @@ pub enum RulesCommand {
         /// The rule's name.
         name: String,
         /// Which version; left out: the newest.
-        #[arg(long)]
+        #[arg(long, env = "TILLSTREAM_RULE_VERSION")]
         version: Option<i64>,
         /// Its place among the rules of a hook: lower is asked first.
-        #[arg(long)]
+        #[arg(long, env = "TILLSTREAM_RULE_ORDER")]
         order: Option<i32>,
         /// What it is told beside the order, a JSON object.
-        #[arg(long, value_name = "JSON")]
+        #[arg(long, env = "TILLSTREAM_RULE_SETTINGS", value_name = "JSON")]
         settings: Option<String>,
         /// What holds when it gives no answer.
-        #[arg(long, value_enum)]
+        #[arg(long, env = "TILLSTREAM_RULE_FALLBACK", value_enum)]
         fallback: Option<Fallback>,
         /// The pipeline.
         #[command(flatten)]

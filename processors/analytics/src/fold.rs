@@ -4,7 +4,6 @@ use crate::sums;
 use std::collections::BTreeMap;
 use tillstream_schemas::Text;
 use tillstream_schemas::analytics::{AnalyticsDelta, Granularity, ProductSum, Sums, WindowDelta};
-use tillstream_schemas::order_command::CaptureMode;
 use tillstream_schemas::order_command::PaymentOperation;
 use tillstream_schemas::order_event::{OrderEventPayload as Event, OrderPriced};
 use tillstream_schemas::order_state::{LineKind, OrderStatus, PricedLine, PricedOrder};
@@ -144,7 +143,7 @@ fn funnel<'e>(
             (Sums { placed, failed: 1, ..none }, Some(&it.code))
         }
         Event::OrderReserved(_) => (Sums { reserved: 1, ..none }, None),
-        Event::PaymentAuthorized(it) if it.capture == CaptureMode::Manual && is_alive(context.status) => {
+        Event::PaymentAuthorized(it) if it.confirms() && is_alive(context.status) => {
             (Sums { paid: 1, ..none }, None)
         }
         Event::PaymentCaptured(it) if counts_revenue(event, context) => {

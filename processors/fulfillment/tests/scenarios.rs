@@ -177,6 +177,12 @@ fn authorized(capture: CaptureMode) -> Event {
     .into()
 }
 
+/// The money of an order that somebody is to look at.
+fn looked_at() -> Event {
+    let Event::PaymentAuthorized(it) = authorized(CaptureMode::Manual) else { unreachable!("as made above") };
+    PaymentAuthorized { review: Some("odd".into()), ..it }.into()
+}
+
 fn cancelled() -> Event {
     OrderCancelled { code: "requested".into(), message: "m".into() }.into()
 }
@@ -220,11 +226,13 @@ fn give_back(id: &str, lines: &[(&str, i64, Option<i64>, bool)]) -> Command {
 
 #[test]
 fn it_opens_with_the_confirmation_and_closes_with_the_end() {
-    let cases: [(&[Event], bool, bool); 9] = [
+    let cases: [(&[Event], bool, bool); 11] = [
         (&[captured(true)], true, false),
         (&[captured(false)], false, false),
         (&[authorized(CaptureMode::Manual)], true, false),
         (&[authorized(CaptureMode::Automatic)], false, false),
+        (&[looked_at()], false, false),
+        (&[looked_at(), captured(true)], true, false),
         (&[captured(true), cancelled()], false, true),
         (&[cancelled(), captured(true)], false, true),
         (&[rejected(), authorized(CaptureMode::Manual)], false, true),

@@ -45,13 +45,17 @@ fn event(name: &str) -> Event {
         }
         .into(),
         "reserved" => OrderReserved { holds: Vec::new(), expires_at_ms: 9, rule: None, review: None }.into(),
-        "authorized" | "authorized, automatic" => PaymentAuthorized {
+        "authorized" | "authorized, automatic" | "looked at" => PaymentAuthorized {
             payment_id: text("pay_1"),
             amount_minor: 500,
-            capture: if name == "authorized" { CaptureMode::Manual } else { CaptureMode::Automatic },
+            capture: if name == "authorized, automatic" {
+                CaptureMode::Automatic
+            } else {
+                CaptureMode::Manual
+            },
             provider_ref: None,
             rule: None,
-            review: None,
+            review: (name == "looked at").then(|| text("odd")),
         }
         .into(),
         "action" => PaymentActionRequired { payment_id: text("pay_1"), action: text("url") }.into(),
@@ -163,7 +167,7 @@ fn fold(names: &[&str]) -> OrderView {
 
 #[test]
 fn status_and_stage_follow_the_events() {
-    let cases: [(&[&str], At, &str); 23] = [
+    let cases: [(&[&str], At, &str); 26] = [
         (&["priced"], At::Pending, "reservation"),
         (&["priced", "reserved"], At::Pending, "payment"),
         (&["priced", "reserved", "action"], At::Pending, "customer_action"),
@@ -173,6 +177,9 @@ fn status_and_stage_follow_the_events() {
         (&["priced", "reserved", "authorized", "captured later"], At::Confirmed, "fulfillment"),
         (&["priced", "reserved", "authorized", "capture failed"], At::Confirmed, "capture"),
         (&["priced", "reserved", "authorized", "payment cancelled"], At::Confirmed, "fulfillment"),
+        (&["priced", "reserved", "looked at"], At::Pending, "review"),
+        (&["priced", "reserved", "looked at", "capture failed"], At::Pending, "review"),
+        (&["priced", "reserved", "looked at", "captured"], At::Confirmed, "fulfillment"),
         (&["authorized", "shipped", "arrived", "completed"], At::Delivered, "capture"),
         (&["authorized", "shipped", "captured later"], At::Shipped, "delivery"),
         (&["captured", "shipped in part"], At::Processing, "fulfillment"),

@@ -32,22 +32,31 @@ pub(crate) fn start(turn: &mut Turn<'_>, reserved: &OrderReserved) -> Result<(),
     }
     if let Some(RuleAnswer::Refuse { code, message }) = turn.facts.verdict.map(|it| &it.answer) {
         fail(turn, code.clone(), message.clone());
+    } else if order.total_minor == 0 && turn.state.review.is_some() {
+        // No provider holds anything, yet the order waits for its capture like any other that is looked at.
+        turn.status(PaymentStatus::Authorized);
+        say_authorized(turn, 0);
     } else if order.total_minor == 0 {
-        turn.status(PaymentStatus::NotNeeded);
-        let rule = turn.state.rule.clone();
-        turn.emit(PaymentCaptured {
-            payment_id: Text::default(),
-            amount_minor: 0,
-            provider_ref: None,
-            confirms: true,
-            rule,
-        });
+        nothing_to_pay(turn);
     } else {
         turn.status(PaymentStatus::Authorizing);
         let key = authorize_key(&turn.state.payment_id);
         turn.ask(PaymentOperation::Authorize, key, order.total_minor);
     }
     Ok(())
+}
+
+/// The order is confirmed without a provider: its total is zero.
+pub(crate) fn nothing_to_pay(turn: &mut Turn<'_>) {
+    turn.status(PaymentStatus::NotNeeded);
+    let rule = turn.state.rule.clone();
+    turn.emit(PaymentCaptured {
+        payment_id: Text::default(),
+        amount_minor: 0,
+        provider_ref: None,
+        confirms: true,
+        rule,
+    });
 }
 
 /// The payment failed for good, and with it the order. Whatever the provider holds is given back.

@@ -262,7 +262,33 @@ fn an_order_that_is_to_be_looked_at_is_only_authorized_until_somebody_captures_i
     let OrderEventPayload::PaymentAuthorized(it) = world.events.last().unwrap() else { panic!("authorized") };
     assert_eq!((it.capture, it.review.as_deref()), (MANUAL, Some("five cards today")));
     assert_eq!(it.rule.as_ref().unwrap().name, "fraud");
+    assert!(!it.confirms(), "it is not confirmed before somebody has looked");
     assert_eq!(world.state.status, At::Authorized);
+    world.capture(None);
+    world.answer(Out::Captured, None);
+    let OrderEventPayload::PaymentCaptured(it) = world.events.last().unwrap() else { panic!("captured") };
+    assert!(it.confirms, "to capture is to approve");
+}
+
+#[test]
+fn a_review_outlasts_a_capture_that_fails_and_ends_with_its_authorization() {
+    for capture in [AUTO, MANUAL] {
+        let mut world = World::new(capture, TOTAL);
+        world.verdict = Some(Verdict { review: Some("odd".into()), ..verdict(RuleAnswer::Pass) });
+        world.reserved();
+        world.verdict = None;
+        world.answer(Out::Authorized, None);
+        world.capture(None);
+        world.answer(Out::Declined, Some("insufficient_funds"));
+        assert_eq!(world.state.status, At::Authorized, "{capture:?}: it may be captured again");
+        world.webhook("", Out::Cancelled);
+        assert!(
+            matches!(world.events.last().unwrap(), OrderEventPayload::PaymentFailed(it)
+            if it.operation == Op::Authorize),
+            "{capture:?}: {:?}",
+            world.kinds()
+        );
+    }
 }
 
 #[test]

@@ -9,7 +9,9 @@ use tillstream_reservation::{HOLD_MS, Reservation};
 use tillstream_schemas::Text;
 use tillstream_schemas::item::ItemCommandPayload;
 use tillstream_schemas::order_command::{CaptureMode, OrderCommandPayload, PaymentOperation, StockAnswer};
-use tillstream_schemas::order_event::{OrderEventPayload, OrderRejected, OrderReturned, RuleRef};
+use tillstream_schemas::order_event::{
+    OrderEventPayload, OrderRejected, OrderReturned, PaymentAuthorized, RuleRef,
+};
 use tillstream_schemas::order_state::{
     HoldStatus, LineKind, PricedOrder, ReservationPhase, ReservationState,
 };
@@ -112,6 +114,22 @@ fn payment_makes_the_holds_sales_once() {
         assert!(run.shelves.values().all(|it| matches!(it.hold, Some((Hold::Sold, _)))));
         assert_eq!((run.state.phase, run.timer), (ReservationPhase::Committed, None));
     }
+}
+
+#[test]
+fn goods_of_an_order_that_somebody_looks_at_stay_held_without_an_end() {
+    let mut run = three();
+    run.price();
+    run.drain();
+    let looked_at = PaymentAuthorized { review: Some("odd".into()), ..authorized(CaptureMode::Manual) };
+    run.event(looked_at);
+    run.drain();
+    assert_eq!((run.state.phase, run.timer), (ReservationPhase::Held, None));
+    assert!(run.shelves.values().all(|it| matches!(it.hold, Some((Hold::Open, _)))));
+    run.event(captured(true));
+    run.drain();
+    assert_eq!(run.state.phase, ReservationPhase::Committed);
+    assert!(run.shelves.values().all(|it| matches!(it.hold, Some((Hold::Sold, _)))));
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub(super) fn unfold(row: &OrderState, entry: &TimelineEntry, before: OrderStatu
     let amount_minor = entry.amount_minor.unwrap_or_default();
     let payment_id = || row.payment.as_ref().map(|it| it.payment_id.clone()).unwrap_or_default();
     let capture = row.order.as_ref().map_or(CaptureMode::Automatic, |it| it.payment.capture);
+    let review = || row.payment.as_ref().and_then(|it| it.review.clone());
     // Only the event that ended the order has a sentence of its own in the row.
     let ends = !crate::is_dead(before) && crate::is_dead(entry.status);
     let message = || if ends { row.view.reason.clone().unwrap_or_default() } else { Text::default() };
@@ -35,7 +36,7 @@ pub(super) fn unfold(row: &OrderState, entry: &TimelineEntry, before: OrderStatu
             capture,
             provider_ref: None,
             rule: None,
-            review: None,
+            review: review(),
         }
         .into(),
         "payment.action_required" => {

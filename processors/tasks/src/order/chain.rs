@@ -11,7 +11,7 @@ use tillstream_payment::Payment;
 use tillstream_pricing::Pricing;
 use tillstream_reservation::Reservation;
 use tillstream_schemas::Text;
-use tillstream_schemas::order_command::{CaptureMode, OrderCommandPayload};
+use tillstream_schemas::order_command::OrderCommandPayload;
 use tillstream_schemas::order_event::{OrderEvent, OrderEventPayload as Event};
 use tillstream_schemas::order_state::{CreditState, OrderState, OrderStatus, SetTimer};
 use tillstream_stage::ids::{Key, key, output_id};
@@ -244,7 +244,7 @@ impl<'c, 'r> Chain<'c, 'r> {
             Event::OrderReserved(_) => "reserved",
             Event::PaymentCaptured(it) if it.confirms => "paid",
             Event::PaymentAuthorized(it)
-                if it.capture == CaptureMode::Manual && self.state.view.status == OrderStatus::Confirmed =>
+                if it.confirms() && self.state.view.status == OrderStatus::Confirmed =>
             {
                 "paid"
             }

@@ -67,6 +67,10 @@ pub enum Rule {
     RefusePrice,
     /// Risk hook: declines every payment.
     DeclineRisk,
+    /// Risk hook: wants somebody to look at every order.
+    ReviewRisk,
+    /// Price hook: the same, before there is a price.
+    ReviewPrice,
 }
 
 #[derive(Deserialize)]
@@ -275,8 +279,15 @@ impl RuleHost for NativeRule {
         };
         let rule =
             RuleRef { name: "native".into(), version: "1".into(), digest: "0".into(), also: Vec::new() };
+        let review = match (self.0, call) {
+            (Rule::ReviewRisk, RuleCall::Risk(_)) | (Rule::ReviewPrice, RuleCall::Price(_)) => {
+                Some("It looks odd.".into())
+            }
+            _ => None,
+        };
         let run = RuleRun { outcome: "answered", fuel: 0, ns: 0 };
-        RuleOutcome { verdict: Some(Verdict::new(rule, answer)), runs: [run].into_iter().collect() }
+        let verdict = Verdict { review, ..Verdict::new(rule, answer) };
+        RuleOutcome { verdict: Some(verdict), runs: [run].into_iter().collect() }
     }
 
     fn hooks(&self, tenant: &str) -> Hooks {
