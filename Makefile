@@ -43,8 +43,9 @@ fmt: ## Formats the code
 fmt-check:
 	$(CARGO) fmt --all --check
 
-lint: fmt-check ## rustfmt and clippy, warnings denied
+lint: fmt-check ## rustfmt and clippy, warnings denied, of the example rules too
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	cd rules/examples && $(CARGO) fmt --all --check && $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 deny: ## Licences, bans, sources; advisories where their database can be reached
 	@ops/dev/deny.sh
@@ -58,13 +59,13 @@ unit: ## Every test but the end-to-end ones and those that start real servers
 servers: jars ## The clients of broker, database and registry on real servers, and the servers themselves
 	$(CARGO) test -p tillstream-servers -p tillstream-kafka -p tillstream-scylla -p tillstream-registry --locked -- --test-threads=2
 
-e2e: build ## The real binary: first run, import, crashes, bad input
+e2e: build rules ## The real binary: first run, import, crashes, bad input, tenants' rules
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
 
 cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, TLS and logins, other people's clients
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
 
-test: setup rules lint deny ops-check unit simulate-some servers e2e cluster ## Everything that gates a change
+test: setup lint deny ops-check unit simulate-some servers e2e cluster ## Everything that gates a change
 
 schemathesis: build ## A live server against its own contract, by the tool of that name: what it calls valid and what it calls invalid
 	@ops/dev/schemathesis.sh
@@ -120,12 +121,13 @@ bench-takeover: build jars ## From kill -9 of a worker to the first new commit o
 	$(CARGO) build --release --locked -p tillstream-e2e-cluster
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_KEYS=$(KEYS) target/release/takeover
 
-rules: ## Builds the example rules as components, and runs their tests
+rules: build ## Builds the example rules as components (rules/examples/target/NAME.wasm), and runs their tests
 	rustup target add wasm32-unknown-unknown
 	cd rules/examples && $(CARGO) test --locked
-	$(CARGO) build --locked
-	for rule in $(RULES); do target/debug/tillstream rules build rules/examples/$$rule && \
-		target/debug/tillstream rules validate rules/examples/target/$$rule.wasm; done
+	for rule in $(RULES); do \
+		target/release/tillstream rules build rules/examples/$$rule; \
+		target/release/tillstream rules validate rules/examples/target/$$rule.wasm; \
+	done
 
 bench-rules: rules ## What a call of a rule costs the host, beside a native function
 	$(CARGO) run --release --locked -p tillstream-rule-engine --example host_cost -- rules/examples/target/volume-discount.wasm

@@ -1,6 +1,7 @@
 //! Orders: place, read, list, act on, in bulk.
 
 pub(crate) mod actions;
+mod address;
 pub(crate) mod bulk;
 mod command_answer;
 mod credit_view;

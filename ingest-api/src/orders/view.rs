@@ -2,12 +2,13 @@
 
 use crate::moment::Moment;
 use crate::openapi::{OneOf, one_of};
+use crate::orders::address::ShownAddress;
 use crate::orders::shaped::{self, ShapedBy};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tillstream_schemas::order_command::{Address, Allocation, CaptureMode};
+use tillstream_schemas::order_command::{Allocation, CaptureMode};
 use tillstream_schemas::order_state::{
     HoldLine, HoldStatus, LineKind, OrderState, OrderStatus, PaymentState, PaymentStatus, PricedLine,
     PricedOrder, RefundStatus, ShipmentStatus, TimelineEntry,
@@ -132,26 +133,6 @@ struct Priced<'a> {
     ship_to: Option<ShownAddress<'a>>,
     /// Free text.
     note: Option<&'a str>,
-}
-
-/// A postal address.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Address")]
-struct ShownAddress<'a> {
-    /// Recipient.
-    name: Option<&'a str>,
-    /// First line.
-    line1: Option<&'a str>,
-    /// Second line.
-    line2: Option<&'a str>,
-    /// City.
-    city: Option<&'a str>,
-    /// State or region.
-    region: Option<&'a str>,
-    /// Postal code.
-    postal_code: Option<&'a str>,
-    /// ISO 3166-1 alpha-2.
-    country: Option<&'a str>,
 }
 
 /// Why an order failed or was cancelled.
@@ -459,20 +440,8 @@ fn priced<'a>(order: &'a PricedOrder, holds: &'a [HoldLine]) -> Priced<'a> {
         tax: order.tax_minor,
         total: order.total_minor,
         metadata: &order.metadata,
-        ship_to: order.ship_to.as_ref().map(address),
+        ship_to: order.ship_to.as_ref().map(ShownAddress::from),
         note: order.note.as_deref(),
-    }
-}
-
-fn address(address: &Address) -> ShownAddress<'_> {
-    ShownAddress {
-        name: address.name.as_deref(),
-        line1: address.line1.as_deref(),
-        line2: address.line2.as_deref(),
-        city: address.city.as_deref(),
-        region: address.region.as_deref(),
-        postal_code: address.postal_code.as_deref(),
-        country: address.country.as_deref(),
     }
 }
 

@@ -60,7 +60,7 @@ impl ports::Rules for Shelf {
         actor: &'a str,
         module: Vec<u8>,
     ) -> BoxFuture<'a, Result<RuleUploaded, RulesError>> {
-        let text = String::from_utf8(module).unwrap();
+        let text = String::from_utf8_lossy(&module);
         let uploaded = match text.strip_prefix(MAGIC) {
             None => {
                 RuleUploaded::Refused { reason: "not_wasm".to_owned(), message: "it is no Wasm".to_owned() }

@@ -9,8 +9,9 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::{encode, engine, load, price_call};
+use support::{engine, load, price_call};
 use tillstream_rule_engine::Limits;
+use tillstream_rule_modules::encode;
 use tillstream_stage::rule::{
     GoodsLine, Hook, Hooks, LineAdjustment, Parcel, RuleAnswer, RuleCall, RuleOrder, ShipInput, ShipLine,
 };

@@ -3,8 +3,9 @@
 
 mod support;
 
-use support::{component, engine, load, price_call, price_rule};
+use support::{engine, load, price_call};
 use tillstream_rule_engine::{Fault, Limits, Run};
+use tillstream_rule_modules::{component, price_rule};
 use tillstream_stage::rule::{LineAdjustment, RuleAnswer};
 
 /// An answer at address 16 that takes `discount`, a piece of text, off line `line`.

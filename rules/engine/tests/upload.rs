@@ -3,8 +3,9 @@
 
 mod support;
 
-use support::{component, engine, price_rule, price_text};
+use support::engine;
 use tillstream_rule_engine::{ArtifactError, ArtifactKey, Pool, Refusal, RuleEngine, digest};
+use tillstream_rule_modules::{component, price_rule, price_text};
 use tillstream_stage::rule::{Hook, Hooks};
 
 fn refusal(bytes: &[u8]) -> Refusal {

@@ -7,8 +7,9 @@
 mod support;
 
 use std::time::{Duration, Instant};
-use support::{price_call, price_rule};
+use support::price_call;
 use tillstream_rule_host::{ArtifactKey, Fault, Limits, Module, Pool, RuleEngine, Run};
+use tillstream_rule_modules::{HARMS, Harm, harms_guests, off, price_rule};
 
 const MODULES: usize = 60;
 /// Bytes the process may have grown by at the end.
@@ -76,7 +77,7 @@ fn statement(chance: &mut Chance, depth: u32) -> String {
 fn random_module(chance: &mut Chance) -> Vec<u8> {
     let body: Vec<String> = (0..=chance.below(6)).map(|_| statement(chance, 0)).collect();
     let answer = if chance.below(3) == 0 { number(chance) } else { "16".to_owned() };
-    let mut module = price_rule(&format!("{} (i32.const {answer})", body.join(" ")));
+    let mut module = price_rule("", &format!("{} (i32.const {answer})", body.join(" ")));
     // Some are torn and bent on top.
     if chance.below(4) == 0 {
         for _ in 0..=chance.below(8) {
@@ -111,14 +112,15 @@ fn no_hostile_module_harms_the_host_or_goes_past_twice_its_budget() {
     let count = std::env::var("TILLSTREAM_HOSTILE").map_or(MODULES, |it| it.parse().unwrap());
     let seed = std::env::var("TILLSTREAM_SEED").map_or(20_261_130, |it| it.parse().unwrap());
     let engine = RuleEngine::new(Pool::Slots(2)).unwrap();
-    let honest = load(&engine, &support::off(5)).unwrap();
+    let honest = load(&engine, &off(5)).unwrap();
     let expected = timed(&honest).0;
     // What a full budget takes on this machine: the dearest instruction there is, for as long as fuel lasts.
     let dearest = [
         "(loop $l (br $l)) unreachable",
         "(loop $l (drop (i64.div_s (i64.load (i32.const 8)) (i64.const 3))) (br $l)) unreachable",
     ];
-    let budget = dearest.iter().map(|it| timed(&load(&engine, &price_rule(it)).unwrap()).1).max().unwrap();
+    let budget =
+        dearest.iter().map(|it| timed(&load(&engine, &price_rule("", it)).unwrap()).1).max().unwrap();
     let mut chance = Chance(seed);
     let (mut ran, mut refused, mut slowest) = (0, 0, Duration::ZERO);
     let mut before = resident_bytes();
@@ -163,17 +165,32 @@ async fn a_module_made_to_keep_the_compiler_busy_is_compiled_elsewhere_and_ended
     for body in [format!("{deep} (i32.const 16)"), wide] {
         let begun = Instant::now();
         // Taken or refused: both are an answer, and the station goes on.
-        let _ = world.upload("demo", "bomb", &price_rule(&body)).await;
+        let _ = world.upload("demo", "bomb", &price_rule("", &body)).await;
         assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     }
     assert!(resident_bytes().saturating_sub(before) <= GROWTH_BYTES_MAX);
-    assert_eq!(world.taken("demo", "good", &support::off(1)).await, 1);
+    assert_eq!(world.taken("demo", "good", &off(1)).await, 1);
     world.stop().await;
+}
+
+#[test]
+fn every_harm_ends_as_its_own_outcome_and_leaves_nothing_to_the_next_call() {
+    let engine = RuleEngine::new(Pool::Slots(1)).unwrap();
+    for Harm { name, declarations, body, outcome } in HARMS {
+        let module = load(&engine, &harms_guests(declarations, body)).unwrap();
+        for _ in 0..3 {
+            let (run, _) = timed(&module);
+            assert_eq!(run.result.unwrap_err().outcome(), outcome, "{name}");
+            assert!(run.fuel <= Limits::of(1).fuel && run.memory_bytes <= Limits::of(1).memory_bytes);
+        }
+        let honest = timed(&load(&engine, &off(5)).unwrap()).0;
+        assert!(honest.result.is_ok(), "after {name}: {honest:?}");
+    }
 }
 
 #[test]
 fn a_fault_says_which_limit_it_was() {
     let engine = RuleEngine::new(Pool::Slots(2)).unwrap();
-    let module = load(&engine, &price_rule("(loop $l (br $l)) unreachable")).unwrap();
+    let module = load(&engine, &price_rule("", "(loop $l (br $l)) unreachable")).unwrap();
     assert_eq!(timed(&module).0.result, Err(Fault::Fuel(11_000_000)));
 }

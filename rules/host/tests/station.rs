@@ -4,8 +4,9 @@
 mod support;
 
 use std::fs;
-use support::{World, dir, fails_on_orders, off, price_rule};
+use support::{World, dir};
 use tillstream_rule_host::{HostSettings, Uploaded};
+use tillstream_rule_modules::{harms_guests, off, price_rule};
 use tillstream_schemas::rules::RuleFallback::{Refuse, Review, Skip};
 use tillstream_schemas::rules::{RulePayload, RuleRetired};
 use tillstream_stage::rule::{Hook, Hooks, RuleAnswer, RuleHost, RuleOutcome};
@@ -87,7 +88,7 @@ async fn what_was_active_is_in_force_again_after_a_restart_also_when_the_cache_w
 async fn a_rule_that_gives_no_answer_falls_back_as_its_tenant_chose() {
     let dir = dir();
     let world = World::start(dir.path()).await;
-    let version = world.taken("demo", "fragile", &fails_on_orders()).await;
+    let version = world.taken("demo", "fragile", &harms_guests("", "unreachable")).await;
     world.activate("demo", "fragile", version, Skip).await;
     let skipped = world.price("demo");
     assert_eq!((skipped.verdict.as_ref(), outcomes(&skipped)), (None, vec!["trap"]));
@@ -108,7 +109,7 @@ async fn a_rule_that_gives_no_answer_falls_back_as_its_tenant_chose() {
 async fn the_breaker_takes_a_failing_rule_out_until_it_is_activated_again() {
     let dir = dir();
     let world = World::start(dir.path()).await;
-    let version = world.taken("demo", "fragile", &fails_on_orders()).await;
+    let version = world.taken("demo", "fragile", &harms_guests("", "unreachable")).await;
     world.activate("demo", "fragile", version, Refuse).await;
     for _ in 0..30 {
         world.price("demo");
@@ -150,8 +151,8 @@ async fn what_cannot_be_a_rule_is_told_why_and_leaves_nothing_behind() {
         (wat::parse_str("(module)").unwrap(), "not_component"),
         (wat::parse_str("(component)").unwrap(), "no_hook"),
         (wat::parse_str(r#"(component (import "wasi:io/streams@0.2.0" (instance)))"#).unwrap(), "imports"),
-        (price_rule("(loop $again (br $again)) unreachable"), "dry_run"),
-        (price_rule("unreachable"), "dry_run"),
+        (price_rule("", "(loop $again (br $again)) unreachable"), "dry_run"),
+        (price_rule("", "unreachable"), "dry_run"),
         (off(-1), "dry_run"),
     ];
     for (module, expected) in cases {

@@ -164,7 +164,14 @@ mod tests {
 
     #[test]
     fn a_share_is_rounded_half_to_even() {
-        for (amount, rate_bp, expected) in [(255, 1_000, 26), (245, 1_000, 24), (15, 5_000, 8), (25, 5_000, 12), (-15, 5_000, -8), (0, 10_000, 0)] {
+        for (amount, rate_bp, expected) in [
+            (255, 1_000, 26),
+            (245, 1_000, 24),
+            (15, 5_000, 8),
+            (25, 5_000, 12),
+            (-15, 5_000, -8),
+            (0, 10_000, 0),
+        ] {
             assert_eq!(share(amount, rate_bp), expected, "{amount} at {rate_bp}");
         }
     }

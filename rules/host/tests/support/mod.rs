@@ -16,8 +16,6 @@ use tillstream_runtime::SystemClock;
 use tillstream_schemas::rules::{RuleActivated, RuleEvent, RuleFallback, RulePayload, RuleRolledBack};
 use tillstream_stage::rule::{PriceInput, RuleCall, RuleHost, RuleLine, RuleOrder, RuleOutcome};
 use tokio::sync::watch;
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
 
 pub struct World {
     pub host: Arc<Host>,
@@ -135,46 +133,6 @@ pub fn price_call() -> RuleCall {
     };
     let order = RuleOrder { currency: "GBP".into(), country: "GB".into(), ..RuleOrder::default() };
     RuleCall::Price(PriceInput { order, lines: vec![line] })
-}
-
-/// A price rule whose `decide` has this body: it leaves the answer's address.
-pub fn price_rule(body: &str) -> Vec<u8> {
-    let text = format!(
-        r#"(module
-  (memory (export "memory") 8)
-  (global $next (mut i32) (i32.const 65536))
-  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
-    (local $at i32)
-    (local.set $at (i32.and
-      (i32.add (global.get $next) (i32.sub (local.get 2) (i32.const 1)))
-      (i32.sub (i32.const 0) (local.get 2))))
-    (global.set $next (i32.add (local.get $at) (local.get 3)))
-    (local.get $at))
-  (func $decide (export "tillstream:rules/price@1.0.0#decide") (param i32) (result i32) {body}))"#
-    );
-    let mut module = wat::parse_str(text).unwrap();
-    let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit")).unwrap();
-    let world = resolve.select_world(&[package], Some("price-rule")).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
-}
-
-/// Takes so many minor units off the first line.
-pub fn off(minor: i64) -> Vec<u8> {
-    price_rule(&format!(
-        "(i32.store8 (i32.const 16) (i32.const 1)) (i32.store (i32.const 20) (i32.const 64))
-         (i32.store (i32.const 24) (i32.const 1)) (i32.store (i32.const 64) (i32.const 0))
-         (i64.store (i32.const 72) (i64.const {minor})) (i32.const 16)"
-    ))
-}
-
-/// Passes on the sample orders, whose customer is `c-sample`, and traps on every order without a customer: whether there
-/// is one is the byte at 32 of the request.
-pub fn fails_on_orders() -> Vec<u8> {
-    price_rule(
-        "(if (i32.eqz (i32.load8_u (i32.add (local.get 0) (i32.const 24)))) (then unreachable)) (i32.const 16)",
-    )
 }
 
 pub fn dir() -> TempDir {
