@@ -62,7 +62,7 @@ impl Caller<'_> {
         let order = json!({"currency": "GBP", "country": "US",
             "lines": [{"sku": "71053", "quantity": quantity, "unit_price": 339}],
             "payment": {"method": "pm_card_visa", "capture": "automatic"}});
-        let call = self.request(Method::POST, "/v1/orders").header("Idempotency-Key", key);
+        let call = self.request(Method::POST, "/v1/orders").header("Idempotency-Key", key.replace(' ', "-"));
         let answer = self.send(call.header("Prefer", "wait=30").json(&order)).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
         answer.json

@@ -84,7 +84,7 @@ pub struct Harm {
 }
 
 /// One harm of every kind.
-pub const HARMS: [Harm; 7] = [
+pub const HARMS: [Harm; 8] = [
     Harm { name: "it traps", declarations: "", body: "unreachable", outcome: "trap" },
     Harm { name: "it never returns", declarations: "", body: "(loop $l (br $l))", outcome: "fuel" },
     Harm {
@@ -103,6 +103,12 @@ pub const HARMS: [Harm; 7] = [
         name: "it floods the log",
         declarations: r#"(import "tillstream:rules/log@1.0.0" "line" (func $line (param i32 i32)))"#,
         body: "(loop $l (call $line (i32.const 0) (i32.const 60000)) (br $l))",
+        outcome: "fuel",
+    },
+    Harm {
+        name: "it logs a line as long as its memory",
+        declarations: r#"(import "tillstream:rules/log@1.0.0" "line" (func $line (param i32 i32)))"#,
+        body: "(call $line (i32.const 0) (i32.const 500000))",
         outcome: "output",
     },
     Harm {
