@@ -5,22 +5,18 @@ mod support;
 
 use support::engine;
 use tillstream_rule_engine::{ArtifactError, ArtifactKey, Pool, Refusal, RuleEngine, digest};
-use tillstream_rule_modules::{component, price_rule, price_text};
+use tillstream_rule_modules::{component, plain, price_rule, price_text};
 use tillstream_stage::rule::{Hook, Hooks};
 
 fn refusal(bytes: &[u8]) -> Refusal {
     engine().compile(bytes).unwrap_err()
 }
 
-fn component_text(text: &str) -> Vec<u8> {
-    wat::parse_str(text).unwrap()
-}
-
 #[test]
 fn what_is_no_component_is_told_apart() {
     assert_eq!(refusal(b""), Refusal::NotWasm);
     assert_eq!(refusal(b"#!/bin/sh"), Refusal::NotWasm);
-    assert_eq!(refusal(&wat::parse_str("(module)").unwrap()), Refusal::NotComponent);
+    assert_eq!(refusal(&plain("(module)")), Refusal::NotComponent);
     assert!(matches!(refusal(&[0; 300 << 10]), Refusal::TooLarge { .. }));
     let mut torn = price_rule("", "(i32.const 16)");
     torn.truncate(torn.len() / 2);
@@ -32,7 +28,7 @@ fn imports_are_refused_by_name() {
     let text = r#"(component
         (import "wasi:clocks/wall-clock@0.2.0" (instance))
         (import "my:own/thing" (instance)))"#;
-    let Refusal::Imports(names) = refusal(&component_text(text)) else { panic!("imports") };
+    let Refusal::Imports(names) = refusal(&plain(text)) else { panic!("imports") };
     assert_eq!(names, ["wasi:clocks/wall-clock@0.2.0", "my:own/thing"]);
     let message = Refusal::Imports(names).to_string();
     assert!(
@@ -42,14 +38,14 @@ fn imports_are_refused_by_name() {
 
 #[test]
 fn a_module_without_a_hook_or_with_one_of_another_shape_is_refused() {
-    assert_eq!(refusal(&component_text("(component)")), Refusal::NoHook);
+    assert_eq!(refusal(&plain("(component)")), Refusal::NoHook);
     let other = r#"(component
         (core module $m (func (export "decide") (result i32) (i32.const 1)))
         (core instance $i (instantiate $m))
         (func $decide (result u32) (canon lift (core func $i "decide")))
         (instance $price (export "decide" (func $decide)))
         (export "tillstream:rules/price@1.0.0" (instance $price)))"#;
-    assert!(matches!(refusal(&component_text(other)), Refusal::Hook { hook: "price", .. }));
+    assert!(matches!(refusal(&plain(other)), Refusal::Hook { hook: "price", .. }));
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use support::{World, dir};
 use tillstream_rule_host::{HostSettings, Uploaded};
-use tillstream_rule_modules::{harms_guests, off, price_rule};
+use tillstream_rule_modules::{harms_guests, off, plain, price_rule};
 use tillstream_schemas::rules::RuleFallback::{Refuse, Review, Skip};
 use tillstream_schemas::rules::{RulePayload, RuleRetired};
 use tillstream_stage::rule::{Hook, Hooks, RuleAnswer, RuleHost, RuleOutcome};
@@ -148,9 +148,9 @@ async fn what_cannot_be_a_rule_is_told_why_and_leaves_nothing_behind() {
     let world = World::start(dir.path()).await;
     let cases = [
         (b"text".to_vec(), "not_wasm"),
-        (wat::parse_str("(module)").unwrap(), "not_component"),
-        (wat::parse_str("(component)").unwrap(), "no_hook"),
-        (wat::parse_str(r#"(component (import "wasi:io/streams@0.2.0" (instance)))"#).unwrap(), "imports"),
+        (plain("(module)"), "not_component"),
+        (plain("(component)"), "no_hook"),
+        (plain(r#"(component (import "wasi:io/streams@0.2.0" (instance)))"#), "imports"),
         (price_rule("", "(loop $again (br $again)) unreachable"), "dry_run"),
         (price_rule("", "unreachable"), "dry_run"),
         (off(-1), "dry_run"),

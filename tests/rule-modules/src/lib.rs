@@ -16,9 +16,9 @@ pub fn component(world: &str, text: &str) -> Vec<u8> {
     encode(&module)
 }
 
-/// A component as it stands in text, of no world.
+/// What stands in text, as it is: a component, or a core module.
 pub fn plain(text: &str) -> Vec<u8> {
-    wat::parse_str(text).expect("a component in text")
+    wat::parse_str(text).expect("text that can be read")
 }
 
 /// A component from a core module that carries its world with it.
