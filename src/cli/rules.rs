@@ -62,6 +62,8 @@ pub enum RulesCommand {
         target: Target,
     },
     /// Activates a version.
+    // Here `--version` is the rule's, not the binary's.
+    #[command(disable_version_flag = true)]
     Activate {
         /// The rule's name.
         name: String,

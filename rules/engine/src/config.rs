@@ -96,7 +96,7 @@ fn config(pool: Pool) -> Config {
 }
 
 /// One unit per instruction, but for those that leave the module's code for the host's: a loop over one of these would
-/// otherwise take a hundred times as long as its fuel says.
+/// otherwise take many times as long as its fuel says.
 fn costs() -> OperatorCost {
     const GROW: u8 = u8::MAX;
     const BULK: u8 = 32;

@@ -3,7 +3,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tillstream_e2e::{Answer, KEY, Server, metric_values, root};
+use tillstream_e2e::{Answer, KEY, Server, bare_command, metric_values, root};
 use tillstream_rule_modules::{HARMS, Harm, harms_guests, plain, price_rule};
 
 /// How far the server's memory may grow under modules that mean harm.
@@ -165,6 +165,51 @@ async fn a_discount_holds_from_its_activation_over_a_crash_to_its_rollback() {
     let rule = merchant.change("/v1/rules/volume-discount/rollback", &json!({})).await.json;
     assert_eq!(rule["active"], Value::Null, "{rule}");
     assert_eq!(merchant.order("rolled back twice", 12).await["total"], 4_068);
+    assert!(server.terminate().await.success());
+}
+
+/// `tillstream rules …`: whether it succeeded, and what it printed.
+fn rules(server: &Server, arguments: &[&str]) -> (bool, String) {
+    let mut command = bare_command();
+    command.arg("rules").args(arguments);
+    if !matches!(arguments[0], "run" | "validate") {
+        command.args(["--url", server.url(), "--api-key", KEY]);
+    }
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test]
+async fn the_command_line_tries_uploads_activates_lists_and_rolls_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    let module = root().join("rules/examples/target/volume-discount.wasm");
+    let module = module.to_str().unwrap();
+    let input = dir.path().join("input.json");
+    let order = json!({"currency": "GBP", "country": "GB", "placed_at_ms": 1_291_191_960_000_i64});
+    let line = json!({"sku": "71053", "quantity": 12, "unit_price_minor": 339, "tax_rate_bp": 2_000});
+    std::fs::write(&input, json!({"hook": "price", "order": order, "lines": [line]}).to_string()).unwrap();
+    let settings = r#"{"from_quantity":12}"#;
+    let steps: [(&[&str], &str); 7] = [
+        (&["validate", module], "good: price"),
+        (&["run", module, "--input", input.to_str().unwrap(), "--settings", settings], "407"),
+        (&["upload", "tiers", module], "version 1"),
+        (&["activate", "tiers", "--version", "1"], "version 1"),
+        (&["activate", "tiers", "--settings", settings, "--fallback", "refuse"], "version 1"),
+        (&["list"], "tiers"),
+        (&["rollback", "tiers"], "version 1"),
+    ];
+    for (arguments, expected) in steps {
+        let (good, said) = rules(&server, arguments);
+        assert!(good && said.contains(expected), "{arguments:?}: {said}");
+    }
+    let rule = demo(&server).get("/v1/rules/tiers").await.json;
+    assert_eq!((&rule["active"]["version"], &rule["active"]["settings"]), (&json!(1), &json!({})));
+    let (good, said) = rules(&server, &["activate", "nobodys"]);
+    assert!(!good && said.contains("404"), "{said}");
+    let (good, said) = rules(&server, &["validate", input.to_str().unwrap()]);
+    assert!(!good && said.contains("TS0933"), "{said}");
     assert!(server.terminate().await.success());
 }
 
