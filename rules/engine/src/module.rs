@@ -54,7 +54,7 @@ impl Module {
 }
 
 fn find(pre: &InstancePre<Session>) -> Result<Exports, Refusal> {
-    let has = |hook: Hook| pre.component().get_export_index(None, &interface(hook)).is_some();
+    let has = |hook: Hook| pre.component().get_export_index(None, interface(hook)).is_some();
     let wrong =
         |hook: Hook| move |error: wasmtime::Error| Refusal::Hook { hook: hook.as_str(), why: short(&error) };
     macro_rules! find {
