@@ -175,11 +175,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let (close, closing) = watch::channel(false);
     let streams = ingest.clone();
     let app = app(options, ingest);
-    let door_settings = DoorSettings {
-        head_timeout: Duration::from_millis(options.http_head_timeout_ms),
-        connections_max: options.http_connections_max as usize,
-        ..DoorSettings::default()
-    };
+    let door_settings = door_settings(options);
     let door = tokio::spawn(async move {
         let closed = async move {
             let mut closing = closing;
@@ -209,6 +205,14 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     match failure {
         None => Ok(()),
         Some((task, reason)) => Err(ServeError::Halted { task, reason }),
+    }
+}
+
+fn door_settings(options: &Serve) -> DoorSettings {
+    DoorSettings {
+        head_timeout: Duration::from_millis(options.http_head_timeout_ms),
+        connections_max: options.http_connections_max as usize,
+        ..DoorSettings::default()
     }
 }
 
