@@ -12,13 +12,15 @@ RATE ?= 500
 OUTAGE ?= freeze
 SEED ?= 1592590340
 KEYS ?= 10000
+MODULES ?= 10000
 RULE ?=
+RULES ?= volume-discount split-by-location
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 # Whole runs build each crate once: a cache for the next edit would only double what they need of the disk.
 export CARGO_INCREMENTAL ?= 0
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit rules bench-rules hostile-rules clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,8 +43,9 @@ fmt: ## Formats the code
 fmt-check:
 	$(CARGO) fmt --all --check
 
-lint: fmt-check ## rustfmt and clippy, warnings denied
+lint: fmt-check ## rustfmt and clippy, warnings denied, of the example rules too
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	cd rules/examples && $(CARGO) fmt --all --check && $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 deny: ## Licences, bans, sources; advisories where their database can be reached
 	@ops/dev/deny.sh
@@ -56,7 +59,7 @@ unit: ## Every test but the end-to-end ones and those that start real servers
 servers: jars ## The clients of broker, database and registry on real servers, and the servers themselves
 	$(CARGO) test -p tillstream-servers -p tillstream-kafka -p tillstream-scylla -p tillstream-registry --locked -- --test-threads=2
 
-e2e: build ## The real binary: first run, import, crashes, bad input
+e2e: build rules ## The real binary: first run, import, crashes, bad input, tenants' rules
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
 
 cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, TLS and logins, other people's clients
@@ -117,6 +120,20 @@ bench-commit: build jars ## The bare commit at 10 to 5,000 records, beside the p
 bench-takeover: build jars ## From kill -9 of a worker to the first new commit on its partitions, with KEYS keys of state (default 10000)
 	$(CARGO) build --release --locked -p tillstream-e2e-cluster
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_KEYS=$(KEYS) target/release/takeover
+
+rules: build ## Builds the example rules as components (rules/examples/target/NAME.wasm), and runs their tests
+	rustup target add wasm32-unknown-unknown
+	cd rules/examples && $(CARGO) test --locked
+	for rule in $(RULES); do \
+		target/release/tillstream rules build rules/examples/$$rule; \
+		target/release/tillstream rules validate rules/examples/target/$$rule.wasm; \
+	done
+
+bench-rules: rules ## What a call of a rule costs the host, beside a native function
+	$(CARGO) run --release --locked -p tillstream-rule-engine --example host_cost -- rules/examples/target/volume-discount.wasm
+
+hostile-rules: ## MODULES hostile modules (default 10000), from SEED: the host's memory and every call's budget
+	TILLSTREAM_HOSTILE=$(MODULES) TILLSTREAM_SEED=$(SEED) $(CARGO) test --release --locked -p tillstream-rule-host --test hostile -- --nocapture
 
 clean: ## Removes build output (never data)
 	$(CARGO) clean

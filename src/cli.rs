@@ -5,6 +5,7 @@ mod dlq;
 mod import;
 mod keys;
 mod load;
+mod rules;
 mod sandbox;
 mod schemas;
 mod secret;
@@ -18,6 +19,7 @@ pub use dlq::{Dlq, DlqCommand};
 pub use import::Import;
 pub use keys::{Keys, KeysCommand, Whose};
 pub use load::Load;
+pub use rules::{Fallback, Rules, RulesCommand};
 pub use sandbox::Sandbox;
 pub use schemas::{SchemaRegistry, SchemaRegistryAccess, Schemas, SchemasCommand};
 pub use secret::{Secret, given_or_read};
@@ -56,6 +58,11 @@ pub enum Command {
     State(Box<State>),
     /// Looks at dead letters and sends them back.
     Dlq(Dlq),
+    /// Builds, tries, uploads, activates and rolls back rules.
+    Rules(Rules),
+    /// Compiles one rule from standard input: what a server runs for itself, within bounds.
+    #[command(hide = true)]
+    CompileRule,
     /// Makes, lists, rotates and revokes API keys.
     Keys(Keys),
     /// Serves the sandbox payment provider to the workers of a cluster.

@@ -108,6 +108,12 @@ impl Client {
         self.answer(Method::PUT, path, self.request(Method::PUT, path).json(body)).await
     }
 
+    /// PUT of bytes.
+    pub async fn put_bytes(&self, path: &str, media_type: &str, body: Vec<u8>) -> Result<Value, ClientError> {
+        let call = self.request(Method::PUT, path).header("Content-Type", media_type).body(body);
+        self.answer(Method::PUT, path, call).await
+    }
+
     /// POST of JSON, with an Idempotency-Key where one is given.
     pub async fn post(
         &self,

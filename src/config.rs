@@ -209,6 +209,11 @@ mod tests {
     }
 
     #[test]
+    fn no_command_has_two_options_of_one_name() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
     fn every_option_is_also_an_environment_variable_and_says_what_it_does() {
         fn check(command: &Command, seen: &mut usize) {
             for argument in command

@@ -8,6 +8,7 @@ mod config;
 mod import;
 mod keys;
 mod output;
+mod rules;
 mod sandbox;
 mod schemas;
 mod serve;
@@ -58,10 +59,18 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
         runtime.block_on(sandbox::run(options))?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::CompileRule = &cli.command {
+        tillstream_rule_host::compile_child()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
         match cli.command {
-            Command::Serve(_) | Command::Sandbox(_) => {}
+            Command::Serve(_) | Command::Sandbox(_) | Command::CompileRule => {}
+            Command::Rules(it) => {
+                let good = rules::run(it.command).await?;
+                return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            }
             Command::Topics(cli::Topics {
                 command:
                     cli::TopicsCommand::Create { partitions, replication_factor, retention_hours, broker },

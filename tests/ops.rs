@@ -52,6 +52,12 @@ fn str_of<'a>(value: &'a Yaml, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("{key} of {value:?} is no text"))
 }
 
+/// Whether a text ends where a call that may name a metric takes its first argument.
+fn call_of(before: &str) -> bool {
+    let before = before.trim_end();
+    before.ends_with('(') && !before.ends_with(".namespace(")
+}
+
 /// A metric of the code, and whether it is a histogram.
 fn registered() -> Vec<(String, bool)> {
     let mut sources = Vec::new();
@@ -78,7 +84,7 @@ fn registered() -> Vec<(String, bool)> {
             let histogram = call.contains("margotsi"); // "histogram" without its first letter, backwards
             if literal.starts_with("tillstream_") {
                 metrics.push(((*literal).to_owned(), histogram));
-            } else if namespaced && before.trim_end().ends_with('(') && before.contains("on.") {
+            } else if namespaced && call_of(before) && before.contains("on.") {
                 metrics.push((format!("tillstream_{literal}"), histogram));
             }
         }

@@ -157,8 +157,32 @@ fn every_crate_takes_the_lints_of_the_workspace() {
     files(root(), "Cargo.toml", &mut manifests);
     for path in manifests {
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains("[lints]\nworkspace = true"), "{}", path.display());
+        if text.contains("[package]") && !path.ends_with("rules/engine/Cargo.toml") {
+            assert!(text.contains("[lints]\nworkspace = true"), "{}", path.display());
+        }
     }
+}
+
+#[test]
+fn unsafe_code_stands_in_two_modules_of_the_rule_engine_and_says_why() {
+    let rules = fs::read_to_string(root().join("rules/engine/Cargo.toml")).unwrap();
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let lints = |text: &str, heading: &str| {
+        let section = text.split(heading).nth(1).unwrap().split("\n\n[").next().unwrap().to_owned();
+        section.trim().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let denied = lints(&workspace, "[workspace.lints.rust]").join("\n").replace("\"forbid\"", "\"deny\"");
+    assert_eq!(lints(&rules, "[lints.rust]").join("\n"), denied, "all lints but the one");
+    assert_eq!(lints(&rules, "[lints.clippy]"), lints(&workspace, "[workspace.lints.clippy]"));
+    let allowed: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, text)| path.starts_with("rules/engine/src") && text.contains("unsafe_code"))
+        .map(|(path, text)| {
+            assert!(text.contains("reason = "), "{} says why", path.display());
+            path.file_name().unwrap().to_string_lossy().into_owned()
+        })
+        .collect();
+    assert_eq!(allowed, ["artifact.rs", "bindings.rs"]);
 }
 
 #[test]

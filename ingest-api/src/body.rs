@@ -21,11 +21,20 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// # Errors
 /// 415 for another media type or encoding, 413 for too much, 400 when it does not arrive whole or cannot be decoded.
 pub(crate) async fn json(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    const LIMIT: u64 = JSON_BYTES_MAX as u64;
-    if content_length(headers).is_some_and(|it| it > LIMIT) {
-        return Err(too_large(LIMIT));
+    let bytes = whole(headers, body, JSON_BYTES_MAX as u64).await?;
+    if bytes.is_empty() {
+        return Ok(Bytes::from_static(b"{}"));
     }
-    let mut pieces = encoding::pieces(headers, body, LIMIT)?;
+    media_type(headers, &["application/json"])?;
+    Ok(bytes)
+}
+
+/// Reads a body of at most `bytes_max` bytes, decoded.
+async fn whole(headers: &HeaderMap, body: Body, bytes_max: u64) -> Result<Bytes, Problem> {
+    if content_length(headers).is_some_and(|it| it > bytes_max) {
+        return Err(too_large(bytes_max));
+    }
+    let mut pieces = encoding::pieces(headers, body, bytes_max)?;
     let gathering = async {
         // Most bodies come in one piece, which need not be copied.
         let first = pieces.try_next().await?.unwrap_or_default();
@@ -37,14 +46,21 @@ pub(crate) async fn json(headers: &HeaderMap, body: Body) -> Result<Bytes, Probl
         }
         Ok::<_, Problem>(all.freeze())
     };
-    let bytes = tokio::time::timeout(BODY_TIME_MAX, gathering)
-        .await
-        .map_err(|_| incomplete("took longer than 30 s"))??;
-    if bytes.is_empty() {
-        return Ok(Bytes::from_static(b"{}"));
-    }
-    media_type(headers, &["application/json"])?;
-    Ok(bytes)
+    tokio::time::timeout(BODY_TIME_MAX, gathering).await.map_err(|_| incomplete("took longer than 30 s"))?
+}
+
+/// Reads a body that is no JSON.
+///
+/// # Errors
+/// As [`json`].
+pub(crate) async fn bytes(
+    headers: &HeaderMap,
+    body: Body,
+    taken: &[&str],
+    bytes_max: u64,
+) -> Result<Bytes, Problem> {
+    media_type(headers, taken)?;
+    whole(headers, body, bytes_max).await
 }
 
 /// What `Content-Length` says.

@@ -5,7 +5,7 @@ use crate::in_flight::InFlight;
 use crate::limiter::Limiter;
 use crate::observe::HttpMetrics;
 use crate::overload::{LoadBounds, Overload};
-use crate::ports::{OrderEventsHub, ProductsInForce, Progress, SandboxControl};
+use crate::ports::{OrderEventsHub, ProductsInForce, Progress, Rules, SandboxControl};
 use crate::problem::{Code, Problem};
 use crate::streams::Streams;
 use crate::webhooks::Webhooks;
@@ -39,6 +39,8 @@ pub struct Parts {
     pub progress: Arc<dyn Progress>,
     /// The sandbox provider, if payments go to it.
     pub sandbox: Option<Arc<dyn SandboxControl>>,
+    /// Rules, if this process runs any.
+    pub rules: Option<Arc<dyn Rules>>,
     /// Webhook endpoints.
     pub webhooks: Arc<dyn Webhooks>,
     /// What `/metrics` shows; the HTTP metrics are registered here.
@@ -78,6 +80,7 @@ pub struct Ingest {
     pub(crate) products: Arc<dyn ProductsInForce>,
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) sandbox: Option<Arc<dyn SandboxControl>>,
+    pub(crate) rules: Option<Arc<dyn Rules>>,
     pub(crate) webhooks: Arc<dyn Webhooks>,
     pub(crate) registry: Registry,
     pub(crate) clock: Arc<dyn Clock>,
@@ -132,6 +135,7 @@ impl Ingest {
             products: parts.products,
             progress: parts.progress,
             sandbox: parts.sandbox,
+            rules: parts.rules,
             webhooks: parts.webhooks,
             registry: parts.registry,
             clock: parts.clock,

@@ -34,6 +34,7 @@ mod overload;
 mod params;
 mod products;
 mod routes;
+mod rules;
 mod sandbox;
 mod shape;
 mod streams;

@@ -3,8 +3,10 @@
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use thiserror::Error;
+use tillstream_rule_lifecycle::{Rule, RuleRefusal};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_event::OrderEvent;
+use tillstream_schemas::rules::RuleEvent;
 use tillstream_state::TaskId;
 
 /// A live feed of one order's events.
@@ -126,6 +128,94 @@ pub trait SandboxControl: Send + Sync {
         payment_id: &'a str,
         succeed: bool,
     ) -> BoxFuture<'a, Result<(), SandboxError>>;
+}
+
+/// A rule and its name.
+#[derive(Clone, Debug)]
+pub struct RuleView {
+    /// The name.
+    pub name: Text,
+    /// The rule.
+    pub rule: Rule,
+}
+
+/// What a module used on a sample order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleSample {
+    /// The hook.
+    pub hook: &'static str,
+    /// Lines of the order.
+    pub lines: usize,
+    /// Units of fuel.
+    pub fuel: u64,
+    /// Bytes of memory.
+    pub memory_bytes: usize,
+    /// What it logged.
+    pub log: String,
+}
+
+/// What became of an uploaded module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleUploaded {
+    /// It is a version.
+    Taken {
+        /// The version's number.
+        version: i64,
+        /// SHA-256 of the module, in hex.
+        digest: String,
+        /// What it made of sample orders.
+        samples: Vec<RuleSample>,
+    },
+    /// It is not taken: a bounded reason, and a sentence for its author.
+    Refused {
+        /// The reason.
+        reason: String,
+        /// The sentence.
+        message: String,
+    },
+    /// The tenant has no room for it.
+    NoRoom(String),
+}
+
+/// Why rules cannot be changed now.
+#[derive(Clone, Debug, Error)]
+pub enum RulesError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] tillstream_log::LogError),
+    /// Anything else: the compiler, the registry.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The rules of this deployment.
+pub trait Rules: Send + Sync {
+    /// A tenant's rules, by name.
+    fn list(&self, tenant: &str) -> Vec<RuleView>;
+
+    /// One rule.
+    fn get(&self, tenant: &str, name: &str) -> Option<RuleView>;
+
+    /// An id that no other event has.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    fn new_id(&self) -> Result<Text, RulesError>;
+
+    /// Appends a change; when it is taken it is in force in this process once this returns.
+    fn change<'a>(
+        &'a self,
+        event: &'a RuleEvent,
+    ) -> BoxFuture<'a, Result<Result<(), RuleRefusal>, RulesError>>;
+
+    /// Checks, compiles and tries a module, and makes it the rule's next version.
+    fn upload<'a>(
+        &'a self,
+        tenant: &'a str,
+        rule: &'a str,
+        actor: &'a str,
+        module: Vec<u8>,
+    ) -> BoxFuture<'a, Result<RuleUploaded, RulesError>>;
 }
 
 /// How much memory this process has.

@@ -55,6 +55,10 @@ pub enum Code {
     CommandRefused,
     /// The body did not arrive whole, or not in time.
     BodyIncomplete,
+    /// The module cannot be a rule.
+    ModuleRefused,
+    /// The rule is not as the change expects.
+    RuleConflict,
     /// The key lacks the scope that the call needs.
     Forbidden,
     /// The key or its tenant calls more often than it may.
@@ -71,7 +75,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Unauthorized,
         Self::TooManyRequests,
         Self::NoSuchPath,
@@ -94,6 +98,8 @@ impl Code {
         Self::NotRedrivable,
         Self::CommandRefused,
         Self::BodyIncomplete,
+        Self::ModuleRefused,
+        Self::RuleConflict,
         Self::Forbidden,
         Self::RateLimited,
         Self::KeyConflict,
@@ -127,6 +133,8 @@ impl Code {
             Self::NotRedrivable => ("TS0620", 409, "The dead letter cannot be redriven"),
             Self::CommandRefused => ("TS0621", 409, "The command was refused"),
             Self::BodyIncomplete => ("TS0622", 400, "The body did not arrive whole"),
+            Self::ModuleRefused => ("TS0663", 422, "The module cannot be a rule"),
+            Self::RuleConflict => ("TS0664", 409, "The rule is not as the change expects"),
             Self::Forbidden => ("TS0640", 403, "The API key may not do that"),
             Self::RateLimited => ("TS0641", 429, "Too many requests"),
             Self::KeyConflict => ("TS0642", 409, "The key is not as expected"),

@@ -1,13 +1,17 @@
 //! The route table: what the router is built from, and what `/openapi.json` must cover.
 
 use crate::access::Scope;
+use crate::access::Scope::{
+    AnalyticsRead, CatalogRead, CatalogWrite, InventoryRead, InventoryWrite, KeysRead, KeysWrite, OpsRead,
+    OpsWrite, OrdersRead, OrdersWrite, RulesRead, RulesWrite, TenantsWrite, WebhooksRead, WebhooksWrite,
+};
 use crate::encoding::compress;
 use crate::headers::harden;
 use crate::observe::observe;
 use crate::orders::{actions, bulk, credits, events, place, query};
 use crate::problem::{Code, Problem};
 use crate::{
-    Ingest, analytics, auth, categories, dead_letters, docs, inventory, keys, openapi, ops, products,
+    Ingest, analytics, auth, categories, dead_letters, docs, inventory, keys, openapi, ops, products, rules,
     sandbox, tenants, topics, webhooks,
 };
 use axum::Router;
@@ -16,6 +20,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http::{Method, Uri};
 use std::sync::Arc;
+
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+const PUT: Method = Method::PUT;
+const DELETE: Method = Method::DELETE;
+const PATCH: Method = Method::PATCH;
 
 /// One call.
 pub(crate) struct Route {
@@ -36,15 +46,11 @@ fn open(path: &'static str, handler: MethodRouter<Arc<Ingest>>) -> Route {
 
 /// Every call there is.
 pub(crate) fn table() -> Vec<Route> {
-    use Scope::{
-        AnalyticsRead, CatalogRead, CatalogWrite, InventoryRead, InventoryWrite, KeysRead, KeysWrite,
-        OpsRead, OpsWrite, OrdersRead, OrdersWrite, TenantsWrite, WebhooksRead, WebhooksWrite,
-    };
-    const GET: Method = Method::GET;
-    const POST: Method = Method::POST;
-    const PUT: Method = Method::PUT;
-    const DELETE: Method = Method::DELETE;
-    const PATCH: Method = Method::PATCH;
+    [of_orders(), of_settings(), of_operations()].into_iter().flatten().collect()
+}
+
+/// Orders, what they are made of, what they came to.
+fn of_orders() -> Vec<Route> {
     vec![
         keyed(OrdersWrite, POST, "/v1/orders", post(place::place)),
         keyed(OrdersRead, GET, "/v1/orders", get(query::list)),
@@ -72,6 +78,19 @@ pub(crate) fn table() -> Vec<Route> {
         keyed(AnalyticsRead, GET, "/v1/analytics/revenue", get(analytics::revenue)),
         keyed(AnalyticsRead, GET, "/v1/analytics/products", get(analytics::products)),
         keyed(AnalyticsRead, GET, "/v1/analytics/funnel", get(analytics::funnel)),
+    ]
+}
+
+/// What a tenant sets up: rules, keys, webhooks.
+fn of_settings() -> Vec<Route> {
+    vec![
+        keyed(RulesRead, GET, "/v1/rules", get(rules::list)),
+        keyed(RulesRead, GET, "/v1/rules/{name}", get(rules::get)),
+        keyed(RulesWrite, DELETE, "/v1/rules/{name}", delete(rules::retire)),
+        keyed(RulesWrite, PUT, "/v1/rules/{name}/versions", put(rules::upload)),
+        keyed(RulesRead, GET, "/v1/rules/{name}/versions", get(rules::versions)),
+        keyed(RulesWrite, POST, "/v1/rules/{name}/activate", post(rules::activate)),
+        keyed(RulesWrite, POST, "/v1/rules/{name}/rollback", post(rules::roll_back)),
         keyed(KeysRead, GET, "/v1/keys", get(keys::list)),
         keyed(KeysWrite, POST, "/v1/keys", post(keys::create)),
         keyed(KeysWrite, DELETE, "/v1/keys/{id}", delete(keys::revoke)),
@@ -99,6 +118,12 @@ pub(crate) fn table() -> Vec<Route> {
             "/v1/webhooks/endpoints/{id}/deliveries/{message}/redeliver",
             post(webhooks::requests::redeliver),
         ),
+    ]
+}
+
+/// What the operator looks at and mends.
+fn of_operations() -> Vec<Route> {
+    vec![
         keyed(OpsRead, GET, "/v1/dead-letters", get(dead_letters::list)),
         keyed(OpsWrite, POST, "/v1/dead-letters/redrive", post(dead_letters::redrive)),
         keyed(OpsRead, GET, "/v1/dead-letters/{topic}/{partition}/{offset}", get(dead_letters::get)),

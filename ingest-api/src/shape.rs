@@ -19,6 +19,8 @@ pub(crate) const ERRORS_MAX: usize = 100;
 pub(crate) enum Kind {
     /// One line of text without control characters; the limits are characters.
     Text { min: usize, max: usize },
+    /// A name that can stand in a path, a file and a key as it is: a to z, 0 to 9 and -, not beginning with -.
+    Slug { max: usize },
     /// Text that may have line breaks and tabs.
     Prose { max: usize },
     /// A whole number.
@@ -43,6 +45,8 @@ pub(crate) enum Kind {
     Pairs { pairs: usize, key_max: usize, value_max: usize },
     /// ISO 4217 to minor units.
     Prices,
+    /// Any object, of at most so many bytes as text.
+    Json { bytes: usize },
 }
 
 /// A field of an object.
@@ -88,6 +92,12 @@ pub(crate) fn is_text(text: &str, min: usize, max: usize) -> bool {
     text.len() >= min
         && (text.len() <= max || (text.len() <= 4 * max && text.chars().count() <= max))
         && !has_control(text)
+}
+
+/// See [`Kind::Slug`].
+pub(crate) fn is_slug(text: &str, max: usize) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=max).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-')
 }
 
 /// Text that may have line breaks and tabs.
@@ -163,6 +173,7 @@ impl Walk {
         match kind {
             Kind::Text { .. }
             | Kind::Prose { .. }
+            | Kind::Slug { .. }
             | Kind::Time
             | Kind::Currency
             | Kind::Country
@@ -185,6 +196,7 @@ impl Walk {
                 self.check_pairs(value, *pairs, *key_max, *value_max)
             }
             Kind::Prices => self.check_prices(value),
+            Kind::Json { bytes } => self.check_json(value, *bytes),
         }
     }
 
@@ -192,6 +204,10 @@ impl Walk {
         match kind {
             Kind::Text { min, max } if !is_text(text, *min, *max) => self.refuse_text(text, *min, *max),
             Kind::Prose { max } if !is_prose(text, *max) => self.refuse_text(text, 0, *max),
+            Kind::Slug { max } if !is_slug(text, *max) => self.refuse(
+                format!("{} is no name", quoted(text)),
+                format!("send 1 to {max} of a to z, 0 to 9 and -, not beginning with -"),
+            ),
             Kind::Time if moment::from_rfc3339(text).is_none() => self.refuse(
                 format!("{} is not a time from 1970 to 9999", quoted(text)),
                 "send RFC 3339 with an offset, such as 2010-12-01T08:26:00Z",
@@ -290,6 +306,16 @@ impl Walk {
                 let shown: String = name.chars().filter(|it| !it.is_control()).take(64).collect();
                 self.within(|path| push_name(path, &shown), |walk| walk.refuse("is not a known field", fix));
             }
+        }
+    }
+
+    fn check_json(&mut self, value: &Value, bytes: usize) {
+        if !value.is_object() {
+            return self.refuse(format!("is {}, not an object", name_of(value)), "send an object in { }");
+        }
+        let length = value.to_string().len();
+        if length > bytes {
+            self.refuse(format!("has {length} bytes"), format!("send at most {bytes}"));
         }
     }
 

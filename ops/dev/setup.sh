@@ -19,6 +19,11 @@ if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 
     rustup component add rustfmt clippy
 fi
 
+if ! rustc --print target-libdir --target wasm32-unknown-unknown 2>/dev/null | xargs -I{} test -d {}; then
+    need rustup "the target wasm32-unknown-unknown is missing and rustup is not here to add it"
+    rustup target add wasm32-unknown-unknown
+fi
+
 if ! cargo deny --version >/dev/null 2>&1; then
     echo "setup: installing cargo-deny (some minutes, once)"
     cargo install cargo-deny --locked --version 0.20.2

@@ -102,7 +102,7 @@ schemas! {
     OrderCommand = 1, crate::order_command::OrderCommand, "order-command",
         BackwardTransitive, ["orders.order.commands.v1-value"];
     /// [`crate::order_event::OrderEvent`]
-    OrderEvent = 2, crate::order_event::OrderEvent, "order-event",
+    OrderEvent = 30, crate::order_event::OrderEvent, "order-event",
         FullTransitive, ["orders.order.events.v1-value"];
     /// [`crate::item::ItemCommand`]
     ItemCommand = 3, crate::item::ItemCommand, "item-command",
@@ -131,7 +131,7 @@ schemas! {
             "analytics.order.deltas.v1.dlq-value"
         ];
     /// [`crate::order_state::OrderState`]
-    OrderState = 10, crate::order_state::OrderState, "order-state",
+    OrderState = 31, crate::order_state::OrderState, "order-state",
         BackwardTransitive, ["order.state-value"];
     /// [`crate::item::StockState`]
     StockState = 11, crate::item::StockState, "stock-state",
@@ -154,6 +154,12 @@ schemas! {
     /// [`crate::access::AccessEvent`]
     AccessEvent = 17, crate::access::AccessEvent, "access-event",
         BackwardTransitive, ["access.keys.v1-value"];
+    /// [`crate::rules::RuleEvent`]
+    RuleEvent = 19, crate::rules::RuleEvent, "rule-event",
+        BackwardTransitive, ["rules.registry.v1-value"];
+    /// [`crate::rules::RuleModule`]
+    RuleModule = 20, crate::rules::RuleModule, "rule-module",
+        BackwardTransitive, ["rules.modules.v1-value"];
     /// [`crate::webhook::WebhookEndpointEvent`]
     WebhookEndpointEvent = 18, crate::webhook::WebhookEndpointEvent, "webhook-endpoint-event",
         BackwardTransitive, ["webhooks.endpoints.v1-value"];
@@ -170,7 +176,10 @@ schemas! {
 
 /// Versions older builds wrote and this one still reads. `schemas/avro/README.md` says when to add one, such as
 /// `Version::new(Schema::StockState, 11, include_str!("../avro/history/stock-state/v1.avsc"))`.
-pub static HISTORY: [Version; 0] = [];
+pub static HISTORY: [Version; 2] = [
+    Version::new(Schema::OrderEvent, 2, include_str!("../avro/history/order-event/v1.avsc")),
+    Version::new(Schema::OrderState, 10, include_str!("../avro/history/order-state/v1.avsc")),
+];
 
 impl Schema {
     /// The subject it stands under; of a dead letter, which has several, the first. See [`Schema::subjects`].
@@ -195,8 +204,8 @@ impl Schema {
             | Topic::AnalyticsDeltasDlq => Self::DeadLetter,
             Topic::AccessKeys => Self::AccessEvent,
             Topic::WebhookEndpoints => Self::WebhookEndpointEvent,
-            // Nothing is written to these yet; the schema ids 19 and 20 are kept for them, in this order.
-            Topic::RuleRegistry | Topic::RuleModules => return None,
+            Topic::RuleRegistry => Self::RuleEvent,
+            Topic::RuleModules => Self::RuleModule,
             Topic::OrderChangelog
             | Topic::ItemChangelog
             | Topic::AnalyticsChangelog

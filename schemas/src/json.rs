@@ -18,7 +18,7 @@ pub fn to_json(value: &[u8]) -> Result<Value, CodecError> {
 }
 
 fn record(version: &Version, datum: &[u8]) -> Result<Value, CodecError> {
-    use crate::{access, analytics, effects, item, order_command, order_event, order_state, webhook};
+    use crate::{access, analytics, effects, item, order_command, order_event, order_state, rules, webhook};
     match version.schema {
         Schema::OrderCommand => typed::<order_command::OrderCommand>(version, datum),
         Schema::OrderEvent => typed::<order_event::OrderEvent>(version, datum),
@@ -37,6 +37,8 @@ fn record(version: &Version, datum: &[u8]) -> Result<Value, CodecError> {
         Schema::CorrectionState => typed::<analytics::CorrectionState>(version, datum),
         Schema::WatermarkState => typed::<analytics::WatermarkState>(version, datum),
         Schema::AccessEvent => typed::<access::AccessEvent>(version, datum),
+        Schema::RuleEvent => typed::<rules::RuleEvent>(version, datum),
+        Schema::RuleModule => typed::<rules::RuleModule>(version, datum),
         Schema::WebhookEndpointEvent => {
             shown(&version.read::<webhook::WebhookEndpointEvent>(datum)?.redacted())
         }

@@ -15,6 +15,7 @@ pub mod order_command;
 pub mod order_event;
 pub mod order_state;
 pub mod registry;
+pub mod rules;
 pub mod topics;
 pub mod webhook;
 pub mod wire_ids;

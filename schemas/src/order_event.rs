@@ -1,8 +1,8 @@
 //! `orders.order.events.v1`: the public history of orders.
 
-use crate::Text;
 use crate::order_command::{Allocation, CaptureMode, PaymentOperation, ReturnLine, ShipmentLine};
 use crate::order_state::PricedLine;
+use crate::{Text, TextMap};
 use serde::{Deserialize, Serialize};
 
 /// One fact about one order. Key: `tenant/order_id`.
@@ -32,6 +32,20 @@ pub struct OrderEvent {
 /// The tenant rule that shaped an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleRef {
+    /// Its name.
+    pub name: Text,
+    /// Its version.
+    pub version: Text,
+    /// The digest of its module.
+    pub digest: Text,
+    /// Further rules that shaped it, in the order they were asked.
+    #[serde(default)]
+    pub also: Vec<RuleStep>,
+}
+
+/// One more rule that shaped an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleStep {
     /// Its name.
     pub name: Text,
     /// Its version.
@@ -127,6 +141,12 @@ pub struct OrderPriced {
     /// The rule that shaped it.
     #[serde(default)]
     pub rule: Option<RuleRef>,
+    /// Why somebody looks at the order before its money is taken.
+    #[serde(default)]
+    pub review: Option<Text>,
+    /// Extra analytics dimensions: name to value.
+    #[serde(default)]
+    pub dimensions: TextMap,
 }
 
 /// See [`OrderEventPayload::OrderRejected`].
@@ -157,6 +177,9 @@ pub struct OrderReserved {
     /// The rule that shaped it.
     #[serde(default)]
     pub rule: Option<RuleRef>,
+    /// Why somebody looks at the order before its money is taken.
+    #[serde(default)]
+    pub review: Option<Text>,
 }
 
 /// One held SKU.
@@ -178,7 +201,7 @@ pub struct PaymentAuthorized {
     pub payment_id: Text,
     /// Minor units.
     pub amount_minor: i64,
-    /// The capture mode: with `manual`, the order is confirmed now.
+    /// The capture mode: with `manual` and no review, the order is confirmed now.
     pub capture: CaptureMode,
     /// The provider's id.
     #[serde(default)]
@@ -186,6 +209,16 @@ pub struct PaymentAuthorized {
     /// The rule that shaped it.
     #[serde(default)]
     pub rule: Option<RuleRef>,
+    /// Why somebody looks at the order before its money is taken.
+    #[serde(default)]
+    pub review: Option<Text>,
+}
+
+impl PaymentAuthorized {
+    /// Whether the order is confirmed by this promise of money. One that somebody is to look at waits for the capture.
+    pub fn confirms(&self) -> bool {
+        self.capture == CaptureMode::Manual && self.review.is_none()
+    }
 }
 
 /// See [`OrderEventPayload::PaymentActionRequired`].
@@ -303,6 +336,12 @@ pub struct ShipmentShipped {
     /// The rule that shaped it.
     #[serde(default)]
     pub rule: Option<RuleRef>,
+    /// Where the goods leave from.
+    #[serde(default)]
+    pub location: Option<Text>,
+    /// When the shipment is promised to arrive, ms since the epoch.
+    #[serde(default)]
+    pub promised_at_ms: Option<i64>,
 }
 
 /// See [`OrderEventPayload::ShipmentDelivered`].

@@ -97,6 +97,12 @@ pub struct PricedOrder {
     /// The rule that shaped the price.
     #[serde(default)]
     pub rule: Option<RuleRef>,
+    /// Why somebody looks at the order before its money is taken.
+    #[serde(default)]
+    pub review: Option<Text>,
+    /// Extra analytics dimensions: name to value.
+    #[serde(default)]
+    pub dimensions: TextMap,
 }
 
 impl Default for PaymentInstruction {
@@ -171,6 +177,9 @@ pub struct ReservationState {
     /// The rule that shaped it.
     #[serde(default)]
     pub rule: Option<RuleRef>,
+    /// Why somebody looks at the order before its money is taken.
+    #[serde(default)]
+    pub review: Option<Text>,
 }
 
 /// One SKU of a reservation.
@@ -274,6 +283,9 @@ pub struct PaymentState {
     /// The rule that shaped it.
     #[serde(default)]
     pub rule: Option<RuleRef>,
+    /// Why somebody looks at the order before its money is taken.
+    #[serde(default)]
+    pub review: Option<Text>,
 }
 
 /// A request that has no final answer yet.
@@ -375,6 +387,12 @@ pub struct Shipment {
     /// When it arrived.
     #[serde(default)]
     pub delivered_at_ms: Option<i64>,
+    /// Where the goods leave from.
+    #[serde(default)]
+    pub location: Option<Text>,
+    /// When the shipment is promised to arrive, ms since the epoch.
+    #[serde(default)]
+    pub promised_at_ms: Option<i64>,
 }
 
 /// What fulfillment keeps.

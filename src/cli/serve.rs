@@ -62,6 +62,12 @@ pub struct Serve {
     /// Most records a task takes per batch.
     #[arg(long, env = "TILLSTREAM_BATCH_RECORDS_MAX", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub batch_records_max: u32,
+    /// Where compiled rules are kept; left out: `rules` in the data dir. What is lost here is compiled again.
+    #[arg(long, env = "TILLSTREAM_RULES_DIR", value_name = "DIR")]
+    pub rules_dir: Option<PathBuf>,
+    /// Units of fuel per second that the rules of one tenant may use in this process before they fall back.
+    #[arg(long, env = "TILLSTREAM_RULE_FUEL_PER_SECOND", default_value_t = 400_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rule_fuel_per_second: u64,
     /// Worker threads for tasks; 0: one per core.
     #[arg(long, env = "TILLSTREAM_THREADS", default_value_t = 0)]
     pub threads: usize,

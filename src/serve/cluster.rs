@@ -104,6 +104,7 @@ async fn assemble(
     let payments = payments::build(options, log.clone(), clock.clone(), &effects)?;
     let products = log.follower(&[Topic::Products]).map_err(ClusterError::from)?;
     let events = log.follower(&[Topic::OrderEvents]).map_err(ClusterError::from)?;
+    let rules_log = log.follower(&[Topic::RuleRegistry, Topic::RuleModules]).map_err(ClusterError::from)?;
     let partitions: Vec<TopicPartition> = [Topic::Products, Topic::OrderEvents]
         .into_iter()
         .flat_map(|topic| (0..options.partitions).map(move |it| TopicPartition::new(topic, it)))
@@ -122,6 +123,7 @@ async fn assemble(
         earlier_keys: rows,
         state,
         log: log.clone(),
+        rules_log,
         endpoints,
         payments,
         effects,

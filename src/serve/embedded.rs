@@ -47,6 +47,7 @@ pub fn build(options: &Serve) -> Result<(House, Box<dyn Engine>), ServeError> {
         progress: Arc::new(Progress::new()),
         sessions: Arc::new(Shared(store.clone())),
         log: store.clone(),
+        rules_log: store.clone(),
         endpoints: store.clone(),
         state: store.clone(),
         registries: store.clone(),

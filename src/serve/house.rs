@@ -19,6 +19,8 @@ pub struct House {
     pub endpoints: Arc<dyn Log>,
     /// Rows for the door.
     pub state: Arc<dyn State>,
+    /// Where rules are followed and changed.
+    pub rules_log: Arc<dyn Log>,
     /// What tenants configured: followed and appended to.
     pub registries: Arc<dyn Log>,
     /// API keys of earlier versions.

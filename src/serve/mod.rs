@@ -8,6 +8,7 @@ mod house;
 mod memory;
 mod payments;
 mod ports;
+mod rules;
 mod webhooks;
 
 use crate::cli::{Mode, Role, Serve};
@@ -26,9 +27,10 @@ use tillstream_ingest_api::{
     DoorSettings, Ingest, Parts, allow_origins, operations_router, parse_origin, router,
 };
 use tillstream_log::{Log, LogError, TopicPartition};
+use tillstream_rule_host::RuleHostError;
 use tillstream_runtime::{RuntimeError, TaskPorts, TaskSettings};
 use tillstream_schemas::Text;
-use tillstream_stage::rule::NoRules;
+use tillstream_stage::rule::RuleHost;
 use tillstream_stage::task::TaskKind;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -75,6 +77,9 @@ pub enum ServeError {
         /// The system's words.
         error: std::io::Error,
     },
+    /// Rules.
+    #[error(transparent)]
+    Rules(#[from] RuleHostError),
     /// The retry waits of webhooks.
     #[error("TS0739: --webhooks-retry-waits-ms cannot be taken: {0}")]
     WebhookSchedule(#[from] tillstream_webhooks::schedule::ScheduleError),
@@ -129,7 +134,8 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let (halted, mut halt) = mpsc::unbounded_channel();
     let webhooks = Webhooks::build(options, &house, house.endpoints.clone()).await?;
     let halt_all = Halt { reasons: reasons.clone(), channel: halted };
-    let crew = crew(options, &house, tasks, &stopping, halt_all, webhooks.clone());
+    let rules = rules::build(options, &house).await?;
+    let crew = crew(options, &house, tasks, &stopping, halt_all, rules.host(), webhooks.clone());
     let (keys, key_follower) = access::open(&crew, &house).await?;
     let listener = tokio::net::TcpListener::bind(options.http)
         .await
@@ -149,6 +155,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         products: Arc::new(Products { catalog: house.catalog.clone(), clock: house.clock.clone() }),
         progress: engine.progress(&house, reasons.clone()),
         sandbox: house.payments.control.clone(),
+        rules: Some(rules.door()),
         webhooks: Arc::new(webhooks.clone()),
         registry: house.metrics.registry.clone(),
         clock: house.clock.clone(),
@@ -157,7 +164,8 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         rows_follow_the_log: options.mode == Mode::Cluster,
     })?);
 
-    let mut workers = start(&crew, &house, &*engine)?;
+    let mut workers = rules.start(&crew).await?;
+    workers.extend(start(&crew, &house, &*engine)?);
     workers.push(key_follower);
     // Beside the door, not among the tasks: those may be what is too slow.
     let (watched, ending) = (ingest.clone(), stopping.clone());
@@ -167,11 +175,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let (close, closing) = watch::channel(false);
     let streams = ingest.clone();
     let app = app(options, ingest);
-    let door_settings = DoorSettings {
-        head_timeout: Duration::from_millis(options.http_head_timeout_ms),
-        connections_max: options.http_connections_max as usize,
-        ..DoorSettings::default()
-    };
+    let door_settings = door_settings(options);
     let door = tokio::spawn(async move {
         let closed = async move {
             let mut closing = closing;
@@ -204,6 +208,14 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     }
 }
 
+fn door_settings(options: &Serve) -> DoorSettings {
+    DoorSettings {
+        head_timeout: Duration::from_millis(options.http_head_timeout_ms),
+        connections_max: options.http_connections_max as usize,
+        ..DoorSettings::default()
+    }
+}
+
 /// The calls of this process's roles.
 fn app(options: &Serve, ingest: Arc<Ingest>) -> axum::Router {
     let app =
@@ -225,12 +237,13 @@ fn crew(
     on: &Handle,
     stopping: &watch::Receiver<bool>,
     halt: Halt,
+    rules: Arc<dyn RuleHost>,
     webhooks: Webhooks,
 ) -> Crew {
     let ports = TaskPorts {
         sessions: house.sessions.clone(),
         catalog: Some(house.catalog.clone()),
-        rules: Arc::new(NoRules),
+        rules,
         metrics: house.metrics.clone(),
         clock: house.clock.clone(),
         progress: house.progress.clone(),

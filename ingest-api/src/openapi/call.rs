@@ -55,6 +55,13 @@ pub(crate) struct Body {
     pub example: Value,
 }
 
+impl Body {
+    /// Whether it is JSON, and not bytes.
+    pub(crate) fn is_json(&self) -> bool {
+        !self.fields.is_empty()
+    }
+}
+
 /// An answer that is no problem.
 pub(crate) struct Answer {
     pub status: u16,
@@ -217,6 +224,12 @@ impl Call {
     ) -> Self {
         let about = "One JSON object per line; the schema is that of a line.";
         let body = Body { name, media_type, about, fields, example };
+        Self { body: Some(body), ..self }
+    }
+
+    /// A body that is no JSON.
+    pub(crate) fn bytes(self, name: &'static str, media_type: &'static str, about: &'static str) -> Self {
+        let body = Body { name, media_type, about, fields: &[], example: Value::Null };
         Self { body: Some(body), ..self }
     }
 

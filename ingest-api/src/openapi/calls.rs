@@ -3,8 +3,8 @@
 use super::{Call, json_call};
 use crate::orders::{actions, bulk, credits, events, place, query};
 use crate::{
-    analytics, categories, dead_letters, docs, inventory, keys, ops, products, sandbox, tenants, topics,
-    webhooks,
+    analytics, categories, dead_letters, docs, inventory, keys, ops, products, rules, sandbox, tenants,
+    topics, webhooks,
 };
 
 /// Every call there is; a test holds it against the route table.
@@ -34,6 +34,13 @@ pub(super) fn all() -> Vec<Call> {
         analytics::revenue_call(),
         analytics::products_call(),
         analytics::funnel_call(),
+        rules::list_call(),
+        rules::get_call(),
+        rules::retire_call(),
+        rules::upload_call(),
+        rules::versions_call(),
+        rules::activate_call(),
+        rules::roll_back_call(),
         keys::list_call(),
         keys::create_call(),
         keys::rotate_call(),

@@ -18,12 +18,13 @@ tenant can be seen or named. Amounts are whole minor units (2.55 is `255`), time
 is durable. Errors are problem documents (RFC 9457): `code` is stable, `errors` names each field and the fix. \
 Send `X-Request-Id` or `traceparent` to find a call again; every answer carries `X-Request-Id`.";
 
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 10] = [
     ("orders", "Place orders, act on them, read them."),
     ("returns", "Returns and credits that name no order."),
     ("products", "The catalog. A change answers once it is in force."),
     ("inventory", "Stock levels and adjustments."),
     ("analytics", "What the orders came to, in event time."),
+    ("rules", "The tenant's own rules: upload a module, activate a version, roll back."),
     ("keys", "API keys: what they may do, how long, how often; and the tenants they speak for."),
     ("webhooks", "Endpoints that hear of events, signed as Standard Webhooks says; deliveries, replays."),
     ("sandbox", "The sandbox payment provider's back door."),
@@ -110,6 +111,10 @@ impl Parts {
     }
 
     fn request_body(&mut self, body: &Body) -> Value {
+        if !body.is_json() {
+            let schema = json!({ "type": "string", "format": "binary" });
+            return json!({ "required": true, "description": body.about, "content": { body.media_type: { "schema": schema } } });
+        }
         self.schemas.insert(body.name.to_owned(), input::object(body.fields));
         let schema = json!({ "$ref": format!("#/components/schemas/{}", body.name) });
         let mut request = json!({

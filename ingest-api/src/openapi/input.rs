@@ -13,6 +13,7 @@ use tillstream_stage::money::{self, AMOUNT_MINOR_MAX};
 /// One line of text, as [`crate::shape::is_text`] has it.
 const NO_CONTROL: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
 /// Text with line breaks and tabs, as [`crate::shape::is_prose`] has it.
+const SLUG: &str = "^[a-z0-9][a-z0-9-]*$";
 const PROSE: &str = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$";
 
 /// The schemas that others refer to.
@@ -54,6 +55,7 @@ fn of(kind: &Kind) -> Value {
         Kind::Text { min, max } => {
             json!({ "type": "string", "minLength": min, "maxLength": max, "pattern": NO_CONTROL })
         }
+        Kind::Slug { max } => json!({ "type": "string", "minLength": 1, "maxLength": max, "pattern": SLUG }),
         Kind::Prose { max } => json!({ "type": "string", "maxLength": max, "pattern": PROSE }),
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Amount { min } => json!({
@@ -77,6 +79,7 @@ fn of(kind: &Kind) -> Value {
             "propertyNames": of(&Kind::Text { min: 1, max: *key_max }),
             "additionalProperties": of(&Kind::Prose { max: *value_max }),
         }),
+        Kind::Json { .. } => json!({ "type": "object", "additionalProperties": true }),
         Kind::Prices => json!({
             "type": "object",
             "propertyNames": of(&Kind::Currency),

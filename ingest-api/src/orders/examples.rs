@@ -35,13 +35,13 @@ pub(super) fn read() -> Value {
         "gross": 1_530, "discount": 153, "subtotal": 1_377, "tax": 275, "total": 1_652,
         "payment": {
             "id": ID_EXAMPLES.payment, "status": "captured", "method": "pm_card_visa", "capture": "automatic",
-            "amount": 1_652, "authorized": 0, "captured": 1_652, "refunded": 0, "action": null, "failure_code": null,
-            "provider_ref": "sbx_1", "ledger": [
+            "amount": 1_652, "authorized": 0, "captured": 1_652, "refunded": 0, "action": null, "review": null,
+            "failure_code": null, "provider_ref": "sbx_1", "ledger": [
                 { "posting": 0, "account": "provider_clearing", "amount": 1_652, "at": "2010-12-01T08:26:01.24Z" },
                 { "posting": 0, "account": "sales", "amount": -1_652, "at": "2010-12-01T08:26:01.24Z" },
             ],
         },
-        "shipments": [], "refunds": [], "returns": [],
+        "shipments": [], "refunds": [], "returns": [], "rules": [],
         "metadata": { "source": "web" }, "ship_to": null, "note": null,
     })
 }

@@ -1,6 +1,7 @@
 //! Orders: place, read, list, act on, in bulk.
 
 pub(crate) mod actions;
+mod address;
 pub(crate) mod bulk;
 mod command_answer;
 mod credit_view;
@@ -10,14 +11,19 @@ pub(crate) mod examples;
 mod input;
 pub(crate) mod place;
 pub(crate) mod query;
+mod shaped;
 pub(crate) mod view;
 
 use tillstream_schemas::order_state::{OrderState, OrderStatus, PaymentStatus};
 
-/// Whether `Prefer: wait` on a new order is over: it left `pending`, or the customer must act.
+/// Whether `Prefer: wait` on a new order is over: it left `pending`, or somebody must act, who may take longer.
 fn is_settled(row: &OrderState) -> bool {
     row.view.status != OrderStatus::Pending
-        || row.payment.as_ref().is_some_and(|it| it.status == PaymentStatus::RequiresAction)
+        || row.payment.as_ref().is_some_and(|it| match it.status {
+            PaymentStatus::RequiresAction => true,
+            PaymentStatus::Authorized => it.review.is_some(),
+            _ => false,
+        })
 }
 
 /// Characters of an id, its prefix included.

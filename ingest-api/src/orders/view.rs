@@ -2,11 +2,13 @@
 
 use crate::moment::Moment;
 use crate::openapi::{OneOf, one_of};
+use crate::orders::address::ShownAddress;
+use crate::orders::shaped::{self, ShapedBy};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tillstream_schemas::order_command::{Address, Allocation, CaptureMode};
+use tillstream_schemas::order_command::{Allocation, CaptureMode};
 use tillstream_schemas::order_state::{
     HoldLine, HoldStatus, LineKind, OrderState, OrderStatus, PaymentState, PaymentStatus, PricedLine,
     PricedOrder, RefundStatus, ShipmentStatus, TimelineEntry,
@@ -64,7 +66,7 @@ pub(super) struct Order<'a> {
     /// Where it stands.
     #[schemars(with = "OneOf<OrderStatus>")]
     status: OrderStatus,
-    /// What it waits for: `pricing`, `reservation`, `payment`, `customer_action`, `capture`, `fulfillment`, `delivery`, `done`.
+    /// What it waits for: `pricing`, `reservation`, `payment`, `customer_action`, `review`, `capture`, `fulfillment`, `delivery`, `done`.
     stage: &'a str,
     /// Grows by one with every event.
     version: i64,
@@ -98,6 +100,8 @@ struct Stages<'a> {
     refunds: Vec<Refund<'a>>,
     /// What came back, over all returns.
     returns: Vec<Returned<'a>>,
+    /// The tenant's rules that shaped it, in the order they were asked.
+    rules: Vec<ShapedBy<'a>>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -129,26 +133,6 @@ struct Priced<'a> {
     ship_to: Option<ShownAddress<'a>>,
     /// Free text.
     note: Option<&'a str>,
-}
-
-/// A postal address.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Address")]
-struct ShownAddress<'a> {
-    /// Recipient.
-    name: Option<&'a str>,
-    /// First line.
-    line1: Option<&'a str>,
-    /// Second line.
-    line2: Option<&'a str>,
-    /// City.
-    city: Option<&'a str>,
-    /// State or region.
-    region: Option<&'a str>,
-    /// Postal code.
-    postal_code: Option<&'a str>,
-    /// ISO 3166-1 alpha-2.
-    country: Option<&'a str>,
 }
 
 /// Why an order failed or was cancelled.
@@ -235,6 +219,8 @@ struct Payment<'a> {
     refunded: i64,
     /// What the customer must do.
     action: Option<&'a str>,
+    /// Why somebody looks at the order: while its `stage` is `review`, a capture approves it and a cancel declines it.
+    review: Option<&'a str>,
     /// Why it failed.
     failure_code: Option<&'a str>,
     /// The provider's id.
@@ -304,6 +290,10 @@ struct Shipment<'a> {
     shipped_at: Moment,
     /// When it arrived.
     delivered_at: Option<Moment>,
+    /// Where it left from, where a rule says so.
+    location: Option<&'a str>,
+    /// When it is promised to arrive, where a rule says so.
+    promised_at: Option<Moment>,
 }
 
 /// Goods in a shipment.
@@ -433,6 +423,7 @@ fn stages(row: &OrderState) -> Stages<'_> {
             .flat_map(|it| &it.returned)
             .map(|it| Returned { sku: &it.sku, quantity: it.quantity, amount: it.amount_minor })
             .collect(),
+        rules: shaped::of(row),
     }
 }
 
@@ -449,20 +440,8 @@ fn priced<'a>(order: &'a PricedOrder, holds: &'a [HoldLine]) -> Priced<'a> {
         tax: order.tax_minor,
         total: order.total_minor,
         metadata: &order.metadata,
-        ship_to: order.ship_to.as_ref().map(address),
+        ship_to: order.ship_to.as_ref().map(ShownAddress::from),
         note: order.note.as_deref(),
-    }
-}
-
-fn address(address: &Address) -> ShownAddress<'_> {
-    ShownAddress {
-        name: address.name.as_deref(),
-        line1: address.line1.as_deref(),
-        line2: address.line2.as_deref(),
-        city: address.city.as_deref(),
-        region: address.region.as_deref(),
-        postal_code: address.postal_code.as_deref(),
-        country: address.country.as_deref(),
     }
 }
 
@@ -504,6 +483,7 @@ fn payment<'a>(payment: &'a PaymentState, row: &'a OrderState) -> Payment<'a> {
         captured: payment.captured_minor,
         refunded: payment.refunded_minor,
         action: payment.action.as_deref(),
+        review: payment.review.as_deref(),
         failure_code: payment.failure_code.as_deref(),
         provider_ref: payment.provider_ref.as_deref(),
         ledger: payment
@@ -539,5 +519,7 @@ fn shipment(shipment: &tillstream_schemas::order_state::Shipment) -> Shipment<'_
         tracking: shipment.tracking.as_deref(),
         shipped_at: Moment(shipment.shipped_at_ms),
         delivered_at: shipment.delivered_at_ms.map(Moment),
+        location: shipment.location.as_deref(),
+        promised_at: shipment.promised_at_ms.map(Moment),
     }
 }

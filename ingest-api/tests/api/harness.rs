@@ -256,6 +256,7 @@ impl Api {
             products: Arc::new(InForceAtOnce),
             progress: tasks.clone(),
             sandbox: Some(Arc::new(Sandbox)),
+            rules: Some(Arc::new(crate::rules::Shelf::default())),
             webhooks: Arc::new(crate::webhooks::Endpoints::default()),
             registry: prometheus::Registry::new(),
             clock: clock.clone(),

@@ -58,6 +58,13 @@ const VERDICTS: &[(&str, Verdict)] = &[
     ("GET /v1/analytics/revenue", Empty),
     ("GET /v1/analytics/products", Empty),
     ("GET /v1/analytics/funnel", Empty),
+    ("GET /v1/rules", Empty),
+    ("GET /v1/rules/{name}", Missing),
+    ("DELETE /v1/rules/{name}", Missing),
+    ("PUT /v1/rules/{name}/versions", Own),
+    ("GET /v1/rules/{name}/versions", Missing),
+    ("POST /v1/rules/{name}/activate", Missing),
+    ("POST /v1/rules/{name}/rollback", Missing),
     ("GET /v1/keys", Own),
     ("POST /v1/keys", Own),
     ("DELETE /v1/keys/{id}", Missing),
@@ -147,6 +154,8 @@ async fn world() -> (Api, Theirs) {
     let made = api.post("/v1/webhooks/endpoints", "k", &hooks).await;
     assert_eq!(made.status, 201, "{}", made.text);
     let endpoint = made.json()["id"].as_str().unwrap().to_owned();
+    let rule = crate::rules::upload(&api, "rule-theirs", SECRET).await;
+    assert_eq!(rule.status, 201, "{}", rule.text);
     // The tasks go no further: what is only in flight stays so.
     api.tasks.stalled.store(true, Ordering::SeqCst);
     let theirs = Theirs {
@@ -202,6 +211,7 @@ fn paths(template: &str, theirs: &Theirs) -> Vec<Pair> {
             vec![fill(&[("id", &theirs.endpoint), ("message", &pair("msg_00000000000000theirs"))])]
         }
         Some("keys") => vec![fill(&[("id", &theirs.key)])],
+        Some("rules") => vec![fill(&[("name", &pair("rule-theirs"))])],
         Some("dead-letters") => {
             let offset = ("0".to_owned(), "7".to_owned());
             vec![fill(&[("topic", &same("orders.commands")), ("partition", &same("0")), ("offset", &offset)])]
@@ -254,6 +264,7 @@ async fn what_is_another_tenants_answers_as_if_it_never_was() {
         format!("/v1/returns/{}", theirs.credit.0),
         "/v1/products/theirs".to_owned(),
         "/v1/inventory/theirs".to_owned(),
+        "/v1/rules/rule-theirs".to_owned(),
         "/v1/dead-letters/orders.commands/0/0".to_owned(),
     ] {
         assert_eq!(demo.get(&path).await.status, 200, "{path}");

@@ -16,6 +16,7 @@ mod live;
 mod operations;
 mod orders;
 mod past;
+mod rules;
 mod sockets;
 mod store;
 mod streams;

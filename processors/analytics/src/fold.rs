@@ -4,11 +4,13 @@ use crate::sums;
 use std::collections::BTreeMap;
 use tillstream_schemas::Text;
 use tillstream_schemas::analytics::{AnalyticsDelta, Granularity, ProductSum, Sums, WindowDelta};
-use tillstream_schemas::order_command::CaptureMode;
 use tillstream_schemas::order_command::PaymentOperation;
-use tillstream_schemas::order_event::OrderEventPayload as Event;
-use tillstream_schemas::order_state::{LineKind, OrderStatus, PricedOrder};
+use tillstream_schemas::order_event::{OrderEventPayload as Event, OrderPriced};
+use tillstream_schemas::order_state::{LineKind, OrderStatus, PricedLine, PricedOrder};
 use tillstream_stage::ids::derived_id;
+use tillstream_stage::rule::{
+    DIMENSIONS_MAX, MeasureInput, MeasureLine, RuleAnswer, RuleCall, RuleOrder, Verdict, steps,
+};
 
 /// Products in one delta before the next begins, so that a delta stays far below the log's message limit.
 const DELTA_PRODUCTS_MAX: usize = 4_000;
@@ -52,6 +54,35 @@ pub struct Contribution {
     pub refusal: Option<Text>,
     /// Products sold, when the event counts the order's revenue; unsorted, one per line.
     pub products: Vec<ProductSum>,
+}
+
+/// What the measure hook is asked about a priced order.
+pub fn measure_call(order: &PricedOrder) -> RuleCall {
+    let line = |it: &PricedLine| MeasureLine {
+        sku: it.sku.clone(),
+        quantity: it.quantity,
+        gross_minor: it.gross_minor,
+        discount_minor: it.discount_minor,
+        category: it.category.clone(),
+    };
+    RuleCall::Measure(MeasureInput {
+        order: RuleOrder::from(order),
+        total_minor: order.total_minor,
+        lines: order.lines.iter().filter(|it| it.kind != LineKind::Shipping).map(line).collect(),
+    })
+}
+
+/// Puts a verdict's dimensions into the event of the priced order, and the rule beside those that priced it.
+pub fn apply_dimensions(priced: &mut OrderPriced, verdict: &Verdict) {
+    let RuleAnswer::Dimensions(pairs) = &verdict.answer else { return };
+    if pairs.is_empty() {
+        return;
+    }
+    priced.dimensions = pairs.iter().take(DIMENSIONS_MAX).cloned().collect();
+    match &mut priced.rule {
+        Some(rule) => rule.also.extend(steps(&verdict.rule)),
+        none => *none = Some(verdict.rule.clone()),
+    }
 }
 
 /// Whether this event is the one that counts the order's revenue: the first capture of an order that is not
@@ -112,7 +143,7 @@ fn funnel<'e>(
             (Sums { placed, failed: 1, ..none }, Some(&it.code))
         }
         Event::OrderReserved(_) => (Sums { reserved: 1, ..none }, None),
-        Event::PaymentAuthorized(it) if it.capture == CaptureMode::Manual && is_alive(context.status) => {
+        Event::PaymentAuthorized(it) if it.confirms() && is_alive(context.status) => {
             (Sums { paid: 1, ..none }, None)
         }
         Event::PaymentCaptured(it) if counts_revenue(event, context) => {

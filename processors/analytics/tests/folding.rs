@@ -92,6 +92,7 @@ fn a_manual_order_is_paid_when_authorized_and_revenue_when_captured() {
         capture: CaptureMode::Manual,
         provider_ref: None,
         rule: None,
+        review: None,
     }
     .into();
     let paid = contribution(&authorized, &context(&order, OrderStatus::Confirmed, false)).unwrap();

@@ -10,7 +10,7 @@ mod returns;
 mod shipments;
 
 use tillstream_schemas::Text;
-use tillstream_schemas::order_command::{CaptureMode, OrderCommandPayload as Command, PaymentOperation};
+use tillstream_schemas::order_command::{OrderCommandPayload as Command, PaymentOperation};
 use tillstream_schemas::order_event::{CommandRefused, OrderEventPayload as Event};
 use tillstream_schemas::order_state::FulfillmentState;
 use tillstream_stage::rule::RuleCall;
@@ -59,7 +59,7 @@ impl OrderStage for Fulfillment {
 fn follow(state: &FulfillmentState, event: &Event) -> Outcome {
     let (opens, closes) = match event {
         Event::PaymentCaptured(it) => (it.confirms, false),
-        Event::PaymentAuthorized(it) => (it.capture == CaptureMode::Manual, false),
+        Event::PaymentAuthorized(it) => (it.confirms(), false),
         Event::OrderCancelled(_) | Event::OrderRejected(_) => (false, true),
         Event::PaymentFailed(it) => (false, it.operation == PaymentOperation::Authorize),
         _ => (false, false),

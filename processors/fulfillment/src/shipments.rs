@@ -4,9 +4,10 @@ use crate::goods::{left_to_ship, merged};
 use crate::{ALREADY_ENDED, Outcome, QUANTITY_EXCEEDS_ORDERED, QUANTITY_NOT_POSITIVE, Refusal};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_command::{CreateShipment, DeliverShipment, ShipmentLine};
-use tillstream_schemas::order_event::{OrderCompleted, ShipmentDelivered, ShipmentShipped};
+use tillstream_schemas::order_event::{OrderCompleted, RuleRef, ShipmentDelivered, ShipmentShipped};
 use tillstream_schemas::order_state::{FulfillmentState, Shipment, ShipmentStatus};
-use tillstream_stage::rule::{RuleAnswer, RuleCall, ShipInput};
+use tillstream_stage::ids::derived_id;
+use tillstream_stage::rule::{GoodsLine, Parcel, RuleAnswer, RuleCall, RuleOrder, ShipInput, ShipLine, fit};
 use tillstream_stage::{Decision, Facts};
 
 /// What goes into a shipment.
@@ -57,11 +58,23 @@ pub(crate) fn rule_call(
         return None;
     }
     let plan = plan(state, command, facts).ok()?;
-    Some(RuleCall::Ship(ShipInput {
-        country: facts.order.map(|it| it.country.clone()).unwrap_or_default(),
-        lines: plan.lines.into_iter().map(|it| (it.sku, it.quantity)).collect(),
-        carrier: command.carrier.clone(),
-    }))
+    Some(RuleCall::Ship(rule_input(&plan.lines, command, facts)?))
+}
+
+fn rule_input(lines: &[ShipmentLine], command: &CreateShipment, facts: &Facts<'_>) -> Option<ShipInput> {
+    let order = facts.order?;
+    let category_of = |sku: &Text| order.lines.iter().find(|it| it.sku == *sku)?.category.clone();
+    let held_of = |sku: &Text| {
+        let hold = facts.holds.iter().find(|it| it.sku == *sku);
+        let taken = hold.map_or(&[][..], |it| it.allocations.as_slice());
+        taken.iter().map(|it| (it.location.clone(), it.quantity)).collect()
+    };
+    let line = |it: &ShipmentLine| ShipLine {
+        goods: GoodsLine { sku: it.sku.clone(), quantity: it.quantity, category: category_of(&it.sku) },
+        held: held_of(&it.sku),
+    };
+    let (lines, carrier) = (lines.iter().map(line).collect(), command.carrier.clone());
+    Some(ShipInput { order: RuleOrder::from(order), lines, carrier })
 }
 
 /// A shipment leaves.
@@ -73,39 +86,89 @@ pub(crate) fn create(state: &FulfillmentState, command: &CreateShipment, facts: 
         Ok(plan) => plan,
         Err(refusal) => return refusal.of("shipment", facts),
     };
-    let mut carrier = command.carrier.clone();
-    let mut rule = None;
-    if let Some(verdict) = facts.verdict {
-        match &verdict.answer {
-            RuleAnswer::Refuse { code, message } => {
-                let (code, message) = (code.clone(), message.clone());
-                return Refusal { code, message }.of("shipment", facts);
-            }
-            RuleAnswer::Carrier(it) => {
-                carrier = Some(it.clone());
-                rule = Some(verdict.rule.clone());
-            }
-            _ => {}
+    let (parcels, rule) = match facts.verdict.map(|it| (&it.answer, &it.rule)) {
+        Some((RuleAnswer::Refuse { code, message }, _)) => {
+            return Refusal { code: code.clone(), message: message.clone() }.of("shipment", facts);
         }
+        // A split that does not fit the goods says nothing about them.
+        Some((answer @ RuleAnswer::Split(parcels), rule)) if fits(&lines, answer, command, facts) => {
+            (parcels.iter().map(|it| leaving(it, &lines)).collect(), Some(rule.clone()))
+        }
+        _ => (vec![Leaving { lines, ..Leaving::default() }], None),
+    };
+    ship(state, command, facts, &parcels, all, rule.as_ref())
+}
+
+fn fits(lines: &[ShipmentLine], answer: &RuleAnswer, command: &CreateShipment, facts: &Facts<'_>) -> bool {
+    rule_input(lines, command, facts).is_some_and(|it| fit(&RuleCall::Ship(it), answer).is_ok())
+}
+
+/// Goods that leave together.
+#[derive(Clone, Debug, Default)]
+struct Leaving {
+    lines: Vec<ShipmentLine>,
+    location: Option<Text>,
+    carrier: Option<Text>,
+    promised_at_ms: Option<i64>,
+}
+
+fn leaving(parcel: &Parcel, lines: &[ShipmentLine]) -> Leaving {
+    let line = |(line, quantity): &(u32, i64)| {
+        let sku = lines.get(*line as usize)?.sku.clone();
+        Some(ShipmentLine { sku, quantity: *quantity })
+    };
+    let contents: Vec<_> = parcel.contents.iter().filter_map(line).collect();
+    Leaving {
+        lines: merged(&contents),
+        location: parcel.location.clone(),
+        carrier: parcel.carrier.clone(),
+        promised_at_ms: parcel.promised_at_ms,
     }
+}
+
+/// The first shipment has the command's id and tracking number, the others an id derived from it.
+fn ship(
+    state: &FulfillmentState,
+    command: &CreateShipment,
+    facts: &Facts<'_>,
+    parcels: &[Leaving],
+    all: bool,
+    rule: Option<&RuleRef>,
+) -> Outcome {
     let mut next = state.clone();
-    next.shipments.push(Shipment {
-        shipment_id: command.shipment_id.clone(),
-        status: ShipmentStatus::Shipped,
-        lines: lines.clone(),
-        carrier: carrier.clone(),
-        tracking: command.tracking.clone(),
-        shipped_at_ms: facts.now_ms,
-        delivered_at_ms: None,
-    });
-    Decision::state(next).event(ShipmentShipped {
-        shipment_id: command.shipment_id.clone(),
-        lines,
-        carrier,
-        tracking: command.tracking.clone(),
-        all_shipped: all,
-        rule,
-    })
+    let mut events = Vec::with_capacity(parcels.len());
+    for (index, parcel) in parcels.iter().enumerate() {
+        let first = index == 0;
+        let shipment_id = if first {
+            command.shipment_id.clone()
+        } else {
+            derived_id("shp_", &[&command.shipment_id, &index.to_string()])
+        };
+        let carrier = parcel.carrier.clone().or_else(|| command.carrier.clone());
+        let tracking = command.tracking.clone().filter(|_| first);
+        next.shipments.push(Shipment {
+            shipment_id: shipment_id.clone(),
+            status: ShipmentStatus::Shipped,
+            lines: parcel.lines.clone(),
+            carrier: carrier.clone(),
+            tracking: tracking.clone(),
+            shipped_at_ms: facts.now_ms,
+            delivered_at_ms: None,
+            location: parcel.location.clone(),
+            promised_at_ms: parcel.promised_at_ms,
+        });
+        events.push(ShipmentShipped {
+            shipment_id,
+            lines: parcel.lines.clone(),
+            carrier,
+            tracking,
+            all_shipped: all && index + 1 == parcels.len(),
+            rule: rule.cloned(),
+            location: parcel.location.clone(),
+            promised_at_ms: parcel.promised_at_ms,
+        });
+    }
+    events.into_iter().fold(Decision::state(next), Decision::event)
 }
 
 /// A shipment arrives; with the last one of the whole order, the order is completed.

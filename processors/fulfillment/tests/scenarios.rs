@@ -16,7 +16,7 @@ use tillstream_schemas::order_event::{
 };
 use tillstream_schemas::order_state::{FulfillmentState, LineKind, PricedLine, PricedOrder};
 use tillstream_stage::facts::NoCatalog;
-use tillstream_stage::rule::{RuleAnswer, RuleCall, Verdict};
+use tillstream_stage::rule::{Parcel, RuleAnswer, RuleCall, Verdict};
 use tillstream_stage::{Decision, Facts, OrderInput, OrderStage, StageError};
 
 const NOW: i64 = 1_700_000_000_000;
@@ -81,6 +81,7 @@ impl World {
             verdict: self.verdict.as_ref(),
             order: self.order.as_ref(),
             catalog: &NoCatalog,
+            holds: &[],
         }
     }
 
@@ -171,8 +172,15 @@ fn authorized(capture: CaptureMode) -> Event {
         capture,
         provider_ref: None,
         rule: None,
+        review: None,
     }
     .into()
+}
+
+/// The money of an order that somebody is to look at.
+fn looked_at() -> Event {
+    let Event::PaymentAuthorized(it) = authorized(CaptureMode::Manual) else { unreachable!("as made above") };
+    PaymentAuthorized { review: Some("odd".into()), ..it }.into()
 }
 
 fn cancelled() -> Event {
@@ -218,11 +226,13 @@ fn give_back(id: &str, lines: &[(&str, i64, Option<i64>, bool)]) -> Command {
 
 #[test]
 fn it_opens_with_the_confirmation_and_closes_with_the_end() {
-    let cases: [(&[Event], bool, bool); 9] = [
+    let cases: [(&[Event], bool, bool); 11] = [
         (&[captured(true)], true, false),
         (&[captured(false)], false, false),
         (&[authorized(CaptureMode::Manual)], true, false),
         (&[authorized(CaptureMode::Automatic)], false, false),
+        (&[looked_at()], false, false),
+        (&[looked_at(), captured(true)], true, false),
         (&[captured(true), cancelled()], false, true),
         (&[cancelled(), captured(true)], false, true),
         (&[rejected(), authorized(CaptureMode::Manual)], false, true),
@@ -411,8 +421,8 @@ fn a_credit_restocks_and_says_its_amount() {
 }
 
 fn verdict(answer: RuleAnswer) -> Option<Verdict> {
-    let rule = RuleRef { name: "carriers".into(), version: "1".into(), digest: "d".into() };
-    Some(Verdict { rule, answer })
+    let rule = RuleRef { name: "carriers".into(), version: "1".into(), digest: "d".into(), also: Vec::new() };
+    Some(Verdict::new(rule, answer))
 }
 
 #[test]
@@ -421,8 +431,9 @@ fn the_ship_rule_chooses_the_carrier_or_refuses() {
     let call =
         Fulfillment::rule_call(&world.state, OrderInput::Command(&ship("s1", &[("B", 2)])), &world.facts());
     let Some(RuleCall::Ship(input)) = call else { panic!("{call:?}") };
-    assert_eq!(input.lines, [(Text::from("B"), 2)]);
-    assert_eq!((input.country.as_str(), input.carrier.as_deref()), ("GB", Some("merchant's own")));
+    let lines: Vec<_> = input.lines.iter().map(|it| (it.goods.sku.as_str(), it.goods.quantity)).collect();
+    assert_eq!(lines, [("B", 2)]);
+    assert_eq!((input.order.country.as_str(), input.carrier.as_deref()), ("GB", Some("merchant's own")));
     let too_many = ship("s1", &[("B", 3)]);
     assert_eq!(Fulfillment::rule_call(&world.state, OrderInput::Command(&too_many), &world.facts()), None);
 
@@ -430,11 +441,61 @@ fn the_ship_rule_chooses_the_carrier_or_refuses() {
     world.ship("s1", &[]);
     assert_eq!(world.last_code(), Some("embargo"));
 
-    world.verdict = verdict(RuleAnswer::Carrier("post".into()));
+    let parcel = Parcel {
+        carrier: Some("post".into()),
+        promised_at_ms: Some(NOW + 1),
+        contents: vec![(0, 5), (1, 2)],
+        ..Parcel::default()
+    };
+    world.verdict = verdict(RuleAnswer::Split(vec![parcel]));
     world.ship("s1", &[]);
     assert!(matches!(world.events.last().unwrap(), Event::ShipmentShipped(it)
-        if it.carrier.as_deref() == Some("post") && it.rule.is_some()));
+        if it.carrier.as_deref() == Some("post") && it.rule.is_some() && it.promised_at_ms == Some(NOW + 1)));
     assert_eq!(world.state.shipments[0].carrier.as_deref(), Some("post"));
+}
+
+fn parcel(location: &str, contents: &[(u32, i64)]) -> Parcel {
+    Parcel { location: Some(location.into()), contents: contents.to_vec(), ..Parcel::default() }
+}
+
+#[test]
+fn the_ship_rule_splits_a_shipment_and_every_part_is_a_shipment() {
+    let mut world = World::confirmed();
+    world.verdict =
+        verdict(RuleAnswer::Split(vec![parcel("north", &[(0, 3)]), parcel("south", &[(0, 2), (1, 2)])]));
+    world.ship("s1", &[]);
+    let shipped: Vec<_> = world
+        .events
+        .iter()
+        .filter_map(|it| match it {
+            Event::ShipmentShipped(it) => {
+                let units: i64 = it.lines.iter().map(|it| it.quantity).sum();
+                Some((it.location.as_deref(), units, it.all_shipped, it.tracking.is_some()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(shipped, [(Some("north"), 3, false, true), (Some("south"), 4, true, false)]);
+    let ids: Vec<_> = world.state.shipments.iter().map(|it| it.shipment_id.clone()).collect();
+    assert_eq!(ids[0], "s1");
+    assert_ne!(ids[0], ids[1]);
+    world.ship("s1", &[]);
+    assert_eq!(world.state.shipments.len(), 2, "a repeat ships nothing");
+    for id in &ids {
+        world.deliver(id);
+    }
+    assert!(matches!(world.events.last().unwrap(), Event::OrderCompleted(it) if it.shipments == 2));
+}
+
+#[test]
+fn a_split_that_does_not_hold_what_is_shipped_is_passed_over() {
+    for parcels in [vec![parcel("north", &[(0, 6), (1, 2)])], vec![parcel("north", &[(0, 5)])], vec![]] {
+        let mut world = World::confirmed();
+        world.verdict = verdict(RuleAnswer::Split(parcels));
+        world.ship("s1", &[]);
+        assert!(matches!(world.events.last().unwrap(), Event::ShipmentShipped(it)
+            if it.all_shipped && it.rule.is_none() && it.location.is_none()));
+    }
 }
 
 proptest! {

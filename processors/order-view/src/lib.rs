@@ -8,7 +8,7 @@ pub mod past;
 pub use past::{Past, as_of};
 
 use tillstream_schemas::Text;
-use tillstream_schemas::order_command::{CaptureMode, PaymentOperation};
+use tillstream_schemas::order_command::PaymentOperation;
 use tillstream_schemas::order_event::OrderEventPayload as Event;
 use tillstream_schemas::order_state::{OrderStatus, OrderView, TimelineEntry};
 
@@ -20,6 +20,7 @@ const RESERVATION: Text = Text::const_new("reservation");
 const PAYMENT: Text = Text::const_new("payment");
 const CUSTOMER_ACTION: Text = Text::const_new("customer_action");
 const CAPTURE: Text = Text::const_new("capture");
+const REVIEW: Text = Text::const_new("review");
 const FULFILLMENT: Text = Text::const_new("fulfillment");
 const DELIVERY: Text = Text::const_new("delivery");
 const DONE: Text = Text::const_new("done");
@@ -72,13 +73,11 @@ fn follow(view: &mut OrderView, event: &Event) {
             end(view, OrderStatus::Failed, &it.code, &it.message);
         }
         Event::PaymentActionRequired(_) => view.stage = CUSTOMER_ACTION,
-        Event::PaymentAuthorized(it) => match it.capture {
-            CaptureMode::Manual => {
-                confirm(view);
-                view.stage = CAPTURE;
-            }
-            CaptureMode::Automatic => view.stage = PAYMENT,
-        },
+        Event::PaymentAuthorized(it) if it.confirms() => {
+            confirm(view);
+            view.stage = CAPTURE;
+        }
+        Event::PaymentAuthorized(it) => view.stage = if it.review.is_some() { REVIEW } else { PAYMENT },
         Event::PaymentCaptured(it) => {
             if it.confirms {
                 confirm(view);

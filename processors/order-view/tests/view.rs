@@ -32,6 +32,8 @@ fn event(name: &str) -> Event {
             tax_minor: 0,
             total_minor: 500,
             rule: None,
+            review: None,
+            dimensions: Default::default(),
         }
         .into(),
         "rejected" => OrderRejected {
@@ -42,13 +44,18 @@ fn event(name: &str) -> Event {
             rule: None,
         }
         .into(),
-        "reserved" => OrderReserved { holds: Vec::new(), expires_at_ms: 9, rule: None }.into(),
-        "authorized" | "authorized, automatic" => PaymentAuthorized {
+        "reserved" => OrderReserved { holds: Vec::new(), expires_at_ms: 9, rule: None, review: None }.into(),
+        "authorized" | "authorized, automatic" | "looked at" => PaymentAuthorized {
             payment_id: text("pay_1"),
             amount_minor: 500,
-            capture: if name == "authorized" { CaptureMode::Manual } else { CaptureMode::Automatic },
+            capture: if name == "authorized, automatic" {
+                CaptureMode::Automatic
+            } else {
+                CaptureMode::Manual
+            },
             provider_ref: None,
             rule: None,
+            review: (name == "looked at").then(|| text("odd")),
         }
         .into(),
         "action" => PaymentActionRequired { payment_id: text("pay_1"), action: text("url") }.into(),
@@ -92,6 +99,8 @@ fn event_of_goods(name: &str) -> Event {
             tracking: None,
             all_shipped: name == "shipped",
             rule: None,
+            location: None,
+            promised_at_ms: None,
         }
         .into(),
         "arrived" => ShipmentDelivered { shipment_id: text("shp_1"), delivered_at_ms: 4 }.into(),
@@ -158,7 +167,7 @@ fn fold(names: &[&str]) -> OrderView {
 
 #[test]
 fn status_and_stage_follow_the_events() {
-    let cases: [(&[&str], At, &str); 23] = [
+    let cases: [(&[&str], At, &str); 26] = [
         (&["priced"], At::Pending, "reservation"),
         (&["priced", "reserved"], At::Pending, "payment"),
         (&["priced", "reserved", "action"], At::Pending, "customer_action"),
@@ -168,6 +177,9 @@ fn status_and_stage_follow_the_events() {
         (&["priced", "reserved", "authorized", "captured later"], At::Confirmed, "fulfillment"),
         (&["priced", "reserved", "authorized", "capture failed"], At::Confirmed, "capture"),
         (&["priced", "reserved", "authorized", "payment cancelled"], At::Confirmed, "fulfillment"),
+        (&["priced", "reserved", "looked at"], At::Pending, "review"),
+        (&["priced", "reserved", "looked at", "capture failed"], At::Pending, "review"),
+        (&["priced", "reserved", "looked at", "captured"], At::Confirmed, "fulfillment"),
         (&["authorized", "shipped", "arrived", "completed"], At::Delivered, "capture"),
         (&["authorized", "shipped", "captured later"], At::Shipped, "delivery"),
         (&["captured", "shipped in part"], At::Processing, "fulfillment"),

@@ -92,8 +92,7 @@ fn reason(result: &PaymentResult, code: &'static str, message: &'static str) -> 
 
 /// An authorization ran out at the provider. An order that it had not confirmed yet fails with it.
 fn authorization_lost(turn: &mut Turn<'_>, result: &PaymentResult) {
-    use tillstream_schemas::order_command::CaptureMode;
-    let unconfirmed = turn.capture_mode() == CaptureMode::Automatic;
+    let unconfirmed = !turn.confirmed_by_authorization();
     capture::authorization_gone(turn);
     if unconfirmed && !turn.state.unwinding {
         authorize::declined(turn, result, "authorization_cancelled");

@@ -5,15 +5,15 @@ use crate::{ledger, unwind};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_command::{CaptureMode, PaymentOperation, PaymentResult};
 use tillstream_schemas::order_event::{
-    PaymentActionRequired, PaymentAuthorized, PaymentCaptured, PaymentFailed,
+    OrderReserved, PaymentActionRequired, PaymentAuthorized, PaymentCaptured, PaymentFailed,
 };
 use tillstream_schemas::order_state::PaymentStatus;
 use tillstream_stage::StageError;
 use tillstream_stage::ids::derived_id;
-use tillstream_stage::rule::RuleAnswer;
+use tillstream_stage::rule::{RuleAnswer, Verdict};
 
 /// Every line is held: ask for the money.
-pub(crate) fn start(turn: &mut Turn<'_>) -> Result<(), StageError> {
+pub(crate) fn start(turn: &mut Turn<'_>, reserved: &OrderReserved) -> Result<(), StageError> {
     if turn.state.status != PaymentStatus::None || turn.state.unwinding {
         return Ok(());
     }
@@ -22,28 +22,41 @@ pub(crate) fn start(turn: &mut Turn<'_>) -> Result<(), StageError> {
         what: "an order is reserved that was never priced".to_owned(),
     })?;
     turn.state.amount_minor = order.total_minor;
-    turn.state.rule = turn.facts.verdict.filter(|it| it.answer != RuleAnswer::Pass).map(|it| it.rule.clone());
+    let speaks = |it: &&Verdict| it.answer != RuleAnswer::Pass || it.review.is_some();
+    turn.state.rule = turn.facts.verdict.filter(speaks).map(|it| it.rule.clone());
+    // Whoever asked for a look at the order first says why.
+    let asked = order.review.as_ref().or(reserved.review.as_ref());
+    turn.state.review = asked.or(turn.facts.verdict.and_then(|it| it.review.as_ref())).cloned();
     if order.total_minor > 0 {
         turn.state.payment_id = derived_id("pay_", &[turn.facts.order_id]);
     }
     if let Some(RuleAnswer::Refuse { code, message }) = turn.facts.verdict.map(|it| &it.answer) {
         fail(turn, code.clone(), message.clone());
+    } else if order.total_minor == 0 && turn.state.review.is_some() {
+        // No provider holds anything, yet the order waits for its capture like any other that is looked at.
+        turn.status(PaymentStatus::Authorized);
+        say_authorized(turn, 0);
     } else if order.total_minor == 0 {
-        turn.status(PaymentStatus::NotNeeded);
-        let rule = turn.state.rule.clone();
-        turn.emit(PaymentCaptured {
-            payment_id: Text::default(),
-            amount_minor: 0,
-            provider_ref: None,
-            confirms: true,
-            rule,
-        });
+        nothing_to_pay(turn);
     } else {
         turn.status(PaymentStatus::Authorizing);
         let key = authorize_key(&turn.state.payment_id);
         turn.ask(PaymentOperation::Authorize, key, order.total_minor);
     }
     Ok(())
+}
+
+/// The order is confirmed without a provider: its total is zero.
+pub(crate) fn nothing_to_pay(turn: &mut Turn<'_>) {
+    turn.status(PaymentStatus::NotNeeded);
+    let rule = turn.state.rule.clone();
+    turn.emit(PaymentCaptured {
+        payment_id: Text::default(),
+        amount_minor: 0,
+        provider_ref: None,
+        confirms: true,
+        rule,
+    });
 }
 
 /// The payment failed for good, and with it the order. Whatever the provider holds is given back.
@@ -106,6 +119,7 @@ pub(crate) fn say_authorized(turn: &mut Turn<'_>, amount_minor: i64) {
         capture: turn.capture_mode(),
         provider_ref: turn.state.provider_ref.clone(),
         rule: turn.state.rule.clone(),
+        review: turn.state.review.clone(),
     };
     turn.emit(event);
 }

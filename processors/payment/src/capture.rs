@@ -18,6 +18,9 @@ pub(crate) fn command(turn: &mut Turn<'_>, command: &CapturePayment) {
         );
     }
     let amount_minor = command.amount_minor.unwrap_or(turn.state.authorized_minor);
+    if amount_minor == 0 && turn.state.amount_minor == 0 {
+        return authorize::nothing_to_pay(turn);
+    }
     if amount_minor <= 0 {
         return turn.refuse("capture", "amount_not_positive", "The amount to capture must be above zero.");
     }
@@ -42,8 +45,9 @@ pub(crate) fn captured(turn: &mut Turn<'_>, result: &PaymentResult, asked_minor:
     let amount_minor = said_minor.min(promised);
     let live = !turn.state.unwinding;
     let manual = turn.capture_mode() == CaptureMode::Manual;
+    let confirms = live && !turn.confirmed_by_authorization();
     if live && manual && !ledger::was_authorized(&turn.state) {
-        // Captured out of our sight before it was authorized in it: the order is confirmed by the authorization.
+        // Captured out of our sight before it was authorized in it: what an authorization confirms, it confirms now.
         authorize::say_authorized(turn, amount_minor);
     }
     ledger::capture(&mut turn.state, amount_minor, turn.facts.now_ms);
@@ -53,14 +57,14 @@ pub(crate) fn captured(turn: &mut Turn<'_>, result: &PaymentResult, asked_minor:
         payment_id: turn.state.payment_id.clone(),
         amount_minor,
         provider_ref: turn.state.provider_ref.clone(),
-        confirms: live && !manual,
+        confirms,
         rule: turn.state.rule.clone(),
     };
     turn.emit(event);
 }
 
-/// The provider will not capture. A confirmed (manual) order keeps its authorization and may be captured again; an
-/// automatic one was never confirmed and fails; a dead one goes on to give the authorization up.
+/// The provider will not capture. A manual order, and one that somebody looks at, keeps its authorization and may be
+/// captured again; an automatic one was never confirmed and fails; a dead one goes on to give the authorization up.
 pub(crate) fn fail(turn: &mut Turn<'_>, code: Text, message: Text) {
     turn.status(PaymentStatus::Authorized);
     if turn.state.unwinding {

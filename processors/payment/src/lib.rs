@@ -16,8 +16,8 @@ mod unwind;
 
 use tillstream_schemas::order_command::{OrderCommandPayload, PaymentOperation};
 use tillstream_schemas::order_event::OrderEventPayload;
-use tillstream_schemas::order_state::{PaymentState, PaymentStatus};
-use tillstream_stage::rule::{RiskInput, RuleCall};
+use tillstream_schemas::order_state::{LineKind, PaymentState, PaymentStatus};
+use tillstream_stage::rule::{RiskInput, RuleCall, RuleOrder};
 use tillstream_stage::{Decision, Facts, OrderInput, OrderStage, StageError, StageName, TimerName};
 use turn::Turn;
 
@@ -36,11 +36,14 @@ impl OrderStage for Payment {
             return None;
         }
         let order = facts.order?;
+        let sold = order.lines.iter().filter(|it| it.kind != LineKind::Shipping);
+        let (lines, units) =
+            sold.fold((0, 0_i64), |(lines, units), it| (lines + 1, units.saturating_add(it.quantity)));
         Some(RuleCall::Risk(RiskInput {
-            customer: order.customer.clone(),
-            currency: order.currency.clone(),
-            country: order.country.clone(),
+            order: RuleOrder::from(order),
             total_minor: order.total_minor,
+            units,
+            lines,
             method: order.payment.method.clone(),
         }))
     }
@@ -57,7 +60,7 @@ impl OrderStage for Payment {
         }
         let mut turn = Turn::new(state, facts);
         match input {
-            OrderInput::Event(OrderEventPayload::OrderReserved(_)) => authorize::start(&mut turn)?,
+            OrderInput::Event(OrderEventPayload::OrderReserved(it)) => authorize::start(&mut turn, it)?,
             OrderInput::Event(OrderEventPayload::OrderReturned(it)) => refunds::returned(&mut turn, it),
             OrderInput::Event(_) => unwind::begin(&mut turn),
             OrderInput::Command(OrderCommandPayload::CapturePayment(it)) => capture::command(&mut turn, it),

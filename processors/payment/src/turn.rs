@@ -34,9 +34,18 @@ impl<'a> Turn<'a> {
         });
     }
 
-    /// The merchant's capture mode; automatic where the order is not known.
+    /// The merchant's capture mode; automatic where the order is not known. An order that somebody is to look at is
+    /// only authorized, and not confirmed by that: capturing it approves it, cancelling it declines it.
     pub fn capture_mode(&self) -> CaptureMode {
+        if self.state.review.is_some() {
+            return CaptureMode::Manual;
+        }
         self.facts.order.map_or(CaptureMode::Automatic, |it| it.payment.capture)
+    }
+
+    /// Whether the order is confirmed when its money is promised, and not when it is taken.
+    pub fn confirmed_by_authorization(&self) -> bool {
+        self.state.review.is_none() && self.capture_mode() == CaptureMode::Manual
     }
 
     /// Puts an operation in flight. The caller has made sure that none is.

@@ -14,6 +14,10 @@ pub(crate) fn begin(turn: &mut Turn<'_>) {
         return;
     }
     turn.state.unwinding = true;
+    if turn.state.status == PaymentStatus::Authorized && turn.state.amount_minor == 0 {
+        // It cost nothing and was looked at: there is no authorization to give up.
+        turn.status(PaymentStatus::NotNeeded);
+    }
     let Some(pending) = &turn.state.pending else { return };
     let certain = pending.retry_due_ms.is_some() && !pending.uncertain;
     let operation = pending.operation;

@@ -223,8 +223,8 @@ fn a_dead_order_never_starts_to_pay() {
 }
 
 fn verdict(answer: RuleAnswer) -> Verdict {
-    let rule = RuleRef { name: "fraud".into(), version: "3".into(), digest: "d".into() };
-    Verdict { rule, answer }
+    let rule = RuleRef { name: "fraud".into(), version: "3".into(), digest: "d".into(), also: Vec::new() };
+    Verdict::new(rule, answer)
 }
 
 #[test]
@@ -252,9 +252,53 @@ fn the_risk_rule_refuses_or_stands_in_the_events() {
 }
 
 #[test]
+fn an_order_that_is_to_be_looked_at_is_only_authorized_until_somebody_captures_it() {
+    let mut world = World::new(AUTO, TOTAL);
+    world.verdict = Some(Verdict { review: Some("five cards today".into()), ..verdict(RuleAnswer::Approve) });
+    world.reserved();
+    world.verdict = None;
+    assert_eq!(world.requests.last().unwrap().capture, MANUAL);
+    world.answer(Out::Authorized, None);
+    let OrderEventPayload::PaymentAuthorized(it) = world.events.last().unwrap() else { panic!("authorized") };
+    assert_eq!((it.capture, it.review.as_deref()), (MANUAL, Some("five cards today")));
+    assert_eq!(it.rule.as_ref().unwrap().name, "fraud");
+    assert!(!it.confirms(), "it is not confirmed before somebody has looked");
+    assert_eq!(world.state.status, At::Authorized);
+    world.capture(None);
+    world.answer(Out::Captured, None);
+    let OrderEventPayload::PaymentCaptured(it) = world.events.last().unwrap() else { panic!("captured") };
+    assert!(it.confirms, "to capture is to approve");
+}
+
+#[test]
+fn a_review_outlasts_a_capture_that_fails_and_ends_with_its_authorization() {
+    for capture in [AUTO, MANUAL] {
+        let mut world = World::new(capture, TOTAL);
+        world.verdict = Some(Verdict { review: Some("odd".into()), ..verdict(RuleAnswer::Pass) });
+        world.reserved();
+        world.verdict = None;
+        world.answer(Out::Authorized, None);
+        world.capture(None);
+        world.answer(Out::Declined, Some("insufficient_funds"));
+        assert_eq!(world.state.status, At::Authorized, "{capture:?}: it may be captured again");
+        world.webhook("", Out::Cancelled);
+        assert!(
+            matches!(world.events.last().unwrap(), OrderEventPayload::PaymentFailed(it)
+            if it.operation == Op::Authorize),
+            "{capture:?}: {:?}",
+            world.kinds()
+        );
+    }
+}
+
+#[test]
 fn the_risk_rule_is_asked_once_per_payment() {
-    let reserved =
-        OrderEventPayload::OrderReserved(OrderReserved { holds: Vec::new(), expires_at_ms: 0, rule: None });
+    let reserved = OrderEventPayload::OrderReserved(OrderReserved {
+        holds: Vec::new(),
+        expires_at_ms: 0,
+        rule: None,
+        review: None,
+    });
     let order = PricedOrder { total_minor: TOTAL, ..PricedOrder::default() };
     let facts = Facts {
         now_ms: 0,
@@ -264,6 +308,7 @@ fn the_risk_rule_is_asked_once_per_payment() {
         verdict: None,
         order: Some(&order),
         catalog: &NoCatalog,
+        holds: &[],
     };
     let fresh = World::new(AUTO, TOTAL).state;
     let call = Payment::rule_call(&fresh, OrderInput::Event(&reserved), &facts);

@@ -84,6 +84,7 @@ fn accepted(order: &PlaceOrder, priced: OrderPriced) -> Decision<PricedOrder> {
         tax_minor: priced.tax_minor,
         total_minor: priced.total_minor,
         rule: priced.rule.clone(),
+        review: priced.review.clone(),
         ..header(order)
     };
     Decision::state(state).event(priced)

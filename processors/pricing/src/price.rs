@@ -2,13 +2,15 @@
 
 use crate::tax;
 use std::collections::BTreeSet;
-use tillstream_schemas::Text;
 use tillstream_schemas::order_command::{Discount, OrderLine, PlaceOrder, ShippingCharge};
 use tillstream_schemas::order_event::{OrderPriced, OrderRejected, RuleRef};
 use tillstream_schemas::order_state::{LineKind, PricedLine};
+use tillstream_schemas::{Text, TextMap};
 use tillstream_stage::facts::Catalog;
 use tillstream_stage::money::{self, AMOUNT_MINOR_MAX, MoneyOverflow};
-use tillstream_stage::rule::{PriceInput, RuleAnswer, RuleLine, Verdict};
+use tillstream_stage::rule::{
+    LineAdjustment, PriceInput, RATE_BP_MAX, RuleAnswer, RuleLine, RuleOrder, Verdict,
+};
 
 /// The SKU of the shipping charge's line.
 pub const SHIPPING_SKU: &str = "SHIPPING";
@@ -59,7 +61,7 @@ pub fn preview(
 ) -> Result<OrderPriced, Box<OrderRejected>> {
     let mut lines = resolve(order, tenant, catalog)?;
     let rule = match verdict {
-        Some(Verdict { rule, answer: RuleAnswer::Refuse { code, message } }) => {
+        Some(Verdict { rule, answer: RuleAnswer::Refuse { code, message }, .. }) => {
             return Err(Box::new(OrderRejected {
                 code: code.clone(),
                 message: message.clone(),
@@ -68,17 +70,22 @@ pub fn preview(
                 rule: Some(rule.clone()),
             }));
         }
-        Some(Verdict { rule, answer: RuleAnswer::LineDiscounts(extra) }) => {
-            discount_lines(&mut lines, extra, rule)
+        Some(Verdict { rule, answer: RuleAnswer::Adjust(adjustments), .. }) => {
+            adjust_lines(&mut lines, adjustments, rule)
         }
         _ => None,
     };
+    let review = verdict.and_then(|it| it.review.clone());
+    let rule = rule.or_else(|| verdict.filter(|_| review.is_some()).map(|it| it.rule.clone()));
     discount_order(&mut lines, &order.discounts).map_err(|_| out_of_range(order))?;
     if let Some(charge) = &order.shipping {
         // After the discounts: they are taken off what is bought, not off its carriage.
         lines.push(shipping_line(charge, &order.country).ok_or_else(|| out_of_range(order))?);
     }
-    total(order, lines, rule).map_err(|MoneyOverflow| out_of_range(order))
+    match total(order, lines) {
+        Ok(priced) => Ok(OrderPriced { rule, review, ..priced }),
+        Err(MoneyOverflow) => Err(out_of_range(order)),
+    }
 }
 
 /// What the price hook is asked: the lines at their price, with their own discount.
@@ -92,9 +99,7 @@ pub(crate) fn rule_input(
 ) -> Result<PriceInput, Box<OrderRejected>> {
     let lines = resolve(order, tenant, catalog)?;
     Ok(PriceInput {
-        customer: order.customer.clone(),
-        currency: order.currency.clone(),
-        country: order.country.clone(),
+        order: RuleOrder::from(order),
         lines: lines
             .into_iter()
             .map(|it| RuleLine {
@@ -176,18 +181,24 @@ fn resolve_line(
     })
 }
 
-/// Takes a rule's discounts off, each capped by what its line has left. Answers the rule when it changed a price.
+/// Takes a rule's discounts off, each capped by what its line has left, and puts its tax rates in force. Answers the
+/// rule when it changed anything.
 ///
 /// A verdict that does not fit the lines says nothing about them: it is passed over as a whole.
-fn discount_lines(lines: &mut [PricedLine], extra: &[i64], rule: &RuleRef) -> Option<RuleRef> {
-    if extra.len() != lines.len() || extra.iter().any(|it| *it < 0) {
+fn adjust_lines(lines: &mut [PricedLine], adjustments: &[LineAdjustment], rule: &RuleRef) -> Option<RuleRef> {
+    let fits = |it: &LineAdjustment| {
+        it.discount_minor >= 0 && it.tax_rate_bp.is_none_or(|it| (0..=RATE_BP_MAX).contains(&it))
+    };
+    if adjustments.len() != lines.len() || !adjustments.iter().all(fits) {
         return None;
     }
     let mut shaped = false;
-    for (line, extra) in lines.iter_mut().zip(extra) {
-        let taken = (*extra).min(line.gross_minor - line.discount_minor);
+    for (line, adjustment) in lines.iter_mut().zip(adjustments) {
+        let taken = adjustment.discount_minor.min(line.gross_minor - line.discount_minor);
         line.discount_minor += taken;
-        shaped |= taken > 0;
+        let rate_bp = adjustment.tax_rate_bp.unwrap_or(line.tax_rate_bp);
+        shaped |= taken > 0 || rate_bp != line.tax_rate_bp;
+        line.tax_rate_bp = rate_bp;
     }
     shaped.then(|| rule.clone())
 }
@@ -228,11 +239,7 @@ fn shipping_line(charge: &ShippingCharge, country: &str) -> Option<PricedLine> {
 }
 
 /// Adds every line's tax, and sums up.
-fn total(
-    order: &PlaceOrder,
-    mut lines: Vec<PricedLine>,
-    rule: Option<RuleRef>,
-) -> Result<OrderPriced, MoneyOverflow> {
+fn total(order: &PlaceOrder, mut lines: Vec<PricedLine>) -> Result<OrderPriced, MoneyOverflow> {
     let (mut gross_minor, mut discount_minor, mut tax_minor) = (0, 0, 0);
     for line in &mut lines {
         line.tax_minor = money::rate(line.gross_minor - line.discount_minor, line.tax_rate_bp);
@@ -250,7 +257,9 @@ fn total(
         discount_minor,
         tax_minor,
         total_minor: money::plus(gross_minor - discount_minor, tax_minor)?,
-        rule,
+        rule: None,
+        review: None,
+        dimensions: TextMap::new(),
     })
 }
 

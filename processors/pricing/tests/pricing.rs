@@ -13,7 +13,7 @@ use tillstream_schemas::order_event::{OrderEventPayload, OrderPriced, OrderRejec
 use tillstream_schemas::order_state::{LineKind, PricedOrder};
 use tillstream_stage::facts::{Catalog, Facts};
 use tillstream_stage::money::AMOUNT_MINOR_MAX;
-use tillstream_stage::rule::{RuleAnswer, RuleCall, Verdict};
+use tillstream_stage::rule::{LineAdjustment, RuleAnswer, RuleCall, Verdict};
 use tillstream_stage::{Decision, OrderInput, OrderStage};
 
 struct Products(BTreeMap<&'static str, Arc<ProductState>>);
@@ -88,7 +88,14 @@ fn rejected(order: &PlaceOrder) -> OrderRejected {
 }
 
 fn verdict(answer: RuleAnswer) -> Verdict {
-    Verdict { rule: RuleRef { name: "r".into(), version: "1".into(), digest: "d".into() }, answer }
+    let rule = RuleRef { name: "r".into(), version: "1".into(), digest: "d".into(), also: Vec::new() };
+    Verdict::new(rule, answer)
+}
+
+/// An answer that takes so much off each line.
+fn each_line(extra: Vec<i64>) -> RuleAnswer {
+    let adjustment = |discount_minor| LineAdjustment { discount_minor, tax_rate_bp: None };
+    RuleAnswer::Adjust(extra.into_iter().map(adjustment).collect())
 }
 
 fn facts<'a>(catalog: &'a Products, verdict: Option<&'a Verdict>) -> Facts<'a> {
@@ -100,6 +107,7 @@ fn facts<'a>(catalog: &'a Products, verdict: Option<&'a Verdict>) -> Facts<'a> {
         verdict,
         order: None,
         catalog,
+        holds: &[],
     }
 }
 
@@ -288,11 +296,43 @@ fn a_rule_discounts_lines_within_what_they_cost_and_signs_only_what_it_shaped() 
         (vec![i64::MAX, i64::MAX], [100, 50], true),
     ];
     for (answer, discounts, signed) in cases {
-        let verdict = verdict(RuleAnswer::LineDiscounts(answer.clone()));
+        let verdict = verdict(each_line(answer.clone()));
         let it = preview(&order, "demo", &catalog(), Some(&verdict)).unwrap();
         assert_eq!(it.lines.iter().map(|it| it.discount_minor).collect::<Vec<_>>(), discounts, "{answer:?}");
         assert_eq!(it.rule.is_some(), signed, "{answer:?}");
     }
+}
+
+#[test]
+fn a_rule_puts_its_tax_rates_in_force() {
+    let order = order(vec![own("A", 1, 1_000), line("MUG", 1)]);
+    let rates = |rates: [Option<i32>; 2]| {
+        let adjustment = |tax_rate_bp| LineAdjustment { discount_minor: 0, tax_rate_bp };
+        let verdict = verdict(RuleAnswer::Adjust(rates.map(adjustment).to_vec()));
+        let it = preview(&order, "demo", &catalog(), Some(&verdict)).unwrap();
+        (it.lines.iter().map(|it| it.tax_rate_bp).collect::<Vec<_>>(), it.tax_minor, it.rule.is_some())
+    };
+    assert_eq!(rates([Some(550), None]), (vec![550, 2_000], 55 + 51, true));
+    assert_eq!(
+        rates([None, Some(2_000)]),
+        (vec![0, 2_000], 51, false),
+        "a rate that was in force shapes nothing"
+    );
+    assert_eq!(
+        rates([Some(-1), None]),
+        (vec![0, 2_000], 51, false),
+        "an answer that does not fit is passed over"
+    );
+}
+
+#[test]
+fn an_order_that_is_to_be_looked_at_says_so_and_by_whom() {
+    let mut verdict = verdict(RuleAnswer::Pass);
+    verdict.review = Some("the rule failed".into());
+    let decision = decide(&PricedOrder::default(), &order(vec![line("MUG", 1)]), Some(&verdict));
+    let [OrderEventPayload::OrderPriced(event)] = decision.events.as_slice() else { panic!("one event") };
+    assert_eq!((&event.review, &event.rule), (&verdict.review, &Some(verdict.rule.clone())));
+    assert_eq!(decision.state.unwrap().review, verdict.review);
 }
 
 #[test]
@@ -333,7 +373,7 @@ proptest! {
         order.country = country.into();
         order.discounts = discounts;
         order.shipping = shipping.map(|amount_minor| ShippingCharge { amount_minor, tax_class: Some("standard".into()) });
-        let verdict = verdict(RuleAnswer::LineDiscounts(extra));
+        let verdict = verdict(each_line(extra));
         let it = preview(&order, "demo", &catalog(), Some(&verdict)).expect("priced");
         let sum = |part: fn(&tillstream_schemas::order_state::PricedLine) -> i64| it.lines.iter().map(part).sum::<i64>();
         prop_assert_eq!(it.gross_minor, sum(|it| it.gross_minor));

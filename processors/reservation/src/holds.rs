@@ -7,7 +7,7 @@ use tillstream_schemas::item::{ItemCommandPayload, ReleaseStock, ReserveStock};
 use tillstream_schemas::order_command::Allocation;
 use tillstream_schemas::order_event::{HeldLine, OrderPriced, OrderRejected, OrderReserved};
 use tillstream_schemas::order_state::{HoldLine, HoldStatus, LineKind, ReservationPhase, ReservationState};
-use tillstream_stage::rule::{AllocateInput, RuleAnswer, Verdict};
+use tillstream_stage::rule::{AllocateInput, GoodsLine, RuleAnswer, RuleOrder, Verdict};
 use tillstream_stage::{Decision, Facts, TimerChange, TimerName};
 
 /// Distinct SKUs of goods with their units, in the order of their first lines.
@@ -26,16 +26,21 @@ fn goods(priced: &OrderPriced) -> Vec<(&Text, i64)> {
 }
 
 /// What the allocate hook is asked; `None` for an order without goods.
-pub(crate) fn rule_input(priced: &OrderPriced) -> Option<AllocateInput> {
-    let lines: Vec<_> = goods(priced).into_iter().map(|(sku, quantity)| (sku.clone(), quantity)).collect();
-    (!lines.is_empty()).then(|| AllocateInput { country: priced.country.clone(), lines })
+pub(crate) fn rule_input(priced: &OrderPriced, facts: &Facts<'_>) -> Option<AllocateInput> {
+    let category_of = |sku: &Text| priced.lines.iter().find(|it| it.sku == *sku)?.category.clone();
+    let line =
+        |(sku, quantity): (&Text, i64)| GoodsLine { sku: sku.clone(), quantity, category: category_of(sku) };
+    let lines: Vec<_> = goods(priced).into_iter().map(line).collect();
+    let order = RuleOrder::from(facts.order.filter(|_| !lines.is_empty())?);
+    Some(AllocateInput { order, lines })
 }
 
 /// Asks stock for everything the order needs; an order without goods has it all at once.
 pub(crate) fn ask(priced: &OrderPriced, facts: &Facts<'_>) -> Decision<ReservationState> {
     let mut state = ReservationState { expires_at_ms: facts.now_ms + HOLD_MS, ..ReservationState::default() };
-    let locations = match facts.verdict {
-        Some(Verdict { rule, answer: RuleAnswer::Refuse { code, message } }) => {
+    let goods = goods(priced);
+    let placements = match facts.verdict {
+        Some(Verdict { rule, answer: RuleAnswer::Refuse { code, message }, .. }) => {
             state.phase = ReservationPhase::Released;
             state.rule = Some(rule.clone());
             return Decision::state(state).event(OrderRejected {
@@ -46,26 +51,33 @@ pub(crate) fn ask(priced: &OrderPriced, facts: &Facts<'_>) -> Decision<Reservati
                 rule: Some(rule.clone()),
             });
         }
-        Some(Verdict { rule, answer: RuleAnswer::Locations(locations) }) if !locations.is_empty() => {
+        // A verdict that does not fit the goods says nothing about them.
+        Some(Verdict { rule, answer: RuleAnswer::Place(placements), .. })
+            if placements.len() == goods.len() && placements.iter().any(|it| !it.is_empty()) =>
+        {
             state.rule = Some(rule.clone());
-            locations.iter().map(|it| Allocation { location: it.clone(), quantity: 0 }).collect()
+            placements.as_slice()
         }
-        _ => Vec::new(),
+        _ => &[],
     };
+    if let Some(verdict) = facts.verdict.filter(|it| it.review.is_some()) {
+        state.rule = Some(verdict.rule.clone());
+        state.review.clone_from(&verdict.review);
+    }
     let mut decision = Decision::none();
-    for (sku, quantity) in goods(priced) {
+    for (index, (sku, quantity)) in goods.into_iter().enumerate() {
+        let wanted = placements.get(index).map_or(&[][..], Vec::as_slice);
         let command = ReserveStock {
             order_id: Text::from(facts.order_id),
             quantity,
             expires_at_ms: state.expires_at_ms,
-            locations: locations.clone(),
+            locations: wanted.iter().map(|it| Allocation { location: it.clone(), quantity: 0 }).collect(),
         };
         decision.item_commands.push((sku.clone(), ItemCommandPayload::ReserveStock(command)));
         let status = HoldStatus::Asked;
         state.holds.push(HoldLine { sku: sku.clone(), quantity, status, allocations: Vec::new() });
     }
     if state.holds.is_empty() {
-        state.rule = None;
         state.phase = ReservationPhase::Held;
         decision.events.push(reserved(&state).into());
     }
@@ -89,6 +101,7 @@ pub(crate) fn reserved(state: &ReservationState) -> OrderReserved {
             .collect(),
         expires_at_ms: state.expires_at_ms,
         rule: state.rule.clone(),
+        review: state.review.clone(),
     }
 }
 

@@ -9,7 +9,7 @@ mod holds;
 use holds::give_back;
 use tillstream_schemas::Text;
 use tillstream_schemas::item::{CommitStock, ItemCommandPayload};
-use tillstream_schemas::order_command::{CaptureMode, OrderCommandPayload, PaymentOperation};
+use tillstream_schemas::order_command::{OrderCommandPayload, PaymentOperation};
 use tillstream_schemas::order_event::{OrderCancelled, OrderEventPayload};
 use tillstream_schemas::order_state::{HoldStatus, ReservationPhase, ReservationState};
 use tillstream_stage::rule::RuleCall;
@@ -28,10 +28,10 @@ impl OrderStage for Reservation {
 
     const NAME: StageName = StageName::Reservation;
 
-    fn rule_call(state: &ReservationState, input: OrderInput<'_>, _facts: &Facts<'_>) -> Option<RuleCall> {
+    fn rule_call(state: &ReservationState, input: OrderInput<'_>, facts: &Facts<'_>) -> Option<RuleCall> {
         match input {
             OrderInput::Event(OrderEventPayload::OrderPriced(priced)) if undecided(state) => {
-                holds::rule_input(priced).map(RuleCall::Allocate)
+                holds::rule_input(priced, facts).map(RuleCall::Allocate)
             }
             _ => None,
         }
@@ -53,9 +53,8 @@ impl OrderStage for Reservation {
                 answer::decide(state, answer, facts)
             }
             OrderInput::Event(Event::PaymentCaptured(captured)) if captured.confirms => commit(state, facts),
-            OrderInput::Event(Event::PaymentAuthorized(it)) if it.capture == CaptureMode::Manual => {
-                commit(state, facts)
-            }
+            OrderInput::Event(Event::PaymentAuthorized(it)) if it.confirms() => commit(state, facts),
+            OrderInput::Event(Event::PaymentAuthorized(it)) if it.review.is_some() => Ok(keep(state)),
             OrderInput::Event(Event::PaymentFailed(it)) if it.operation == PaymentOperation::Authorize => {
                 Ok(release(state, facts))
             }
@@ -98,6 +97,14 @@ fn commit(state: &ReservationState, facts: &Facts<'_>) -> Result<Decision<Reserv
         item_commands.push((hold.sku.clone(), ItemCommandPayload::CommitStock(command)));
     }
     Ok(Decision { state: Some(state), item_commands, timers: vec![clear_expiry()], ..Decision::default() })
+}
+
+/// Somebody looks at the order, and the money is promised: its goods wait for the answer, however long that takes.
+fn keep(state: &ReservationState) -> Decision<ReservationState> {
+    match state.phase {
+        ReservationPhase::Held => Decision { timers: vec![clear_expiry()], ..Decision::default() },
+        _ => Decision::none(),
+    }
 }
 
 /// The order is dead: everything that is or may yet be held, or was sold, goes back.

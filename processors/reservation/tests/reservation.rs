@@ -6,10 +6,15 @@ mod driver;
 use driver::{Hold, NOW, Run, authorized, cancelled, captured, failed, line};
 use proptest::prelude::*;
 use tillstream_reservation::{HOLD_MS, Reservation};
+use tillstream_schemas::Text;
 use tillstream_schemas::item::ItemCommandPayload;
 use tillstream_schemas::order_command::{CaptureMode, OrderCommandPayload, PaymentOperation, StockAnswer};
-use tillstream_schemas::order_event::{OrderEventPayload, OrderRejected, OrderReturned, RuleRef};
-use tillstream_schemas::order_state::{HoldStatus, LineKind, ReservationPhase, ReservationState};
+use tillstream_schemas::order_event::{
+    OrderEventPayload, OrderRejected, OrderReturned, PaymentAuthorized, RuleRef,
+};
+use tillstream_schemas::order_state::{
+    HoldStatus, LineKind, PricedOrder, ReservationPhase, ReservationState,
+};
 use tillstream_stage::facts::{Facts, NoCatalog};
 use tillstream_stage::rule::{RuleAnswer, RuleCall, Verdict};
 use tillstream_stage::{Decision, OrderInput, OrderStage, TimerName};
@@ -21,7 +26,8 @@ fn three() -> Run {
 }
 
 fn verdict(answer: RuleAnswer) -> Verdict {
-    Verdict { rule: RuleRef { name: "r".into(), version: "1".into(), digest: "d".into() }, answer }
+    let rule = RuleRef { name: "r".into(), version: "1".into(), digest: "d".into(), also: Vec::new() };
+    Verdict::new(rule, answer)
 }
 
 #[test]
@@ -108,6 +114,22 @@ fn payment_makes_the_holds_sales_once() {
         assert!(run.shelves.values().all(|it| matches!(it.hold, Some((Hold::Sold, _)))));
         assert_eq!((run.state.phase, run.timer), (ReservationPhase::Committed, None));
     }
+}
+
+#[test]
+fn goods_of_an_order_that_somebody_looks_at_stay_held_without_an_end() {
+    let mut run = three();
+    run.price();
+    run.drain();
+    let looked_at = PaymentAuthorized { review: Some("odd".into()), ..authorized(CaptureMode::Manual) };
+    run.event(looked_at);
+    run.drain();
+    assert_eq!((run.state.phase, run.timer), (ReservationPhase::Held, None));
+    assert!(run.shelves.values().all(|it| matches!(it.hold, Some((Hold::Open, _)))));
+    run.event(captured(true));
+    run.drain();
+    assert_eq!(run.state.phase, ReservationPhase::Committed);
+    assert!(run.shelves.values().all(|it| matches!(it.hold, Some((Hold::Sold, _)))));
 }
 
 #[test]
@@ -239,12 +261,14 @@ fn a_refusal_for_another_reason_keeps_its_reason() {
 #[test]
 fn a_rule_ranks_the_locations_and_signs_the_reservation() {
     let mut run = three();
-    run.verdict = Some(verdict(RuleAnswer::Locations(vec!["shop".into(), "main".into()])));
+    let wanted = [&["shop", "main"][..], &["main"], &[]];
+    let placements = wanted.map(|it| it.iter().map(|it| Text::from(*it)).collect()).to_vec();
+    run.verdict = Some(verdict(RuleAnswer::Place(placements)));
     run.price();
-    for (_, command) in &run.commands {
+    for ((_, command), wanted) in run.commands.iter().zip(wanted) {
         let ItemCommandPayload::ReserveStock(it) = command else { panic!("{command:?}") };
-        let names: Vec<_> = it.locations.iter().map(|it| (it.location.as_str(), it.quantity)).collect();
-        assert_eq!(names, [("shop", 0), ("main", 0)]);
+        assert!(it.locations.iter().all(|it| it.quantity == 0));
+        assert_eq!(it.locations.iter().map(|it| it.location.as_str()).collect::<Vec<_>>(), wanted);
     }
     let rule = run.verdict.take().map(|it| it.rule);
     run.drain();
@@ -263,15 +287,16 @@ fn a_rule_may_refuse_before_anything_is_asked() {
     assert_eq!(run.count("order.rejected"), 1);
 }
 
-fn facts() -> Facts<'static> {
+fn facts(order: &PricedOrder) -> Facts<'_> {
     Facts {
         now_ms: NOW,
         tenant: "demo",
         order_id: "ord_1",
         input_id: "cmd_1",
         verdict: None,
-        order: None,
+        order: Some(order),
         catalog: &NoCatalog,
+        holds: &[],
     }
 }
 
@@ -281,15 +306,18 @@ fn the_allocate_rule_is_asked_once_about_goods_only() {
         vec![line("A", 1, LineKind::Goods), line("WRAP", 1, LineKind::Fee), line("A", 2, LineKind::Goods)],
         &SHELVES,
     );
+    let order = run.order.clone();
     let event = OrderEventPayload::from(run.priced.clone());
-    let call = |state: &ReservationState| Reservation::rule_call(state, OrderInput::Event(&event), &facts());
+    let call =
+        |state: &ReservationState| Reservation::rule_call(state, OrderInput::Event(&event), &facts(&order));
     let Some(RuleCall::Allocate(input)) = call(&run.state) else { panic!("asked") };
-    assert_eq!(input.lines, [("A".into(), 3)]);
+    let lines: Vec<_> = input.lines.iter().map(|it| (it.sku.as_str(), it.quantity)).collect();
+    assert_eq!(lines, [("A", 3)]);
     run.price();
     assert_eq!(call(&run.state), None);
     let fee = Run::new(vec![line("WRAP", 1, LineKind::Fee)], &[]);
     let event = OrderEventPayload::from(fee.priced.clone());
-    assert_eq!(Reservation::rule_call(&fee.state, OrderInput::Event(&event), &facts()), None);
+    assert_eq!(Reservation::rule_call(&fee.state, OrderInput::Event(&event), &facts(&order)), None);
 }
 
 #[test]
@@ -309,7 +337,9 @@ fn before_pricing_nothing_concerns_reservation() {
         OrderInput::Event(&captured),
         OrderInput::Timer(TimerName::HoldExpiry),
     ] {
-        let decision = Reservation::decide(&ReservationState::default(), input, &facts()).unwrap();
+        let decision =
+            Reservation::decide(&ReservationState::default(), input, &facts(&PricedOrder::default()))
+                .unwrap();
         assert_eq!(decision, Decision::none(), "{input:?}");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tillstream_log::headers::trace_id;
 use tillstream_schemas::Text;
 use tillstream_stage::StageName;
+use tillstream_stage::rule::RuleRun;
 use tillstream_stage::task::{Outcome, StageMeter, TaskKind};
 
 /// The target of a stage's log lines: `pipeline=debug` in the filter shows them.
@@ -34,7 +35,7 @@ pub(crate) struct TaskMeter {
     metrics: Arc<Metrics>,
     tallies: [Tally; STAGES],
     stages: [Option<StageCounters>; STAGES],
-    rules: Vec<(StageName, &'static str, u64)>,
+    rules: Vec<(StageName, RuleRun)>,
     reached: Vec<(usize, i64)>,
     /// The trace of the input that is being decided, while somebody listens to the pipeline's log.
     trace_id: Option<Text>,
@@ -127,8 +128,11 @@ impl TaskMeter {
         for (to, accepted_at_ms) in self.reached.drain(..) {
             self.order_seconds[to].observe(age_seconds(now_ms, accepted_at_ms));
         }
-        for (stage, outcome, calls) in self.rules.drain(..) {
-            self.metrics.rule_calls.with_label_values(&[stage.as_str(), outcome]).inc_by(calls);
+        for (stage, run) in self.rules.drain(..) {
+            let stage = stage.as_str();
+            self.metrics.rule_calls.with_label_values(&[stage, run.outcome]).inc();
+            self.metrics.rule_call_seconds.with_label_values(&[stage]).observe(seconds(run.ns));
+            self.metrics.rule_fuel_units.with_label_values(&[stage]).observe(run.fuel as f64);
         }
         self.write_tallies();
     }
@@ -176,11 +180,8 @@ impl StageMeter for TaskMeter {
         }
     }
 
-    fn rule(&mut self, stage: StageName, outcome: &'static str) {
-        match self.rules.iter_mut().find(|it| it.0 == stage && it.1 == outcome) {
-            Some(it) => it.2 += 1,
-            None => self.rules.push((stage, outcome, 1)),
-        }
+    fn rule(&mut self, stage: StageName, run: &RuleRun) {
+        self.rules.push((stage, *run));
     }
 
     fn order_reached(&mut self, to: &'static str, accepted_at_ms: i64) {
@@ -213,7 +214,7 @@ mod tests {
         let tally = |meter: &mut TaskMeter| {
             let begun = meter.begin();
             meter.end(StageName::Pricing, begun, Outcome::Applied);
-            meter.rule(StageName::Pricing, "pass");
+            meter.rule(StageName::Pricing, &RuleRun { outcome: "passed", fuel: 1_500, ns: 9_000 });
             meter.order_reached("priced", 0);
             meter.order_reached("no such step", 0);
         };
@@ -223,7 +224,9 @@ mod tests {
         meter.committed(&BatchFigures::default());
         meter.committed(&BatchFigures::default());
         assert_eq!(metrics.stage_records.with_label_values(&["pricing", "applied"]).get(), 1);
-        assert_eq!(metrics.rule_calls.with_label_values(&["pricing", "pass"]).get(), 1);
+        assert_eq!(metrics.rule_calls.with_label_values(&["pricing", "passed"]).get(), 1);
+        let fuel = metrics.rule_fuel_units.with_label_values(&["pricing"]);
+        assert_eq!((fuel.get_sample_count(), fuel.get_sample_sum()), (1, 1_500.0));
         assert_eq!(metrics.order_seconds.with_label_values(&["priced"]).get_sample_count(), 1);
         let text = metrics.encode().unwrap();
         assert!(

@@ -6,6 +6,7 @@ use prometheus::{
     TextEncoder,
 };
 use tillstream_stage::StageName;
+use tillstream_stage::rule::{Hook, RULE_OUTCOMES};
 
 /// Seconds a batch, a commit or a rule takes.
 const SHORT_SECONDS: [f64; 13] =
@@ -146,7 +147,9 @@ impl Metrics {
             for reason in DEAD_LETTER_REASONS {
                 self.dead_letters.with_label_values(&[stage, reason]);
             }
-            for outcome in ["answered", "none"] {
+        }
+        for stage in Hook::ALL.map(|it| it.stage().as_str()) {
+            for outcome in RULE_OUTCOMES {
                 self.rule_calls.with_label_values(&[stage, outcome]);
             }
             self.rule_call_seconds.with_label_values(&[stage]);

@@ -2,7 +2,7 @@
 
 use crate::rule::Verdict;
 use tillstream_schemas::item::ProductState;
-use tillstream_schemas::order_state::PricedOrder;
+use tillstream_schemas::order_state::{HoldLine, PricedOrder};
 
 /// The product rows a command needs, resolved by the shell before `decide`.
 pub trait Catalog {
@@ -34,6 +34,8 @@ pub struct Facts<'a> {
     pub verdict: Option<&'a Verdict>,
     /// The priced order, once pricing has decided.
     pub order: Option<&'a PricedOrder>,
+    /// What reservation holds for the order, with its locations, once it has decided.
+    pub holds: &'a [HoldLine],
     /// Product rows.
     pub catalog: &'a dyn Catalog,
 }

@@ -1,7 +1,7 @@
 //! A task kind, as the runtime sees it: pure, over decoded rows.
 
 use crate::facts::Catalog;
-use crate::rule::RuleHost;
+use crate::rule::{RuleHost, RuleRun};
 use crate::stage::{StageName, TimerName};
 use crate::{Key, RowKey, Table};
 use thiserror::Error;
@@ -152,7 +152,7 @@ pub trait StageMeter {
     /// It has decided.
     fn end(&mut self, stage: StageName, begun: u64, outcome: Outcome);
     /// A rule was called.
-    fn rule(&mut self, stage: StageName, outcome: &'static str);
+    fn rule(&mut self, stage: StageName, run: &RuleRun);
     /// An order got somewhere: `to` is `priced`, `reserved`, `paid` or `completed`.
     fn order_reached(&mut self, to: &'static str, accepted_at_ms: i64);
 }
@@ -166,7 +166,7 @@ impl StageMeter for NoMeter {
         0
     }
     fn end(&mut self, _stage: StageName, _begun: u64, _outcome: Outcome) {}
-    fn rule(&mut self, _stage: StageName, _outcome: &'static str) {}
+    fn rule(&mut self, _stage: StageName, _run: &RuleRun) {}
     fn order_reached(&mut self, _to: &'static str, _accepted_at_ms: i64) {}
 }
 

@@ -12,7 +12,9 @@ use tillstream_schemas::order_command::{
     CancelOrder, CaptureMode, CapturePayment, CreateShipment, DeliverShipment, IssueCredit,
     OrderCommandPayload as Payload, RefundOrder, ReturnLine, ReturnOrder, ShipmentLine,
 };
+use tillstream_schemas::order_event::RuleRef;
 use tillstream_schemas::order_state::{OrderState, OrderStatus, PaymentStatus, Refund, RefundStatus};
+use tillstream_stage::rule::{Hook, Hooks, RuleAnswer, RuleCall, RuleHost, RuleOutcome, Verdict};
 use world::commands::{command, line, place};
 use world::provider::Fault;
 use world::{Delivery, World};
@@ -70,6 +72,22 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (0..3_u8, 1..4_usize).prop_map(|(topic, records)| Action::Repeat { topic, records }),
         3 => ms.prop_map(|ms| Action::Wait { ms }),
     ]
+}
+
+/// A risk rule that wants somebody to look at one of the orders.
+struct Reviewer;
+
+impl RuleHost for Reviewer {
+    fn call(&self, _tenant: &str, order_id: &str, call: &RuleCall) -> RuleOutcome {
+        let odd = matches!(call, RuleCall::Risk(_)) && order_id == "o3";
+        let rule = RuleRef { name: "odd".into(), version: "1".into(), digest: "0".into(), also: Vec::new() };
+        let verdict = Verdict { review: Some("odd".into()), ..Verdict::new(rule, RuleAnswer::Pass) };
+        RuleOutcome { verdict: odd.then_some(verdict), ..RuleOutcome::default() }
+    }
+
+    fn hooks(&self, _tenant: &str) -> Hooks {
+        Hooks::NONE.with(Hook::Risk)
+    }
 }
 
 fn send(world: &mut World, order: u8, id: &str, body: &str, payload: Payload) {
@@ -222,7 +240,7 @@ fn run(partitions: u32, delivery: Delivery, actions: &[Action]) -> World {
 }
 
 fn stocked(partitions: u32, delivery: Delivery) -> World {
-    let mut world = World::new(partitions, delivery);
+    let mut world = World::new(partitions, delivery).with_rules(Box::new(Reviewer));
     for (index, sku) in SKUS.iter().enumerate() {
         world.adjust(&format!("stock-{sku}"), sku, "main", 4 * index as i64);
         world.adjust(&format!("stock-{sku}-north"), sku, "north", 3);
@@ -258,7 +276,9 @@ proptest! {
             if order.credit.is_some() {
                 continue;
             }
-            prop_assert!(order.view.status != OrderStatus::Pending, "still pending: {:?}", order);
+            let waits = order.view.stage == "review";
+            prop_assert!(order.view.status != OrderStatus::Pending || waits, "still pending: {:?}", order);
+            prop_assert!(!waits || order.fulfillment.as_ref().is_none_or(|it| it.shipments.is_empty()));
             prop_assert!(order.timers.is_empty());
             if let Some(payment) = &order.payment {
                 prop_assert!(payment.pending.is_none(), "in flight: {:?}", payment);

@@ -72,11 +72,11 @@ impl Type {
         }
     }
 
-    /// The names of all fields, at any depth.
-    pub fn field_names(&self) -> BTreeSet<String> {
-        let mut names: BTreeSet<String> = self.children().into_iter().flat_map(Self::field_names).collect();
-        if let Self::Record { fields, .. } = self {
-            names.extend(fields.iter().map(|field| field.name.clone()));
+    /// The names of all fields, at any depth, each behind that of its record.
+    pub fn field_names(&self) -> BTreeSet<(String, String)> {
+        let mut names: BTreeSet<_> = self.children().into_iter().flat_map(Self::field_names).collect();
+        if let Self::Record { name, fields } = self {
+            names.extend(fields.iter().map(|field| (name.clone(), field.name.clone())));
         }
         names
     }

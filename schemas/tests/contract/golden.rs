@@ -204,7 +204,9 @@ fn differences(said: &Json, then: &Type, shown: &Json, now: &Type) -> Vec<String
         }
     }
     let (then, now) = (then.field_names(), now.field_names());
-    let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect();
+    // By record: another record may have had a field of that name all along.
+    type Names = BTreeSet<(String, String)>;
+    let only = |a: &Names, b: &Names| a.difference(b).map(|(_, field)| field.clone()).collect();
     walk(said, shown, "", &only(&now, &then), &only(&then, &now))
 }
 

@@ -3,7 +3,7 @@
 use crate::mirror;
 use tillstream_schemas::codec::{self, CodecError, Schema, Version, Wire};
 use tillstream_schemas::{
-    access, analytics, dead_letter, effects, item, order_command, order_event, order_state, webhook,
+    access, analytics, dead_letter, effects, item, order_command, order_event, order_state, rules, webhook,
 };
 
 macro_rules! with_type {
@@ -26,6 +26,8 @@ macro_rules! with_type {
             Schema::CorrectionState => $call::<analytics::CorrectionState>($($arg),*),
             Schema::WatermarkState => $call::<analytics::WatermarkState>($($arg),*),
             Schema::AccessEvent => $call::<access::AccessEvent>($($arg),*),
+            Schema::RuleEvent => $call::<rules::RuleEvent>($($arg),*),
+            Schema::RuleModule => $call::<rules::RuleModule>($($arg),*),
             Schema::WebhookEndpointEvent => $call::<webhook::WebhookEndpointEvent>($($arg),*),
             Schema::WebhookFeedState => $call::<webhook::WebhookFeedState>($($arg),*),
             Schema::WebhookLaneState => $call::<webhook::WebhookLaneState>($($arg),*),

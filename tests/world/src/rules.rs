@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_event::RuleRef;
-use tillstream_stage::rule::{RuleAnswer, RuleCall, RuleHost, Verdict};
+use tillstream_stage::rule::{
+    Hook, Hooks, LineAdjustment, RuleAnswer, RuleCall, RuleHost, RuleOutcome, Verdict,
+};
 
 /// The rules of all tenants: one version is in force in every process at once; 0 is none.
 #[derive(Default)]
@@ -38,27 +40,37 @@ fn reference(version: u32) -> RuleRef {
         name: Text::const_new("house"),
         version: version.to_string().into(),
         digest: format!("sha256:{version}").into(),
+        also: Vec::new(),
+    }
+}
+
+/// What the version says; `None` where it has nothing to say.
+fn answer(version: u32, call: &RuleCall) -> Option<RuleAnswer> {
+    match call {
+        _ if version == 0 => None,
+        RuleCall::Price(input) => {
+            let adjust = |quantity| LineAdjustment {
+                discount_minor: line_discount_minor(version, quantity),
+                tax_rate_bp: None,
+            };
+            Some(RuleAnswer::Adjust(input.lines.iter().map(|it| adjust(it.quantity)).collect()))
+        }
+        RuleCall::Risk(input) if refuses(version, input.total_minor) => Some(RuleAnswer::Refuse {
+            code: Text::const_new("risk_refused"),
+            message: Text::const_new("The rule refuses this total."),
+        }),
+        _ => None,
     }
 }
 
 impl RuleHost for SimRules {
-    fn call(&self, _tenant: &str, _order_id: &str, call: &RuleCall) -> Option<Verdict> {
+    fn call(&self, _tenant: &str, _order_id: &str, call: &RuleCall) -> RuleOutcome {
         let version = self.active();
-        let answer = match call {
-            _ if version == 0 => return None,
-            RuleCall::Price(input) => RuleAnswer::LineDiscounts(
-                input.lines.iter().map(|it| line_discount_minor(version, it.quantity)).collect(),
-            ),
-            RuleCall::Risk(input) if refuses(version, input.total_minor) => RuleAnswer::Refuse {
-                code: Text::const_new("risk_refused"),
-                message: Text::const_new("The rule refuses this total."),
-            },
-            _ => return None,
-        };
-        Some(Verdict { rule: reference(version), answer })
+        let verdict = answer(version, call).map(|answer| Verdict::new(reference(version), answer));
+        RuleOutcome { verdict, ..RuleOutcome::default() }
     }
 
-    fn has_rules(&self, _tenant: &str) -> bool {
-        self.active() != 0
+    fn hooks(&self, _tenant: &str) -> Hooks {
+        if self.active() == 0 { Hooks::NONE } else { Hooks::NONE.with(Hook::Price).with(Hook::Risk) }
     }
 }

@@ -11,6 +11,7 @@ pub(super) fn unfold(row: &OrderState, entry: &TimelineEntry, before: OrderStatu
     let amount_minor = entry.amount_minor.unwrap_or_default();
     let payment_id = || row.payment.as_ref().map(|it| it.payment_id.clone()).unwrap_or_default();
     let capture = row.order.as_ref().map_or(CaptureMode::Automatic, |it| it.payment.capture);
+    let review = || row.payment.as_ref().and_then(|it| it.review.clone());
     // Only the event that ended the order has a sentence of its own in the row.
     let ends = !crate::is_dead(before) && crate::is_dead(entry.status);
     let message = || if ends { row.view.reason.clone().unwrap_or_default() } else { Text::default() };
@@ -26,7 +27,7 @@ pub(super) fn unfold(row: &OrderState, entry: &TimelineEntry, before: OrderStatu
         .into(),
         "order.reserved" => {
             let expires_at_ms = row.reservation.as_ref().map_or(0, |it| it.expires_at_ms);
-            events::OrderReserved { holds: Vec::new(), expires_at_ms, rule: None }.into()
+            events::OrderReserved { holds: Vec::new(), expires_at_ms, rule: None, review: None }.into()
         }
         "order.cancelled" => events::OrderCancelled { code: detail(), message: message() }.into(),
         "payment.authorized" => events::PaymentAuthorized {
@@ -35,6 +36,7 @@ pub(super) fn unfold(row: &OrderState, entry: &TimelineEntry, before: OrderStatu
             capture,
             provider_ref: None,
             rule: None,
+            review: review(),
         }
         .into(),
         "payment.action_required" => {
@@ -81,6 +83,8 @@ fn later(entry: &TimelineEntry, detail: Text, amount_minor: i64) -> Option<Event
             tracking: None,
             all_shipped: entry.status == OrderStatus::Shipped,
             rule: None,
+            location: None,
+            promised_at_ms: None,
         }
         .into(),
         "shipment.delivered" => {
@@ -118,5 +122,7 @@ fn priced(order: &PricedOrder) -> events::OrderPriced {
         tax_minor: order.tax_minor,
         total_minor: order.total_minor,
         rule: None,
+        review: None,
+        dimensions: Default::default(),
     }
 }

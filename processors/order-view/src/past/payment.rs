@@ -16,11 +16,14 @@ pub(super) fn as_of(row: &OrderState, events: &[TimelineEntry], time_ms: i64) ->
         payment_id: now.payment_id.clone(),
         amount_minor: now.amount_minor,
         rule: now.rule.clone(),
+        review: now.review.clone(),
         ledger: now.ledger.iter().take_while(|it| it.at_ms <= time_ms).cloned().collect(),
         refunds: refunds(&now.refunds, events),
         ..PaymentState::default()
     };
     let manual = row.order.as_ref().is_some_and(|it| it.payment.capture == CaptureMode::Manual);
+    // An order that somebody looks at is only authorized too.
+    let manual = manual || now.review.is_some();
     for entry in events {
         follow(&mut past, entry, manual);
     }

@@ -72,6 +72,7 @@ impl World {
             verdict: self.verdict.as_ref(),
             order: Some(&self.order),
             catalog: &NoCatalog,
+            holds: &[],
         };
         let decision = Payment::decide(&self.state, input, &facts).unwrap();
         assert!(decision.item_commands.is_empty());
@@ -124,6 +125,7 @@ impl World {
             holds: Vec::new(),
             expires_at_ms: self.now_ms + 900_000,
             rule: None,
+            review: None,
         })));
     }
 

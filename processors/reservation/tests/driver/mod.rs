@@ -122,6 +122,8 @@ impl Run {
             tax_minor: 0,
             total_minor: 0,
             rule: None,
+            review: None,
+            dimensions: Default::default(),
         };
         let shelf = |units: i64| Shelf { free: units, ..Shelf::default() };
         Self {
@@ -154,6 +156,7 @@ impl Run {
             verdict: self.verdict.as_ref(),
             order: Some(&self.order),
             catalog: &NoCatalog,
+            holds: &[],
         };
         let decision = Reservation::decide(&self.state, input, &facts).expect("decided");
         if let Some(state) = decision.state {
@@ -277,6 +280,7 @@ pub fn authorized(capture: CaptureMode) -> PaymentAuthorized {
         capture,
         provider_ref: None,
         rule: None,
+        review: None,
     }
 }
 

@@ -11,10 +11,11 @@ use tillstream_payment::Payment;
 use tillstream_pricing::Pricing;
 use tillstream_reservation::Reservation;
 use tillstream_schemas::Text;
-use tillstream_schemas::order_command::{CaptureMode, OrderCommandPayload};
+use tillstream_schemas::order_command::OrderCommandPayload;
 use tillstream_schemas::order_event::{OrderEvent, OrderEventPayload as Event};
 use tillstream_schemas::order_state::{CreditState, OrderState, OrderStatus, SetTimer};
 use tillstream_stage::ids::{Key, key, output_id};
+use tillstream_stage::rule::{Hook, Hooks, RuleCall, Verdict};
 use tillstream_stage::stage::{Decision, OrderInput, StageName, TimerChange, TimerName};
 use tillstream_stage::task::{KeyTimer, Outcome, TaskError};
 use tillstream_stage::{Facts, RowKey, Table, time};
@@ -30,7 +31,7 @@ pub(super) struct Chain<'c, 'r> {
     traceparent: Option<&'c Text>,
     firing: Option<TimerName>,
     timers_before: Vec<SetTimer>,
-    has_rules: bool,
+    hooks: Hooks,
     is_new: bool,
     changed: bool,
     refused: bool,
@@ -51,7 +52,7 @@ impl<'c, 'r> Chain<'c, 'r> {
     ) -> Self {
         Self {
             timers_before: state.timers.clone(),
-            has_rules: context.rules.has_rules(&state.tenant),
+            hooks: context.rules.hooks(&state.tenant),
             is_new: state.view.version == 0 && state.order.is_none(),
             context,
             state,
@@ -76,6 +77,7 @@ impl<'c, 'r> Chain<'c, 'r> {
             if self.events >= EVENTS_MAX {
                 return Err(TaskError::Endless(EVENTS_MAX as usize));
             }
+            let event = self.measured(event);
             self.offer(OrderInput::Event(&event))?;
             self.publish(event, input)?;
         }
@@ -109,14 +111,14 @@ impl<'c, 'r> Chain<'c, 'r> {
             input_id: self.input_id,
             verdict: None,
             order: self.state.order.as_ref(),
+            holds: self.state.reservation.as_ref().map_or(&[], |it| &it.holds),
             catalog: self.context.catalog,
         };
         let mut verdict = None;
-        if self.has_rules
+        if self.hooks.concern(S::NAME)
             && let Some(call) = S::rule_call(section, input, &facts)
         {
-            verdict = self.context.rules.call(&self.state.tenant, &self.state.order_id, &call);
-            self.context.meter.rule(S::NAME, if verdict.is_some() { "answered" } else { "none" });
+            verdict = ask(self.context, &self.state, &call);
         }
         facts.verdict = verdict.as_ref();
         let decision =
@@ -125,6 +127,22 @@ impl<'c, 'r> Chain<'c, 'r> {
         self.take::<S>(decision)?;
         self.context.meter.end(S::NAME, begun, outcome);
         Ok(())
+    }
+
+    /// A priced order with the dimensions that the tenant's rules give it, in its event and in its row.
+    fn measured(&mut self, event: Event) -> Event {
+        let Event::OrderPriced(mut priced) = event else { return event };
+        if self.hooks.contains(Hook::Measure)
+            && let Some(order) = self.state.order.as_ref()
+            && let Some(verdict) = ask(self.context, &self.state, &fold::measure_call(order))
+        {
+            fold::apply_dimensions(&mut priced, &verdict);
+            if let Some(order) = self.state.order.as_mut() {
+                order.dimensions.clone_from(&priced.dimensions);
+                order.rule.clone_from(&priced.rule);
+            }
+        }
+        Event::OrderPriced(priced)
     }
 
     fn take<S: Section>(&mut self, decision: Decision<S::State>) -> Result<(), TaskError> {
@@ -226,7 +244,7 @@ impl<'c, 'r> Chain<'c, 'r> {
             Event::OrderReserved(_) => "reserved",
             Event::PaymentCaptured(it) if it.confirms => "paid",
             Event::PaymentAuthorized(it)
-                if it.capture == CaptureMode::Manual && self.state.view.status == OrderStatus::Confirmed =>
+                if it.confirms() && self.state.view.status == OrderStatus::Confirmed =>
             {
                 "paid"
             }
@@ -252,6 +270,15 @@ impl<'c, 'r> Chain<'c, 'r> {
         self.context.changes.push((order_row(key), Some(OrderRow::Order(Arc::new(self.state)))));
         if self.refused { Outcome::Refused } else { Outcome::Applied }
     }
+}
+
+/// Asks the tenant's rules, and counts what that cost.
+fn ask(context: &mut Context<'_>, state: &OrderState, call: &RuleCall) -> Option<Verdict> {
+    let outcome = context.rules.call(&state.tenant, &state.order_id, call);
+    for run in &outcome.runs {
+        context.meter.rule(call.hook().stage(), run);
+    }
+    outcome.verdict
 }
 
 /// The key of an order in the index: newest first within its tenant.

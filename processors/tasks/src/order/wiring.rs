@@ -174,6 +174,8 @@ mod tests {
             tax_minor: 0,
             total_minor: 0,
             rule: None,
+            review: None,
+            dimensions: Default::default(),
         };
         let authorized = PaymentAuthorized {
             payment_id: text(),
@@ -181,6 +183,7 @@ mod tests {
             capture: CaptureMode::Manual,
             provider_ref: None,
             rule: None,
+            review: None,
         };
         let captured = PaymentCaptured {
             payment_id: text(),
@@ -203,7 +206,7 @@ mod tests {
         vec![
             priced.into(),
             rejected.into(),
-            OrderReserved { holds: Vec::new(), expires_at_ms: 0, rule: None }.into(),
+            OrderReserved { holds: Vec::new(), expires_at_ms: 0, rule: None, review: None }.into(),
             authorized.into(),
             PaymentActionRequired { payment_id: text(), action: text() }.into(),
             captured.into(),

@@ -15,7 +15,10 @@ use tillstream_schemas::order_command::{
 use tillstream_schemas::order_event::RuleRef;
 use tillstream_schemas::order_state::{OrderStatus, PaymentStatus};
 use tillstream_schemas::{Text, Topic};
-use tillstream_stage::rule::{NoRules, RuleAnswer, RuleCall, RuleHost, Verdict};
+use tillstream_stage::rule::{
+    Hook, Hooks, LineAdjustment, NoRules, RuleAnswer, RuleCall, RuleHost, RuleLine, RuleOutcome, RuleRun,
+    Verdict,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,6 +67,10 @@ pub enum Rule {
     RefusePrice,
     /// Risk hook: declines every payment.
     DeclineRisk,
+    /// Risk hook: wants somebody to look at every order.
+    ReviewRisk,
+    /// Price hook: the same, before there is a price.
+    ReviewPrice,
 }
 
 #[derive(Deserialize)]
@@ -258,23 +265,33 @@ pub struct ExpectRevenue {
 struct NativeRule(Rule);
 
 impl RuleHost for NativeRule {
-    fn call(&self, _tenant: &str, _order_id: &str, call: &RuleCall) -> Option<Verdict> {
+    fn call(&self, _tenant: &str, _order_id: &str, call: &RuleCall) -> RuleOutcome {
         let refuse =
             |code: &str| RuleAnswer::Refuse { code: code.into(), message: "The rule says no.".into() };
         let answer = match (self.0, call) {
             (Rule::OneOffEveryUnit, RuleCall::Price(input)) => {
-                RuleAnswer::LineDiscounts(input.lines.iter().map(|it| it.quantity).collect())
+                let off = |it: &RuleLine| LineAdjustment { discount_minor: it.quantity, tax_rate_bp: None };
+                RuleAnswer::Adjust(input.lines.iter().map(off).collect())
             }
             (Rule::RefusePrice, RuleCall::Price(_)) => refuse("not_today"),
             (Rule::DeclineRisk, RuleCall::Risk(_)) => refuse("too_risky"),
             _ => RuleAnswer::Pass,
         };
-        let rule = RuleRef { name: "native".into(), version: "1".into(), digest: "0".into() };
-        Some(Verdict { rule, answer })
+        let rule =
+            RuleRef { name: "native".into(), version: "1".into(), digest: "0".into(), also: Vec::new() };
+        let review = match (self.0, call) {
+            (Rule::ReviewRisk, RuleCall::Risk(_)) | (Rule::ReviewPrice, RuleCall::Price(_)) => {
+                Some("It looks odd.".into())
+            }
+            _ => None,
+        };
+        let run = RuleRun { outcome: "answered", fuel: 0, ns: 0 };
+        let verdict = Verdict { review, ..Verdict::new(rule, answer) };
+        RuleOutcome { verdict: Some(verdict), runs: [run].into_iter().collect() }
     }
 
-    fn has_rules(&self, tenant: &str) -> bool {
-        tenant == TENANT
+    fn hooks(&self, tenant: &str) -> Hooks {
+        if tenant == TENANT { Hook::ALL.into_iter().collect() } else { Hooks::NONE }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use tillstream_stage::facts::Catalog;
 use tillstream_stage::partition::partition_of;
-use tillstream_stage::rule::RuleHost;
+use tillstream_stage::rule::{RuleHost, RuleRun};
 use tillstream_stage::stage::{StageName, TimerName};
 use tillstream_stage::task::{Outcome, Output, Rows, StageMeter, Task, TaskContext, TaskInput};
 use tillstream_stage::{Key, RowKey};
@@ -45,8 +45,8 @@ impl StageMeter for Counts {
     fn end(&mut self, stage: StageName, _begun: u64, outcome: Outcome) {
         *self.stages.entry((stage.as_str(), outcome.as_str())).or_default() += 1;
     }
-    fn rule(&mut self, stage: StageName, outcome: &'static str) {
-        *self.rules.entry((stage.as_str(), outcome)).or_default() += 1;
+    fn rule(&mut self, stage: StageName, run: &RuleRun) {
+        *self.rules.entry((stage.as_str(), run.outcome)).or_default() += 1;
     }
     fn order_reached(&mut self, to: &'static str, _accepted_at_ms: i64) {
         *self.reached.entry(to).or_default() += 1;

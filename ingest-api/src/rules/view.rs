@@ -1,0 +1,168 @@
+//! What the API shows of a rule.
+
+use crate::moment::Moment;
+use crate::openapi::answer::AnyJson;
+use crate::ports::{RuleSample, RuleView};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use tillstream_rule_lifecycle::{Activation, Rule, Trip, Version};
+
+/// A rule.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Rule")]
+pub(super) struct Shown {
+    /// Its name.
+    name: String,
+    /// Grows by one with every change; send it as `expected_revision`.
+    revision: i64,
+    /// What answers now; null: nothing.
+    active: Option<Active>,
+    /// Set while the rule is not asked, because it failed too often.
+    tripped: Option<Tripped>,
+    /// Its newest version.
+    latest_version: Option<i64>,
+}
+
+/// A version in force.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RuleActivation")]
+struct Active {
+    /// Which version.
+    version: i64,
+    /// SHA-256 of its module, in hex.
+    digest: String,
+    /// The hooks it answers.
+    hooks: Vec<&'static str>,
+    /// Its place among the rules of a hook: lower is asked first.
+    order: i32,
+    /// What it is told beside the order.
+    #[schemars(with = "AnyJson")]
+    settings: Value,
+    /// What holds when it gives no answer: `skip`, `refuse` or `review`.
+    fallback: &'static str,
+    /// Since when.
+    since: Moment,
+}
+
+/// Why a rule is not asked.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RuleTrip")]
+struct Tripped {
+    /// Since when.
+    at: Moment,
+    /// Calls that were watched.
+    calls: i64,
+    /// How many of them failed.
+    failures: i64,
+    /// How most of them failed.
+    outcome: String,
+}
+
+/// A version of a rule.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RuleVersion")]
+pub(super) struct ShownVersion {
+    /// Its number.
+    version: i64,
+    /// SHA-256 of its module, in hex.
+    digest: String,
+    /// The hooks it implements.
+    hooks: Vec<&'static str>,
+    /// The module's size.
+    size_bytes: i64,
+    /// When it was uploaded.
+    uploaded_at: Moment,
+    /// Whether it is the active one.
+    active: bool,
+}
+
+/// What became of an upload.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RuleUpload")]
+pub(super) struct ShownUpload {
+    /// The rule.
+    pub rule: String,
+    /// The version that the module is.
+    pub version: i64,
+    /// SHA-256 of the module, in hex.
+    pub digest: String,
+    /// What it made of orders it was tried on.
+    pub dry_run: Vec<Sample>,
+}
+
+/// A sample order, and what a module used on it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RuleSample")]
+pub(super) struct Sample {
+    /// The hook.
+    hook: &'static str,
+    /// Lines of the order.
+    lines: usize,
+    /// Units of fuel.
+    fuel: u64,
+    /// Bytes of memory.
+    memory_bytes: usize,
+    /// What it logged.
+    log: String,
+}
+
+pub(super) fn shown(it: &RuleView) -> Shown {
+    let in_force = it.rule.in_force();
+    Shown {
+        name: it.name.to_string(),
+        revision: it.rule.revision,
+        active: in_force.map(|(activation, version)| active(activation, version)),
+        tripped: it.rule.tripped.as_ref().map(tripped),
+        latest_version: it.rule.versions.last().map(|it| it.number),
+    }
+}
+
+fn active(activation: &Activation, version: &Version) -> Active {
+    Active {
+        version: version.number,
+        digest: version.digest.to_string(),
+        hooks: hooks(version),
+        order: activation.order,
+        settings: serde_json::from_str(&activation.settings).unwrap_or_default(),
+        fallback: activation.fallback.as_str(),
+        since: Moment(activation.since_ms),
+    }
+}
+
+fn hooks(version: &Version) -> Vec<&'static str> {
+    version.hooks.iter().map(|it| it.as_str()).collect()
+}
+
+fn tripped(trip: &Trip) -> Tripped {
+    Tripped {
+        at: Moment(trip.at_ms),
+        calls: trip.calls,
+        failures: trip.failures,
+        outcome: trip.outcome.to_string(),
+    }
+}
+
+/// The versions of a rule, newest first.
+pub(super) fn shown_versions(rule: &Rule) -> Vec<ShownVersion> {
+    let active = rule.active.as_ref().map(|it| it.version);
+    let version = |it: &Version| ShownVersion {
+        version: it.number,
+        digest: it.digest.to_string(),
+        hooks: hooks(it),
+        size_bytes: it.size_bytes,
+        uploaded_at: Moment(it.uploaded_at_ms),
+        active: active == Some(it.number),
+    };
+    rule.versions.iter().rev().map(version).collect()
+}
+
+pub(super) fn sample(it: &RuleSample) -> Sample {
+    Sample {
+        hook: it.hook,
+        lines: it.lines,
+        fuel: it.fuel,
+        memory_bytes: it.memory_bytes,
+        log: it.log.clone(),
+    }
+}

@@ -1,0 +1,135 @@
+//! What is wrong with an uploaded module, in words its author can act on.
+
+use crate::config::LOG_INTERFACE;
+use crate::limits::MODULE_BYTES_MAX;
+use crate::{Module, RuleEngine};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use thiserror::Error;
+use wasmtime::component::Component;
+
+/// What hooks share: types alone, nothing that could be called.
+const TYPES_INTERFACE: &str = "tillstream:rules/types@1.0.0";
+const HEADER: [u8; 4] = *b"\0asm";
+const CORE: [u8; 4] = [1, 0, 0, 0];
+
+/// Why a module is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// Size.
+    #[error("the module has {found} bytes, at most {most} are taken; build it in release and strip it")]
+    TooLarge {
+        /// Its size.
+        found: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// No Wasm.
+    #[error("this is no WebAssembly module: it does not begin with the bytes 00 61 73 6d")]
+    NotWasm,
+    /// A core module.
+    #[error("this is a core module, not a component; `tillstream rules build` makes one of it")]
+    NotComponent,
+    /// Cannot be read or compiled.
+    #[error("the module is not valid: {0}")]
+    Invalid(String),
+    /// Imports.
+    #[error("the module imports {}; only {LOG_INTERFACE} may be imported: a rule has no clock, randomness, files or network", .0.join(", "))]
+    Imports(Vec<String>),
+    /// No hook.
+    #[error(
+        "the module exports none of the hooks: price, allocate, risk, ship, measure (tillstream:rules@1.0.0)"
+    )]
+    NoHook,
+    /// A hook of another shape.
+    #[error("the module's {hook} hook is not the one of tillstream:rules@1.0.0: {why}")]
+    Hook {
+        /// Which.
+        hook: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// More than a slot has.
+    #[error("the module cannot be started: {0}")]
+    Start(String),
+    /// The compiler was stopped.
+    #[error("compiling the module took more than {0}; a rule has few, small functions")]
+    Compile(String),
+}
+
+impl Refusal {
+    /// The bounded reason, for a problem document and the counters.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "too_large",
+            Self::NotWasm => "not_wasm",
+            Self::NotComponent => "not_component",
+            Self::Invalid(_) => "invalid",
+            Self::Imports(_) => "imports",
+            Self::NoHook => "no_hook",
+            Self::Hook { .. } => "hook",
+            Self::Start(_) => "start",
+            Self::Compile(_) => "compile",
+        }
+    }
+}
+
+/// The digest a module is known by: SHA-256, in hex.
+pub fn digest(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// What can be told from size and first bytes, before anything is compiled.
+///
+/// # Errors
+/// The refusal.
+pub fn look(bytes: &[u8]) -> Result<(), Refusal> {
+    if bytes.len() > MODULE_BYTES_MAX {
+        return Err(Refusal::TooLarge { found: bytes.len(), most: MODULE_BYTES_MAX });
+    }
+    match bytes.split_first_chunk::<4>() {
+        Some((&HEADER, rest)) if rest.starts_with(&CORE) => Err(Refusal::NotComponent),
+        Some((&HEADER, _)) => Ok(()),
+        _ => Err(Refusal::NotWasm),
+    }
+}
+
+impl RuleEngine {
+    /// Checks and compiles a module, in this process: what comes back can be loaded by an engine of the same
+    /// [`RuleEngine::version`]. A hostile module can keep this busy for long, so the host does it in a child process.
+    ///
+    /// # Errors
+    /// Why the module is not taken.
+    pub fn compile(&self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+        look(bytes)?;
+        let invalid = |error: wasmtime::Error| Refusal::Invalid(short(&error));
+        let component = Component::from_binary(&self.engine, bytes).map_err(invalid)?;
+        let kind = component.component_type();
+        let foreign: Vec<String> = kind
+            .imports(&self.engine)
+            .map(|(name, _)| name.to_owned())
+            .filter(|it| it != LOG_INTERFACE && it != TYPES_INTERFACE)
+            .collect();
+        if !foreign.is_empty() {
+            return Err(Refusal::Imports(foreign));
+        }
+        Module::new(self, &component)?;
+        component.serialize().map_err(invalid)
+    }
+}
+
+/// An error's causes in one line, without the reports the library adds for its own developers.
+pub(crate) fn short(error: &wasmtime::Error) -> String {
+    let mut text = format!("{error:#}").replace('\n', " ");
+    if text.len() > 500 {
+        let end = (0..=500).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,68 @@
+//! A tenant's share of fuel per second, so that one tenant's rules cannot starve a partition.
+
+/// A bucket that fills at a rate up to one second's worth, and is emptied by what calls used.
+///
+/// A call may begin while anything is in it, and may then overdraw it by what one call may use: the debt is paid before
+/// the next one begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    per_second: i64,
+    left: i64,
+    at_ns: u64,
+}
+
+impl Share {
+    pub(crate) fn new(per_second: u64, now_ns: u64) -> Self {
+        let per_second = i64::try_from(per_second).unwrap_or(i64::MAX);
+        Self { per_second, left: per_second, at_ns: now_ns }
+    }
+
+    /// Whether a call may begin.
+    pub(crate) fn may_begin(&mut self, now_ns: u64) -> bool {
+        let elapsed_ns = now_ns.saturating_sub(self.at_ns);
+        let earned = i128::from(self.per_second) * i128::from(elapsed_ns) / 1_000_000_000;
+        // What is too little to count stays on the clock.
+        if earned > 0 {
+            self.at_ns = now_ns;
+            let earned = i64::try_from(earned).unwrap_or(i64::MAX);
+            self.left = self.left.saturating_add(earned).min(self.per_second);
+        }
+        self.left > 0
+    }
+
+    /// What a call used.
+    pub(crate) fn take(&mut self, fuel: u64) {
+        self.left = self.left.saturating_sub(i64::try_from(fuel).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_share_is_used_up_and_comes_back() {
+        let mut share = Share::new(100, 0);
+        assert!(share.may_begin(0));
+        share.take(150);
+        assert!(!share.may_begin(0), "used up, and 50 in debt");
+        assert!(!share.may_begin(SECOND / 2), "the debt is paid, nothing more");
+        assert!(share.may_begin(SECOND / 2 + SECOND / 100));
+        share.take(1);
+        assert!(share.may_begin(100 * SECOND));
+        share.take(100);
+        assert!(!share.may_begin(100 * SECOND), "idle time earns one second's worth at most");
+    }
+
+    #[test]
+    fn many_short_looks_earn_as_much_as_one_long() {
+        let mut share = Share::new(1_000, 0);
+        share.take(2_000);
+        for step in 1..=1_001 {
+            share.may_begin(step * SECOND / 1_000);
+        }
+        assert!(share.may_begin(SECOND + SECOND / 500));
+    }
+}

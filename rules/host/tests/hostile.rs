@@ -1,0 +1,196 @@
+//! Modules that mean harm, made by hand and by chance: none of them harms the host, and no call goes past its budget.
+//!
+//! `TILLSTREAM_HOSTILE=10000` makes as many as you like (`make hostile-rules`), from `TILLSTREAM_SEED`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "a call's time is what is measured")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+use support::price_call;
+use tillstream_rule_host::{ArtifactKey, Fault, Limits, Module, Pool, RuleEngine, Run};
+use tillstream_rule_modules::{HARMS, Harm, harms_guests, off, price_rule};
+
+const MODULES: usize = 60;
+/// Bytes the process may have grown by at the end.
+const GROWTH_BYTES_MAX: usize = 64 << 20;
+/// What the scheduler may add to a call on a loaded machine.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// SplitMix64.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn of<'a>(&mut self, choices: &'a [&'a str]) -> &'a str {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+}
+
+/// A number that is an edge more often than not.
+fn number(chance: &mut Chance) -> String {
+    let edges = ["0", "1", "-1", "16", "64", "65536", "2147483647", "-2147483648", "524287", "1048576", "-8"];
+    match chance.below(3) {
+        0 => (chance.next() as i32).to_string(),
+        _ => chance.of(&edges).to_owned(),
+    }
+}
+
+fn statement(chance: &mut Chance, depth: u32) -> String {
+    let (a, b, c) = (number(chance), number(chance), number(chance));
+    let inner =
+        |chance: &mut Chance| if depth > 3 { "(nop)".to_owned() } else { statement(chance, depth + 1) };
+    match chance.below(16) {
+        0 => format!("(loop $l{depth} {} (br $l{depth}))", inner(chance)),
+        1 => format!("(drop (memory.grow (i32.const {a})))"),
+        2 => format!("(memory.fill (i32.const {a}) (i32.const {b}) (i32.const {c}))"),
+        3 => format!("(memory.copy (i32.const {a}) (i32.const {b}) (i32.const {c}))"),
+        4 => format!("(i32.store (i32.const {a}) (i32.const {b}))"),
+        5 => format!("(i64.store (i32.const {a}) (i64.load (i32.const {b})))"),
+        6 => "(drop (call $decide (local.get 0)))".to_owned(),
+        7 => format!("(drop (i32.div_s (i32.const {a}) (i32.const {b})))"),
+        8 => format!("(drop (i32.trunc_f64_s (f64.div (f64.const {a}) (f64.const {b}))))"),
+        9 => format!("(if (i32.load (i32.const {a})) (then {}) (else {}))", inner(chance), inner(chance)),
+        10 => "unreachable".to_owned(),
+        11 => format!("(i32.store8 (i32.const 16) (i32.const {}))", chance.below(5)),
+        12 => {
+            format!("(i32.store (i32.const 20) (i32.const {a})) (i32.store (i32.const 24) (i32.const {b}))")
+        }
+        13 => {
+            format!("(loop $g{depth} (br_if $g{depth} (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))")
+        }
+        14 => format!("(global.set $next (i32.const {a}))"),
+        _ => format!("(f32.store (i32.const 8) (f32.sqrt (f32.const {a}))) {}", inner(chance)),
+    }
+}
+
+fn random_module(chance: &mut Chance) -> Vec<u8> {
+    let body: Vec<String> = (0..=chance.below(6)).map(|_| statement(chance, 0)).collect();
+    let answer = if chance.below(3) == 0 { number(chance) } else { "16".to_owned() };
+    let mut module = price_rule("", &format!("{} (i32.const {answer})", body.join(" ")));
+    // Some are torn and bent on top.
+    if chance.below(4) == 0 {
+        for _ in 0..=chance.below(8) {
+            let at = chance.below(module.len() as u64) as usize;
+            module[at] = chance.next() as u8;
+        }
+    }
+    module
+}
+
+fn load(engine: &RuleEngine, bytes: &[u8]) -> Option<Module> {
+    let key = ArtifactKey::new([3; 32]);
+    let code = engine.compile(bytes).ok()?;
+    key.open(engine, "hostile", &key.seal(engine, "hostile", &code)).ok()
+}
+
+/// A call with its time.
+fn timed(module: &Module) -> (Run, Duration) {
+    let call = price_call();
+    let begun = Instant::now();
+    let run = module.run("ord_1", &call, "{}", u64::MAX);
+    (run, begun.elapsed())
+}
+
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096
+}
+
+#[test]
+fn no_hostile_module_harms_the_host_or_goes_past_twice_its_budget() {
+    let count = std::env::var("TILLSTREAM_HOSTILE").map_or(MODULES, |it| it.parse().unwrap());
+    let seed = std::env::var("TILLSTREAM_SEED").map_or(20_261_130, |it| it.parse().unwrap());
+    let engine = RuleEngine::new(Pool::Slots(2)).unwrap();
+    let honest = load(&engine, &off(5)).unwrap();
+    let expected = timed(&honest).0;
+    // What a full budget takes on this machine: the dearest instruction there is, for as long as fuel lasts.
+    let dearest = [
+        "(loop $l (br $l)) unreachable",
+        "(loop $l (drop (i64.div_s (i64.load (i32.const 8)) (i64.const 3))) (br $l)) unreachable",
+    ];
+    let budget =
+        dearest.iter().map(|it| timed(&load(&engine, &price_rule("", it)).unwrap()).1).max().unwrap();
+    let mut chance = Chance(seed);
+    let (mut ran, mut refused, mut slowest) = (0, 0, Duration::ZERO);
+    let mut before = resident_bytes();
+    for index in 0..count {
+        let Some(module) = load(&engine, &random_module(&mut chance)) else {
+            refused += 1;
+            continue;
+        };
+        ran += 1;
+        let (run, took) = timed(&module);
+        assert!(run.fuel <= Limits::of(1).fuel, "module {index} of {seed}: {run:?}");
+        assert!(run.log.len() <= Limits::of(1).log_bytes && run.memory_bytes <= Limits::of(1).memory_bytes);
+        assert!(took <= 2 * budget + SLACK, "module {index} of {seed}: {took:?}, a budget is {budget:?}");
+        slowest = slowest.max(took);
+        if index % 50 == 0 {
+            assert_eq!(timed(&honest).0, expected, "an honest rule answers as before");
+        }
+        if index == 20 {
+            // By now every slot and the compiler's own memory are warm.
+            before = resident_bytes();
+        }
+    }
+    drop(honest);
+    let growth = resident_bytes().saturating_sub(before);
+    println!(
+        "{ran} ran, {refused} refused; budget {budget:?}, slowest {slowest:?}; grown by {} KiB",
+        growth >> 10
+    );
+    assert!(growth <= GROWTH_BYTES_MAX, "{growth} bytes");
+    assert!(ran > count / 4, "{ran} of {count} ran: the rest proves nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_made_to_keep_the_compiler_busy_is_compiled_elsewhere_and_ended() {
+    let dir = support::dir();
+    let world = support::World::start(dir.path()).await;
+    // 3,000 nested blocks, and a function that is one long chain.
+    let deep = format!("{}{}", "(block ".repeat(3_000), ")".repeat(3_000));
+    let wide = (0..20_000).map(|it| format!("(local.set $x (i32.add (local.get $x) (i32.const {it})))"));
+    let wide = format!("(local $x i32) {} (i32.const 16)", wide.collect::<String>());
+    let before = resident_bytes();
+    for body in [format!("{deep} (i32.const 16)"), wide] {
+        let begun = Instant::now();
+        // Taken or refused: both are an answer, and the station goes on.
+        let _ = world.upload("demo", "bomb", &price_rule("", &body)).await;
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    }
+    assert!(resident_bytes().saturating_sub(before) <= GROWTH_BYTES_MAX);
+    assert_eq!(world.taken("demo", "good", &off(1)).await, 1);
+    world.stop().await;
+}
+
+#[test]
+fn every_harm_ends_as_its_own_outcome_and_leaves_nothing_to_the_next_call() {
+    let engine = RuleEngine::new(Pool::Slots(1)).unwrap();
+    for Harm { name, declarations, body, outcome } in HARMS {
+        let module = load(&engine, &harms_guests(declarations, body)).unwrap();
+        for _ in 0..3 {
+            let (run, _) = timed(&module);
+            assert_eq!(run.result.unwrap_err().outcome(), outcome, "{name}");
+            assert!(run.fuel <= Limits::of(1).fuel && run.memory_bytes <= Limits::of(1).memory_bytes);
+        }
+        let honest = timed(&load(&engine, &off(5)).unwrap()).0;
+        assert!(honest.result.is_ok(), "after {name}: {honest:?}");
+    }
+}
+
+#[test]
+fn a_fault_says_which_limit_it_was() {
+    let engine = RuleEngine::new(Pool::Slots(2)).unwrap();
+    let module = load(&engine, &price_rule("", "(loop $l (br $l)) unreachable")).unwrap();
+    assert_eq!(timed(&module).0.result, Err(Fault::Fuel(11_000_000)));
+}

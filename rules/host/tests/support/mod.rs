@@ -1,0 +1,140 @@
+//! A station on a real log, with the crate's own compiler.
+#![allow(dead_code, reason = "every test takes its part")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
+use tillstream_registry_log::Registry;
+use tillstream_rule_host::{
+    ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleStation, RuleUpload, Uploaded,
+};
+use tillstream_rule_lifecycle::{Modules, RuleRefusal, Rules};
+use tillstream_runtime::SystemClock;
+use tillstream_schemas::rules::{RuleActivated, RuleEvent, RuleFallback, RulePayload, RuleRolledBack};
+use tillstream_stage::rule::{PriceInput, RuleCall, RuleHost, RuleLine, RuleOrder, RuleOutcome};
+use tokio::sync::watch;
+
+pub struct World {
+    pub host: Arc<Host>,
+    pub station: Arc<RuleStation>,
+    stop: watch::Sender<bool>,
+    store: Arc<EmbeddedStore>,
+    ids: AtomicU64,
+}
+
+impl World {
+    pub async fn start(dir: &Path) -> Self {
+        Self::with(dir, HostSettings::default()).await
+    }
+
+    pub async fn with(dir: &Path, settings: HostSettings) -> Self {
+        let store =
+            EmbeddedStore::open(EmbeddedSettings { partitions: 2, ..EmbeddedSettings::new(dir) }).unwrap();
+        let clock = Arc::new(SystemClock::new());
+        let rules = Registry::open(store.clone(), clock.clone(), Rules::default()).await.unwrap();
+        let modules = Registry::open(store.clone(), clock.clone(), Modules::default()).await.unwrap();
+        let (host, trippings) = Host::new(clock.clone(), settings);
+        let station = RuleStation::new(
+            host.clone(),
+            RuleEngine::new(Pool::Slots(2)).unwrap(),
+            ArtifactCache::open(&dir.join("rules")).unwrap(),
+            Compiler::new(env!("CARGO_BIN_EXE_rule-compiler").into(), Vec::new()),
+            (rules.clone(), modules.clone()),
+            clock,
+        );
+        let (stop, stopping) = watch::channel(false);
+        let (follow_rules, stopped) = (rules.clone(), stopping.clone());
+        tokio::spawn(async move { follow_rules.run_follower(stopped).await });
+        let (follow_modules, stopped) = (modules.clone(), stopping.clone());
+        tokio::spawn(async move { follow_modules.run_follower(stopped).await });
+        rules.caught_up().await.unwrap();
+        modules.caught_up().await.unwrap();
+        station.bring_up().await;
+        let running = station.clone();
+        tokio::spawn(async move { running.run(trippings, stopping).await });
+        Self { host, station, stop, store, ids: AtomicU64::new(0) }
+    }
+
+    pub async fn stop(self) {
+        self.stop.send(true).unwrap();
+        self.store.close().await.unwrap();
+    }
+
+    fn id(&self) -> String {
+        let clock = std::process::id();
+        format!("evt_{clock}_{}_{:p}", self.ids.fetch_add(1, Ordering::Relaxed), Arc::as_ptr(&self.host))
+    }
+
+    pub async fn upload(&self, tenant: &str, rule: &str, module: &[u8]) -> Uploaded {
+        let id = self.id();
+        let upload = RuleUpload { id: &id, tenant, rule, actor: "key_1" };
+        self.station.upload(upload, module.to_vec()).await.unwrap()
+    }
+
+    /// Uploads what must be taken; its version.
+    pub async fn taken(&self, tenant: &str, rule: &str, module: &[u8]) -> i64 {
+        match self.upload(tenant, rule, module).await {
+            Uploaded::Taken { version, .. } => version,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn change(&self, tenant: &str, rule: &str, payload: RulePayload) -> Result<(), RuleRefusal> {
+        let event = RuleEvent {
+            id: self.id().into(),
+            tenant: tenant.into(),
+            occurred_at_ms: 0,
+            actor: "key_1".into(),
+            rule: rule.into(),
+            payload,
+        };
+        self.station.change(&event).await.unwrap()
+    }
+
+    pub async fn activate(&self, tenant: &str, rule: &str, version: i64, fallback: RuleFallback) {
+        let (settings, expected_revision) = ("{}".into(), None);
+        let it = RuleActivated { version, order: 100, settings, fallback, expected_revision };
+        self.change(tenant, rule, RulePayload::Activated(it)).await.unwrap();
+    }
+
+    pub async fn roll_back(&self, tenant: &str, rule: &str) {
+        let it = RuleRolledBack { expected_revision: None };
+        self.change(tenant, rule, RulePayload::RolledBack(it)).await.unwrap();
+    }
+
+    pub fn price(&self, tenant: &str) -> RuleOutcome {
+        self.host.call(tenant, "ord_1", &price_call())
+    }
+
+    /// Waits until a look at the registry says so.
+    pub async fn until(&self, done: impl Fn(&Rules) -> bool) {
+        for _ in 0..600 {
+            if self.station.rules().read(&done) {
+                self.station.bring_up().await;
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("it never came");
+    }
+}
+
+pub fn price_call() -> RuleCall {
+    let line = RuleLine {
+        sku: "71053".into(),
+        quantity: 12,
+        unit_price_minor: 339,
+        discount_minor: 0,
+        tax_rate_bp: 0,
+        category: None,
+    };
+    let order = RuleOrder { currency: "GBP".into(), country: "GB".into(), ..RuleOrder::default() };
+    RuleCall::Price(PriceInput { order, lines: vec![line] })
+}
+
+pub fn dir() -> TempDir {
+    tempfile::tempdir().unwrap()
+}

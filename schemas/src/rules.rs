@@ -1,0 +1,164 @@
+//! `rules.registry.v1` and `rules.modules.v1`: a tenant's rules, as the history of every change.
+
+use crate::registry::RegistryEvent;
+use crate::{Text, Topic};
+use serde::{Deserialize, Serialize};
+
+/// One change to a tenant's rules. Every record has a key of its own, in the partition of the tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleEvent {
+    /// Unique id: an event that comes again is the same event.
+    pub id: Text,
+    /// The tenant.
+    pub tenant: Text,
+    /// When it was asked for, ms since the epoch.
+    pub occurred_at_ms: i64,
+    /// Who asked: the id of an API key, or `breaker` for what a worker does by itself.
+    pub actor: Text,
+    /// The rule's name.
+    pub rule: Text,
+    /// What changes.
+    pub payload: RulePayload,
+}
+
+/// The kinds of change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RulePayload {
+    /// A module is the rule's next version.
+    #[serde(rename = "tillstream.RuleVersionUploaded")]
+    Uploaded(RuleVersionUploaded),
+    /// A version answers from now on.
+    #[serde(rename = "tillstream.RuleActivated")]
+    Activated(RuleActivated),
+    /// What was active before is active again.
+    #[serde(rename = "tillstream.RuleRolledBack")]
+    RolledBack(RuleRolledBack),
+    /// The rule failed too often.
+    #[serde(rename = "tillstream.RuleTripped")]
+    Tripped(RuleTripped),
+    /// The rule answers no more.
+    #[serde(rename = "tillstream.RuleRetired")]
+    Retired(RuleRetired),
+}
+
+/// A module is the rule's next version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleVersionUploaded {
+    /// SHA-256 of the module, in hex: its key in `rules.modules`.
+    pub digest: Text,
+    /// The module's size.
+    pub size_bytes: i64,
+    /// The hooks it implements.
+    pub hooks: Vec<Text>,
+}
+
+/// A version answers from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleActivated {
+    /// Which version.
+    pub version: i64,
+    /// Its place among the tenant's rules of a hook: lower is asked first.
+    pub order: i32,
+    /// What it is told beside the order: a JSON object.
+    pub settings: Text,
+    /// What holds for an order when the rule gives no answer.
+    pub fallback: RuleFallback,
+    /// The rule's revision that this is meant to follow; `None`: any.
+    #[serde(default)]
+    pub expected_revision: Option<i64>,
+}
+
+/// What holds when a rule gives no answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleFallback {
+    /// As if there were no rule.
+    #[default]
+    Skip,
+    /// The order is refused.
+    Refuse,
+    /// Somebody looks at the order before its money is taken.
+    Review,
+}
+
+impl RuleFallback {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::Skip, Self::Refuse, Self::Review];
+
+    /// As the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Refuse => "refuse",
+            Self::Review => "review",
+        }
+    }
+
+    /// Finds a policy by its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.as_str() == name)
+    }
+}
+
+/// What was active before is active again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleRolledBack {
+    /// The rule's revision that this is meant to follow; `None`: any.
+    #[serde(default)]
+    pub expected_revision: Option<i64>,
+}
+
+/// The rule failed too often: it is not asked until it is activated again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleTripped {
+    /// The revision that failed: another one is not touched.
+    pub revision: i64,
+    /// Calls that were watched.
+    pub calls: i64,
+    /// How many of them failed.
+    pub failures: i64,
+    /// How most of them failed.
+    pub outcome: Text,
+}
+
+/// The rule answers no more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleRetired {}
+
+/// A module of a tenant's rule, by content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleModule {
+    /// `mod_` and the digest.
+    pub id: Text,
+    /// The tenant.
+    pub tenant: Text,
+    /// SHA-256 of the bytes, in hex.
+    pub digest: Text,
+    /// The WebAssembly component.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+impl RegistryEvent for RuleEvent {
+    const TOPIC: Topic = Topic::RuleRegistry;
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn tenant(&self) -> &str {
+        &self.tenant
+    }
+}
+
+impl RegistryEvent for RuleModule {
+    const TOPIC: Topic = Topic::RuleModules;
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn tenant(&self) -> &str {
+        &self.tenant
+    }
+}

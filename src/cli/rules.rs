@@ -1,0 +1,108 @@
+//! `rules`.
+
+use super::Target;
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// `rules`.
+#[derive(Debug, Args)]
+pub struct Rules {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: RulesCommand,
+}
+
+/// What holds for an order when a rule gives no answer.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Fallback {
+    /// As if there were no rule.
+    Skip,
+    /// The order is refused.
+    Refuse,
+    /// Somebody looks at the order before its money is taken.
+    Review,
+}
+
+/// What to do with rules.
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Builds a rule written in Rust (needs the target wasm32-unknown-unknown) and writes its component.
+    Build {
+        /// The project's folder.
+        #[arg(default_value = ".")]
+        project: PathBuf,
+        /// Where the component goes; left out: `target/<name>.wasm` in the project.
+        #[arg(long, short, env = "TILLSTREAM_RULE_OUT", value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Checks, compiles and tries a module here, as an upload does.
+    Validate {
+        /// The component.
+        module: PathBuf,
+    },
+    /// Runs a module here on one input; prints its answer, log, and the share of each limit that it used.
+    Run {
+        /// The component.
+        module: PathBuf,
+        /// A JSON file: what the hook is asked.
+        #[arg(long, env = "TILLSTREAM_RULE_INPUT", value_name = "FILE")]
+        input: PathBuf,
+        /// The rule's settings, a JSON object.
+        #[arg(long, env = "TILLSTREAM_RULE_SETTINGS", default_value = "{}", value_name = "JSON")]
+        settings: String,
+    },
+    /// Uploads a module as a rule's next version; it answers nothing before it is activated.
+    Upload {
+        /// The rule's name.
+        name: String,
+        /// The component.
+        module: PathBuf,
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Activates a version.
+    // Here `--version` is the rule's, not the binary's.
+    #[command(disable_version_flag = true)]
+    Activate {
+        /// The rule's name.
+        name: String,
+        /// Which version; left out: the newest.
+        #[arg(long, env = "TILLSTREAM_RULE_VERSION")]
+        version: Option<i64>,
+        /// Its place among the rules of a hook: lower is asked first.
+        #[arg(long, env = "TILLSTREAM_RULE_ORDER")]
+        order: Option<i32>,
+        /// What it is told beside the order, a JSON object.
+        #[arg(long, env = "TILLSTREAM_RULE_SETTINGS", value_name = "JSON")]
+        settings: Option<String>,
+        /// What holds when it gives no answer.
+        #[arg(long, env = "TILLSTREAM_RULE_FALLBACK", value_enum)]
+        fallback: Option<Fallback>,
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Brings back what was active before.
+    Rollback {
+        /// The rule's name.
+        name: String,
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Takes a rule out.
+    Retire {
+        /// The rule's name.
+        name: String,
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// The tenant's rules.
+    List {
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
+}

@@ -1,0 +1,94 @@
+//! What a running pipeline is asked.
+
+use super::RulesError;
+use crate::cli::{Fallback, Target};
+use crate::client::{Client, segment};
+use crate::output::line;
+use serde_json::{Value, json};
+
+/// What to activate.
+pub(super) struct Activation {
+    pub version: Option<i64>,
+    pub order: Option<i32>,
+    pub settings: Option<String>,
+    pub fallback: Option<Fallback>,
+}
+
+fn client(target: &Target) -> Result<Client, RulesError> {
+    Ok(Client::new(&target.url, &target.api_key)?)
+}
+
+fn path(name: &str, call: &str) -> String {
+    format!("/v1/rules/{}{call}", segment(name))
+}
+
+pub(super) async fn upload(target: &Target, name: &str, module: Vec<u8>) -> Result<(), RulesError> {
+    let answer = client(target)?.put_bytes(&path(name, "/versions"), "application/wasm", module).await?;
+    line(format_args!("{name} version {}  {}", answer["version"], answer["digest"].as_str().unwrap_or("-")));
+    for sample in answer["dry_run"].as_array().into_iter().flatten() {
+        let hook = sample["hook"].as_str().unwrap_or("-");
+        line(format_args!("  {hook:<8} {:>3} lines  {:>9} fuel", sample["lines"], sample["fuel"]));
+    }
+    Ok(())
+}
+
+pub(super) async fn activate(target: &Target, name: &str, activation: Activation) -> Result<(), RulesError> {
+    let client = client(target)?;
+    let version = match activation.version {
+        Some(version) => json!(version),
+        None => client.get(&path(name, "")).await?["latest_version"].clone(),
+    };
+    let mut body = json!({ "version": version });
+    if let Some(order) = activation.order {
+        body["order"] = json!(order);
+    }
+    if let Some(settings) = activation.settings {
+        body["settings"] = serde_json::from_str(&settings)
+            .map_err(|error| RulesError::Json { what: "--settings".to_owned(), error })?;
+    }
+    if let Some(fallback) = activation.fallback {
+        body["fallback"] = json!(match fallback {
+            Fallback::Skip => "skip",
+            Fallback::Refuse => "refuse",
+            Fallback::Review => "review",
+        });
+    }
+    show(&client.post(&path(name, "/activate"), None, &body).await?);
+    Ok(())
+}
+
+pub(super) async fn roll_back(target: &Target, name: &str) -> Result<(), RulesError> {
+    show(&client(target)?.post(&path(name, "/rollback"), None, &json!({})).await?);
+    Ok(())
+}
+
+pub(super) async fn retire(target: &Target, name: &str) -> Result<(), RulesError> {
+    show(&client(target)?.delete(&path(name, "")).await?);
+    Ok(())
+}
+
+pub(super) async fn list(target: &Target) -> Result<(), RulesError> {
+    let answer = client(target)?.get("/v1/rules").await?;
+    for rule in answer["data"].as_array().into_iter().flatten() {
+        show(rule);
+    }
+    Ok(())
+}
+
+fn show(rule: &Value) {
+    let name = rule["name"].as_str().unwrap_or("-");
+    let active = &rule["active"];
+    if active.is_null() {
+        return line(format_args!("{name:<24} not active"));
+    }
+    let hooks: Vec<_> = active["hooks"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let out = if rule["tripped"].is_null() { "" } else { "  taken out: it failed too often" };
+    line(format_args!(
+        "{name:<24} version {}  order {}  {}  {}  {}{out}",
+        active["version"],
+        active["order"],
+        hooks.join(","),
+        active["fallback"].as_str().unwrap_or("-"),
+        active["settings"]
+    ));
+}
