@@ -132,7 +132,12 @@ impl StoreError {
     pub(crate) fn journal(data_dir: &std::path::Path, error: tillstream_journal::JournalError) -> Self {
         match error {
             tillstream_journal::JournalError::Io { doing, path, error } => Self::Io { doing, path, error },
-            error => Self::Journal { data_dir: data_dir.to_owned(), detail: error.to_string() },
+            // Of databases that are made in their place, and of those without a lock around them: not this one.
+            error @ (tillstream_journal::JournalError::NoVersion { .. }
+            | tillstream_journal::JournalError::InUse { .. }) => Self::database(data_dir, error),
+            error @ tillstream_journal::JournalError::Damaged { .. } => {
+                Self::Journal { data_dir: data_dir.to_owned(), detail: error.to_string() }
+            }
         }
     }
 

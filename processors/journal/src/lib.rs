@@ -11,9 +11,11 @@
 //! and behind damage stand whole batches. [`mend`] cuts a torn end off and refuses damage; [`inspect`] is the reading.
 
 mod batch;
+mod unfinished;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thiserror::Error;
 
 /// What a journal is.
@@ -56,6 +58,18 @@ pub enum JournalError {
         /// Where the damage begins, bytes.
         at: usize,
     },
+    /// A database with data in it does not say which version wrote it.
+    #[error("{database} holds data, but its file `version` is missing or empty", database = database.display())]
+    NoVersion {
+        /// Its directory.
+        database: PathBuf,
+    },
+    /// A process has it open: nothing of it may be changed.
+    #[error("{database} is open in another process", database = database.display())]
+    InUse {
+        /// Its directory.
+        database: PathBuf,
+    },
 }
 
 /// Reads the bytes of a journal.
@@ -92,14 +106,60 @@ fn journals(database: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     Ok(found)
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, JournalError> {
+    std::fs::read(path).map_err(|error| JournalError::Io {
+        doing: "cannot read",
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// How often, and after how long each time, a lock is tried: the threads of a database that was just dropped in this
+/// process hold it a little longer.
+const LOCK_TRIES: u32 = 5;
+const LOCK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Takes fjall's own lock, for as long as the answer lives.
+fn lock(database: &Path) -> Result<File, JournalError> {
+    let path = database.join("lock");
+    let io = |doing, error| JournalError::Io { doing, path: path.clone(), error };
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = opened.map_err(|error| io("cannot open", error))?;
+    for tried in 1.. {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if tried == LOCK_TRIES => {
+                return Err(JournalError::InUse { database: database.to_owned() });
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_AGAIN_AFTER),
+            Err(TryLockError::Error(error)) => return Err(io("cannot lock", error)),
+        }
+    }
+    Ok(file)
+}
+
+/// Makes ready for fjall a database that nothing but fjall's lock guards, and that is made in its place: clears what is
+/// left of a creation that was cut off, and mends the journal of a finished one as [`mend`] does.
+///
+/// # Errors
+/// Those of [`mend`]; another process has it open; it holds data but no version.
+pub fn prepare(database: &Path) -> Result<(), JournalError> {
+    if !database.exists() {
+        return Ok(());
+    }
+    let _locked = lock(database)?;
+    unfinished::clear(database)?;
+    mend(database)
+}
+
 fn cut(path: &Path, at: usize) -> std::io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     file.set_len(at as u64)?;
     file.sync_all()
 }
 
-/// Cuts the torn end off the newest journal of a closed database, if it has one; a directory that is not there has
-/// nothing to mend.
+/// Cuts the torn end off the newest journal of a database that the caller has for itself, if it has one; a directory
+/// that is not there has nothing to mend.
 ///
 /// # Errors
 /// A journal cannot be read, or is damaged: nothing is changed then.
@@ -109,10 +169,6 @@ pub fn mend(database: &Path) -> Result<(), JournalError> {
     }
     let mut journals = journals(database)?;
     let Some((_, newest)) = journals.pop() else { return Ok(()) };
-    let read = |path: &Path| {
-        let bytes = std::fs::read(path);
-        bytes.map_err(|error| JournalError::Io { doing: "cannot read", path: path.to_owned(), error })
-    };
     for (_, path) in journals {
         // It was synced whole before the next one was begun.
         match inspect(&read(&path)?) {

@@ -132,3 +132,68 @@ fn fjall_opens_what_was_mended() {
     let keyspace = db.keyspace("log", KeyspaceCreateOptions::default).unwrap();
     assert!(keyspace.get([0]).unwrap().is_some() && keyspace.get([1]).unwrap().is_none());
 }
+
+/// What fjall makes before the file `version`, in its order.
+fn begun(made: usize) -> tempfile::TempDir {
+    let dir = database(&[]);
+    let path = |name: &str| dir.path().join(name);
+    let steps: [&dyn Fn(); 4] = [
+        &|| std::fs::write(path("lock"), b"").unwrap(),
+        &|| std::fs::create_dir(path("keyspaces")).unwrap(),
+        &|| std::fs::write(path("0.jnl"), [0; 4_096]).unwrap(),
+        &|| std::fs::write(path("version"), b"").unwrap(),
+    ];
+    steps.iter().take(made).for_each(|step| step());
+    dir
+}
+
+/// What this is for: fjall by itself cannot open what its own creation leaves when it is cut off.
+#[test]
+fn a_creation_that_was_cut_off_anywhere_begins_anew() {
+    let mut refused_by_fjall = 0;
+    for made in 0..=4 {
+        refused_by_fjall += usize::from(Database::builder(begun(made).path()).open().is_err());
+        let dir = begun(made);
+        prepare(dir.path()).unwrap();
+        let db = Database::builder(dir.path()).open().unwrap_or_else(|error| panic!("after {made}: {error}"));
+        let keyspace = db.keyspace("rows", KeyspaceCreateOptions::default).unwrap();
+        keyspace.insert("a", "b").unwrap();
+        db.persist(PersistMode::SyncAll).unwrap();
+        drop((keyspace, db));
+        prepare(dir.path()).unwrap();
+        let db = Database::builder(dir.path()).open().unwrap();
+        let keyspace = db.keyspace("rows", KeyspaceCreateOptions::default).unwrap();
+        assert!(keyspace.get("a").unwrap().is_some(), "a finished one keeps what it holds");
+    }
+    assert!(refused_by_fjall > 0, "fjall learned it: this may go");
+}
+
+#[test]
+fn a_database_that_holds_data_is_never_begun_anew() {
+    let cases: [(&str, &dyn Fn(&Path)); 2] = [
+        ("a batch", &|dir| std::fs::write(dir.join("0.jnl"), &*JOURNAL).unwrap()),
+        ("a keyspace", &|dir| std::fs::create_dir_all(dir.join("keyspaces/1")).unwrap()),
+    ];
+    for (name, put) in cases {
+        for made in 0..=4 {
+            let dir = begun(made);
+            put(dir.path());
+            let error = prepare(dir.path()).unwrap_err();
+            assert!(matches!(error, JournalError::NoVersion { .. }), "{name} after {made}: {error}");
+        }
+    }
+    let dir = begun(3);
+    std::fs::write(dir.path().join("0.jnl"), &*JOURNAL).unwrap();
+    prepare(dir.path()).unwrap_err();
+    assert_eq!(std::fs::read(dir.path().join("0.jnl")).unwrap(), *JOURNAL, "it is left as it was");
+}
+
+#[test]
+fn what_another_has_open_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::builder(dir.path()).open().unwrap();
+    let error = prepare(dir.path()).unwrap_err();
+    assert!(matches!(error, JournalError::InUse { .. }), "{error}");
+    drop(db);
+    prepare(dir.path()).unwrap();
+}

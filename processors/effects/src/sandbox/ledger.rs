@@ -121,7 +121,7 @@ pub(super) struct Ledger {
 impl Ledger {
     pub fn open(dir: &Path) -> Result<Self, LedgerError> {
         let fail = |detail: String| LedgerError::Open { path: dir.display().to_string(), detail };
-        tillstream_journal::mend(dir).map_err(|error| fail(error.to_string()))?;
+        tillstream_journal::prepare(dir).map_err(|error| fail(error.to_string()))?;
         let store = Store::open(dir).map_err(|error| fail(error.to_string()))?;
         let (jobs, inbox) = channel();
         let groups = Arc::new(AtomicU64::new(0));
