@@ -1,8 +1,11 @@
 //! The door's parsers without sockets, state or clock: what the fuzz targets of `tests/fuzz` call, and nobody else.
 
+use crate::dead_letters::redrive;
 use crate::orders::{actions, credits, input};
 use crate::problem::Problem;
-use crate::{cursor, inventory, keys, products, sandbox};
+use crate::streams::place;
+use crate::webhooks::input as webhooks;
+use crate::{cursor, inventory, keys, products, sandbox, tenants};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_command::PlaceOrder;
 
@@ -12,7 +15,7 @@ pub use crate::orders::bulk::{Cut, cut_lines};
 pub type BodyReader = fn(&[u8]) -> Result<(), Problem>;
 
 /// The bodies that are read by a shape alone, by call.
-pub const BODIES: [(&str, BodyReader); 11] = [
+pub const BODIES: [(&str, BodyReader); 18] = [
     ("product", products::check_body),
     ("adjustment", inventory::check_body),
     ("credit", credits::check_body),
@@ -24,6 +27,13 @@ pub const BODIES: [(&str, BodyReader); 11] = [
     ("return", actions::check_return),
     ("shipment", actions::check_shipment),
     ("deliver", actions::check_deliver),
+    ("webhook", webhooks::check_create),
+    ("webhook-change", webhooks::check_change),
+    ("webhook-secret", webhooks::check_rotation),
+    ("webhook-replay", webhooks::check_replay),
+    ("key-rotation", keys::check_rotation),
+    ("tenant", tenants::check_body),
+    ("redrive", redrive::check_body),
 ];
 
 /// Reads an order; with `bulk` a line of a bulk body. Answers the line's idempotency key (empty without `bulk`) and
@@ -52,4 +62,17 @@ pub fn cursor_of(kind: char, place: &str) -> String {
 /// It is none of this list.
 pub fn place_of(kind: char, text: &str) -> Result<String, Problem> {
     cursor::decode(kind, text)
+}
+
+/// A place in a tenant's stream of events, by partition.
+pub fn stream_cursor_of(next: &[u64]) -> String {
+    place::encode(next)
+}
+
+/// The place that a stream's cursor names.
+///
+/// # Errors
+/// It is none of a stream over so many partitions.
+pub fn stream_place_of(text: &str, partitions: usize) -> Result<Vec<u64>, Problem> {
+    place::decode(text, partitions)
 }

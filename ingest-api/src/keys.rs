@@ -64,6 +64,11 @@ struct RotationInput {
     overlap_seconds: Option<i64>,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_rotation(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<RotationInput>(bytes, ROTATION).map(drop)
+}
+
 /// Whose keys the call is about.
 const WHOSE: &[Query] =
     &[query("tenant", Wanted::Text, "Whose keys; another tenant's need the scope tenants:write")];

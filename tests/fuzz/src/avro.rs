@@ -5,7 +5,9 @@ use apache_avro::{Schema as Reference, from_avro_datum, to_avro_datum};
 use std::sync::LazyLock;
 use tillstream_schemas::codec::{self, CodecError, Schema, Version, Wire};
 use tillstream_schemas::wire_ids::WireIds;
-use tillstream_schemas::{analytics, dead_letter, effects, item, order_command, order_event, order_state};
+use tillstream_schemas::{
+    access, analytics, dead_letter, effects, item, order_command, order_event, order_state, webhook,
+};
 
 static REFERENCES: LazyLock<Vec<Reference>> = LazyLock::new(|| {
     // It counts elements, of up to 100 bytes each, and no input is longer than this.
@@ -35,6 +37,11 @@ fn recode(schema: Schema, value: &[u8]) -> Result<Vec<u8>, CodecError> {
         Schema::TopProductsState => call::<analytics::TopProductsState>(value),
         Schema::CorrectionState => call::<analytics::CorrectionState>(value),
         Schema::WatermarkState => call::<analytics::WatermarkState>(value),
+        Schema::AccessEvent => call::<access::AccessEvent>(value),
+        Schema::WebhookEndpointEvent => call::<webhook::WebhookEndpointEvent>(value),
+        Schema::WebhookFeedState => call::<webhook::WebhookFeedState>(value),
+        Schema::WebhookLaneState => call::<webhook::WebhookLaneState>(value),
+        Schema::WebhookDeliveryState => call::<webhook::WebhookDeliveryState>(value),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Cursors and times: text that clients carry about.
 
-use tillstream_ingest_api::bare::{cursor_of, place_of};
+use tillstream_ingest_api::bare::{cursor_of, place_of, stream_cursor_of, stream_place_of};
 use tillstream_ingest_api::moment::{from_rfc3339, to_rfc3339};
 use tillstream_ingest_api::problem::Code;
 
-const KINDS: [char; 4] = ['o', 'p', 't', 'd'];
+const KINDS: [char; 8] = ['o', 'p', 't', 'd', 'k', 'r', 'w', 'e'];
 
 /// The number of a list, then what may be a cursor of it, and what may be a place in it.
 pub fn cursor(input: &[u8]) {
@@ -22,6 +22,34 @@ pub fn cursor(input: &[u8]) {
         assert_eq!(place_of(kind, &cursor).unwrap(), text, "a place comes back");
         let others = KINDS.into_iter().filter(|it| *it != kind);
         others.for_each(|it| assert!(place_of(it, &cursor).is_err(), "a cursor of {kind} works on {it}"));
+    }
+}
+
+/// The number of partitions, then what may be a cursor of a stream over them, and what may be a place in it.
+pub fn stream_cursor(input: &[u8]) {
+    let Some((partitions, rest)) = input.split_first() else { return };
+    if let Ok(text) = std::str::from_utf8(rest) {
+        match stream_place_of(text, usize::from(*partitions)) {
+            Ok(place) => {
+                assert_eq!(place.len(), usize::from(*partitions));
+                let again = stream_place_of(&stream_cursor_of(&place), place.len());
+                assert_eq!(again.unwrap(), place, "a cursor that was taken comes back as another");
+            }
+            Err(problem) => {
+                assert_eq!(
+                    (problem.code, problem.errors[0].field.as_str()),
+                    (Code::InvalidParameters, "cursor")
+                );
+            }
+        }
+    }
+    let numbers = rest.as_chunks::<8>().0.iter().map(|it| u64::from_le_bytes(*it));
+    // Ten bytes each at most, and a cursor has a thousand.
+    let place: Vec<u64> = numbers.take(100).collect();
+    if !place.is_empty() {
+        let cursor = stream_cursor_of(&place);
+        assert_eq!(stream_place_of(&cursor, place.len()).unwrap(), place, "a place comes back");
+        assert!(stream_place_of(&cursor, place.len() + 1).is_err(), "a place of another stream is refused");
     }
 }
 

@@ -24,6 +24,7 @@ mod import;
 mod ledger;
 mod ndjson;
 mod store;
+mod webhook;
 
 use cap::Cap;
 use std::alloc::System;
@@ -62,7 +63,7 @@ const QUICK: Target = Target {
 };
 
 /// Every target.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "avro", reads: "a record of any schema, behind its number", run: avro::datum, ..QUICK },
     Target {
         name: "wire",
@@ -81,6 +82,13 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "body", reads: "the body of any other call, behind its number", run: http::body, ..QUICK },
     Target { name: "ndjson", reads: "a bulk body in parts", run: ndjson::cut, short_runs: 100, ..QUICK },
     Target { name: "cursor", reads: "cursors of lists", run: cursors::cursor, ..QUICK },
+    Target { name: "stream_cursor", reads: "cursors of streams", run: cursors::stream_cursor, ..QUICK },
+    Target {
+        name: "webhook",
+        reads: "URLs, patterns, ids, secrets and bodies of webhooks",
+        run: webhook::webhook,
+        ..QUICK
+    },
     Target { name: "moment", reads: "times in RFC 3339", run: cursors::moment, ..QUICK },
     Target { name: "import", reads: "a CSV file of order history", run: import::csv, ..QUICK },
     Target { name: "batch", reads: "a batch of records of the embedded log", run: batch::batch, ..QUICK },

@@ -78,7 +78,23 @@ macro_rules! targets {
     };
 }
 
-targets!(avro, wire, wire_ids, order, bulk_line, body, ndjson, cursor, moment, import, batch, ledger, store);
+targets!(
+    avro,
+    wire,
+    wire_ids,
+    order,
+    bulk_line,
+    body,
+    ndjson,
+    cursor,
+    stream_cursor,
+    webhook,
+    moment,
+    import,
+    batch,
+    ledger,
+    store
+);
 
 /// One input, again: `INPUT` names its file, `TARGET` the target.
 #[test]
