@@ -111,6 +111,21 @@ static uint64_t position_of_fd(pid_t tid, int fd) {
     return position;
 }
 
+/* Where the next write of a descriptor goes: one that appends writes at the end, wherever it stands. */
+static uint64_t next_write_of_fd(pid_t tid, int fd) {
+    char name[64];
+    unsigned int flags = 0;
+    snprintf(name, sizeof name, "/proc/%d/fdinfo/%d", tid, fd);
+    FILE *info = fopen(name, "r");
+    if (info == NULL || fscanf(info, "pos: %*u flags: %o", &flags) != 1) fail("a descriptor has no flags");
+    fclose(info);
+    if ((flags & O_APPEND) == 0) return position_of_fd(tid, fd);
+    struct stat stat_of;
+    snprintf(name, sizeof name, "/proc/%d/fd/%d", tid, fd);
+    if (stat(name, &stat_of) != 0) fail("a file has no length");
+    return (uint64_t)stat_of.st_size;
+}
+
 /* A path argument, made absolute by the directory it is relative to. */
 static int path_argument(pid_t tid, int dir_fd, uint64_t address, char *path) {
     char text[PATH_MAX];
@@ -254,7 +269,7 @@ static int begins(pid_t tid, struct thread *it) {
             int at_given = it->nr == SYS_pwrite64 || it->nr == SYS_pwritev;
             int parts = it->nr == SYS_writev || it->nr == SYS_pwritev;
             write_half(tid, fd, it->args[1], parts ? it->args[2] : 0, length_of_write(tid, it),
-                       at_given ? it->args[3] : position_of_fd(tid, fd));
+                       at_given ? it->args[3] : next_write_of_fd(tid, fd));
             return die(), 1;
         }
     }
