@@ -100,7 +100,6 @@ pub const TARGETS: [Target; 15] = [
         short_runs: 60,
         memory_bytes_max: 512 * MIB,
         time_max: Duration::from_secs(120),
-        ..QUICK
     },
 ];
 

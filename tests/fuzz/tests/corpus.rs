@@ -1,9 +1,17 @@
 //! Every target over its corpus, and over mutations of it that a seed decides.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tillstream_fuzz::mutate::{Random, mutate};
 use tillstream_fuzz::{TARGETS, Target, run};
 
@@ -43,6 +51,8 @@ fn must_hold(target: &Target, input: &[u8], origin: &str) {
     }
 }
 
+/// The corpus whole, then `TILLSTREAM_FUZZ_RUNS` mutations of it, or as many as `TILLSTREAM_FUZZ_SECONDS` allow.
+#[allow(clippy::disallowed_methods, reason = "a run that gates changes has a bound on time")]
 fn check(name: &str) {
     let target = Target::named(name);
     let corpus = corpus(target);
@@ -52,8 +62,14 @@ fn check(name: &str) {
     }
     let seed = from_environment("SEED").unwrap_or(0x0f0_22ed);
     let runs = from_environment("TILLSTREAM_FUZZ_RUNS").unwrap_or(u64::from(target.short_runs));
+    let limit = from_environment("TILLSTREAM_FUZZ_SECONDS").map_or(Duration::MAX, Duration::from_secs);
+    let begun = Instant::now();
     let mut random = Random(seed);
     for n in 0..runs {
+        if begun.elapsed() >= limit {
+            println!("{name}: {n} of {runs} mutations in {limit:?}");
+            break;
+        }
         let (_, first) = &corpus[random.below(corpus.len())];
         let (_, other) = &corpus[random.below(corpus.len())];
         let mut input = first.clone();
