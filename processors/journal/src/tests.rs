@@ -170,9 +170,10 @@ fn a_creation_that_was_cut_off_anywhere_begins_anew() {
 
 #[test]
 fn a_database_that_holds_data_is_never_begun_anew() {
-    let cases: [(&str, &dyn Fn(&Path)); 2] = [
-        ("a batch", &|dir| std::fs::write(dir.join("0.jnl"), &*JOURNAL).unwrap()),
-        ("a keyspace", &|dir| std::fs::create_dir_all(dir.join("keyspaces/1")).unwrap()),
+    type Put = fn(&Path);
+    let cases: [(&str, Put); 2] = [
+        ("a batch", |dir| std::fs::write(dir.join("0.jnl"), &*JOURNAL).unwrap()),
+        ("a keyspace", |dir| std::fs::create_dir_all(dir.join("keyspaces/1")).unwrap()),
     ];
     for (name, put) in cases {
         for made in 0..=4 {
