@@ -15,12 +15,14 @@ KEYS ?= 10000
 MODULES ?= 10000
 RULE ?=
 RULES ?= volume-discount split-by-location
+STATES ?= 400
+TARGET ?= all
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 # Whole runs build each crate once: a cache for the next edit would only double what they need of the disk.
 export CARGO_INCREMENTAL ?= 0
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit rules bench-rules hostile-rules clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos fuzz fuzz-some fuzz-replay mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit rules bench-rules hostile-rules clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,8 +55,8 @@ deny: ## Licences, bans, sources; advisories where their database can be reached
 ops-check: ## The compose file and the alerts, by the tools of their makers where those are installed
 	@ops/dev/ops-check.sh
 
-unit: ## Every test but the end-to-end ones and those that start real servers
-	$(CARGO) test --workspace --exclude tillstream-e2e --exclude tillstream-e2e-cluster --exclude tillstream-servers --exclude tillstream-kafka --exclude tillstream-scylla --exclude tillstream-registry --locked
+unit: ## Every test but the end-to-end ones, the fuzz corpus and those that start real servers
+	$(CARGO) test --workspace --exclude tillstream-fuzz --exclude tillstream-e2e --exclude tillstream-e2e-cluster --exclude tillstream-servers --exclude tillstream-kafka --exclude tillstream-scylla --exclude tillstream-registry --locked
 
 servers: jars ## The clients of broker, database and registry on real servers, and the servers themselves
 	$(CARGO) test -p tillstream-servers -p tillstream-kafka -p tillstream-scylla -p tillstream-registry --locked -- --test-threads=2
@@ -65,13 +67,23 @@ e2e: build rules ## The real binary: first run, import, crashes, bad input, tena
 cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, TLS and logins, other people's clients
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
 
-test: setup lint deny ops-check unit simulate-some servers e2e cluster ## Everything that gates a change
+test: setup lint deny ops-check unit fuzz-some simulate-some servers e2e cluster ## Everything that gates a change
 
 schemathesis: build ## A live server against its own contract, by the tool of that name: what it calls valid and what it calls invalid
 	@ops/dev/schemathesis.sh
 
-chaos: build ## Kills the real binary CUTS times (default 500)
+chaos: build ## Kills the real binary CUTS times (default 500) at random and CUTS times inside a group commit; then STATES crashes of its disk (default 400)
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture
+	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_STATES=$(STATES) TILLSTREAM_ORDERS=600 TILLSTREAM_FAULTS=20 $(CARGO) test -p tillstream-e2e --locked --test disk --test faults -- --nocapture
+
+fuzz: ## Fuzzes TARGET (default: each) for SECONDS (default 60), guided by coverage, and keeps inputs that cover something new
+	@ops/dev/fuzz.sh run $(TARGET) $(SECONDS)
+
+fuzz-some: ## The fuzz corpus, and mutations of it by a fixed seed for 3 s a target
+	TILLSTREAM_FUZZ_SECONDS=3 $(CARGO) test -p tillstream-fuzz --locked -- --test-threads=1
+
+fuzz-replay: ## Runs TARGET once on the file INPUT
+	@ops/dev/fuzz.sh replay $(TARGET) $(INPUT)
 
 chaos-cluster: build jars ## HISTORIES histories of faults on the real servers (default 200), from SEED
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_HISTORIES=$(HISTORIES) TILLSTREAM_SEED=$(SEED) \

@@ -1,6 +1,6 @@
 //! `/v1/dead-letters`: what no stage could take; list, show, redrive.
 
-mod redrive;
+pub(crate) mod redrive;
 
 pub(crate) use redrive::{redrive, redrive_call, redrive_one, redrive_one_call};
 

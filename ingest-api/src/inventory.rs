@@ -45,6 +45,11 @@ struct AdjustmentInput {
     location: Option<Text>,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_body(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<AdjustmentInput>(bytes, ADJUSTMENT).map(drop)
+}
+
 /// The stock of one SKU.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Inventory")]

@@ -48,6 +48,11 @@ struct KeyInput {
     requests_per_minute: Option<i64>,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_body(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<KeyInput>(bytes, KEY).map(drop)
+}
+
 /// The old secret holds so long after a rotation when nothing else is asked for, s: a day.
 const OVERLAP_SECONDS: i64 = 86_400;
 const ROTATION: &[Field] =
@@ -57,6 +62,11 @@ const ROTATION: &[Field] =
 #[derive(Deserialize)]
 struct RotationInput {
     overlap_seconds: Option<i64>,
+}
+
+/// Reads a body and forgets it.
+pub(crate) fn check_rotation(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<RotationInput>(bytes, ROTATION).map(drop)
 }
 
 /// Whose keys the call is about.

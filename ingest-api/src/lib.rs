@@ -5,6 +5,8 @@
 
 pub mod access;
 pub mod auth;
+#[doc(hidden)]
+pub mod bare;
 mod door;
 mod headers;
 pub mod moment;

@@ -72,6 +72,11 @@ struct ProductInput {
     metadata: Option<TextMap>,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_body(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<ProductInput>(bytes, PRODUCT).map(drop)
+}
+
 /// Refuses what cannot be a SKU.
 pub(crate) fn check_sku(sku: &str) -> Result<(), Problem> {
     if is_text(sku, 1, 64) {

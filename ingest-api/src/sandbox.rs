@@ -28,6 +28,11 @@ struct AuthenticateInput {
     outcome: String,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_body(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<AuthenticateInput>(bytes, AUTHENTICATE).map(drop)
+}
+
 /// A payment as the sandbox provider has it; amounts are minor units.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "SandboxPayment")]

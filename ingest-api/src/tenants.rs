@@ -26,6 +26,11 @@ struct LimitInput {
     requests_per_minute: Option<i64>,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_body(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<LimitInput>(bytes, TENANT_LIMIT).map(drop)
+}
+
 /// A tenant, as the operator sees it.
 #[derive(Serialize, JsonSchema)]
 struct Tenant {

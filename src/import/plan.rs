@@ -152,7 +152,7 @@ pub fn match_returns(returns: &[Invoice], sold: &mut [Sold]) -> Vec<ReturnPart> 
     for invoice in returns {
         let mut by_order: BTreeMap<Option<String>, Vec<Row>> = BTreeMap::new();
         for row in &invoice.rows {
-            let amount = row.quantity * row.unit_price_minor;
+            let amount = row.quantity.saturating_mul(row.unit_price_minor);
             let hit = sold.iter_mut().rev().find(|it| {
                 row.customer.as_deref() == Some(it.customer.as_str())
                     && it.at_ms <= row.at_ms

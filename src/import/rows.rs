@@ -1,6 +1,7 @@
 //! CSV in, rows out: every line is a row or is named with what is wrong with it.
 
 use std::path::Path;
+use tillstream_stage::money::AMOUNT_MINOR_MAX;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -94,12 +95,17 @@ pub fn read(path: &Path, minor_digits: u8) -> Result<File, FileError> {
     })
 }
 
-enum ParseError {
+/// Why a text cannot be read as a file of rows.
+#[derive(Debug)]
+pub(super) enum ParseError {
+    /// It cannot be read on.
     Csv(csv::Error),
+    /// The header lacks this column.
     Missing(&'static str),
 }
 
-fn parse(input: impl std::io::Read, minor_digits: u8) -> Result<File, ParseError> {
+/// Reads rows. `minor_digits` is the currency's.
+pub(super) fn parse(input: impl std::io::Read, minor_digits: u8) -> Result<File, ParseError> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(input);
     let headers = reader.byte_headers().map_err(ParseError::Csv)?.clone();
     let mut index = [0; COLUMNS.len()];
@@ -160,9 +166,9 @@ fn row(
         invoice: needed(0)?.to_owned(),
         sku: needed(1)?.to_owned(),
         description: field(2)?.to_owned(),
-        quantity: quantity
-            .parse()
-            .map_err(|_| bad(format!("Quantity '{quantity}' is not a whole number")))?,
+        quantity: units(quantity).ok_or_else(|| {
+            bad(format!("Quantity '{quantity}' is not a whole number of at most {QUANTITY_MAX}"))
+        })?,
         at: at.to_owned(),
         at_ms,
         unit_price_minor: minor_units(price, minor_digits).ok_or_else(|| {
@@ -175,6 +181,13 @@ fn row(
     })
 }
 
+/// The most units of a row, either sign: what one stock adjustment may move.
+const QUANTITY_MAX: i64 = 1_000_000_000;
+
+fn units(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|it| (-QUANTITY_MAX..=QUANTITY_MAX).contains(it))
+}
+
 /// `2.55` → 255 with two digits; exact, no floating point. `None`: not such an amount.
 fn minor_units(text: &str, minor_digits: u8) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -184,7 +197,7 @@ fn minor_units(text: &str, minor_digits: u8) -> Option<i64> {
     if whole.is_empty() || !numeric(whole) || !numeric(fraction) || fraction.len() > digits {
         return None;
     }
-    format!("{whole}{fraction:0<digits$}").parse().ok()
+    format!("{whole}{fraction:0<digits$}").parse().ok().filter(|it| *it <= AMOUNT_MINOR_MAX)
 }
 
 /// ISO 3166 alpha-2 of a country's English name (or of the code itself).
@@ -300,5 +313,7 @@ mod tests {
         assert_eq!(minor_units("1.000", 0), Some(1));
         assert_eq!(minor_units("", 2), None);
         assert_eq!(minor_units("1e3", 2), None);
+        assert_eq!(minor_units("92233720368547758.07", 2), None);
+        assert_eq!((units("-1000000000"), units("-9223372036854775808")), (Some(-QUANTITY_MAX), None));
     }
 }

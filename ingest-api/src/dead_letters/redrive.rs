@@ -57,6 +57,11 @@ struct RedriveInput {
     cursor: Option<String>,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_body(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<RedriveInput>(bytes, REDRIVE).map(drop)
+}
+
 /// What was sent back, and what was not.
 #[derive(Serialize, JsonSchema)]
 struct Redriven<'a> {

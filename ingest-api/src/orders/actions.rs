@@ -129,6 +129,36 @@ struct DeliverInput {
     delivered_at: Option<Text>,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_cancel(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<CancelInput>(bytes, CANCEL).map(drop)
+}
+
+/// Reads a body and forgets it.
+pub(crate) fn check_capture(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<CaptureInput>(bytes, CAPTURE).map(drop)
+}
+
+/// Reads a body and forgets it.
+pub(crate) fn check_refund(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<RefundInput>(bytes, REFUND).map(drop)
+}
+
+/// Reads a body and forgets it.
+pub(crate) fn check_return(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<ReturnInput>(bytes, RETURN).map(drop)
+}
+
+/// Reads a body and forgets it.
+pub(crate) fn check_shipment(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<ShipmentInput>(bytes, SHIPMENT).map(drop)
+}
+
+/// Reads a body and forgets it.
+pub(crate) fn check_deliver(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<DeliverInput>(bytes, DELIVER).map(drop)
+}
+
 /// The parts of a call that every command needs.
 pub(crate) struct Call {
     ingest: Arc<Ingest>,

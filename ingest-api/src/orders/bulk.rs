@@ -81,6 +81,8 @@ struct Line {
 struct Lines {
     pieces: Pieces,
     buffer: BytesMut,
+    /// So many bytes of the buffer hold no line break: they are not looked at again when more comes.
+    searched: usize,
     number: u64,
     /// The rest of a line that is too long is skipped.
     skipping: bool,
@@ -88,7 +90,8 @@ struct Lines {
 }
 
 fn chunks(pieces: Pieces) -> impl Stream<Item = Vec<Line>> + Send {
-    let lines = Lines { pieces, buffer: BytesMut::new(), number: 0, skipping: false, ended: false };
+    let lines =
+        Lines { pieces, buffer: BytesMut::new(), searched: 0, number: 0, skipping: false, ended: false };
     stream::unfold(lines, |mut lines| async move {
         let mut chunk = Vec::new();
         let mut chunk_bytes = 0;
@@ -114,11 +117,17 @@ impl Lines {
     /// The next line that is whole; empty ones are passed over.
     fn cut(&mut self) -> Option<Line> {
         loop {
-            let end = self.buffer.iter().position(|it| *it == b'\n');
+            let rest = &self.buffer[self.searched..];
+            let end = rest.iter().position(|it| *it == b'\n').map(|it| self.searched + it);
+            self.searched = if end.is_some() { 0 } else { self.buffer.len() };
             let line = match end {
                 Some(end) => self.buffer.split_to(end + 1).freeze().slice(..end),
-                None if self.ended && !self.buffer.is_empty() => self.buffer.split().freeze(),
+                None if self.ended && !self.buffer.is_empty() => {
+                    self.searched = 0;
+                    self.buffer.split().freeze()
+                }
                 None if self.buffer.len() > LINE_BYTES_MAX => {
+                    self.searched = 0;
                     self.buffer.clear();
                     let first = !self.skipping;
                     self.skipping = true;
@@ -167,9 +176,22 @@ impl Lines {
 
     fn end(&mut self, problem: Problem) -> Option<Option<Problem>> {
         self.ended = true;
+        self.searched = 0;
         self.buffer.clear();
         Some(Some(problem))
     }
+}
+
+/// A line as it was cut: its number and its bytes, or why it cannot be read.
+#[doc(hidden)]
+pub type Cut = (u64, Result<Bytes, Problem>);
+
+/// Cuts a body that arrives in `parts` into lines, without a socket.
+#[doc(hidden)]
+pub async fn cut_lines(parts: Vec<Bytes>) -> Vec<Cut> {
+    let parts = stream::iter(parts.into_iter().map(Ok)).boxed();
+    let chunks: Vec<Vec<Line>> = chunks(parts).collect().await;
+    chunks.into_iter().flatten().map(|it| (it.number, it.content)).collect()
 }
 
 fn line_too_long() -> Problem {

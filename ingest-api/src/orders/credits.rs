@@ -58,6 +58,11 @@ struct CreditInput {
     metadata: Option<TextMap>,
 }
 
+/// Reads a body and forgets it.
+pub(crate) fn check_body(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<CreditInput>(bytes, CREDIT).map(drop)
+}
+
 /// `POST /v1/returns`
 pub(crate) fn issue_call() -> Call {
     let example = json!({

@@ -6,8 +6,8 @@ use crate::idempotency;
 use crate::moment;
 use crate::problem::{FieldError, Problem};
 use crate::shape::{
-    self, CUSTOMER, Field, Kind, METADATA, QUANTITY, QUANTITY_MAX, SKU, Walk, is_prose, is_text, needed,
-    optional,
+    self, CUSTOMER, ERRORS_MAX, Field, Kind, METADATA, QUANTITY, QUANTITY_MAX, SKU, Walk, is_prose, is_text,
+    needed, optional,
 };
 use serde::Deserialize;
 use tillstream_schemas::order_command::{
@@ -146,7 +146,7 @@ struct AddressInput {
 
 /// A body that can be taken.
 #[derive(Debug, PartialEq)]
-pub(super) struct Parsed {
+pub(crate) struct Parsed {
     /// The key inside a bulk line; empty otherwise.
     pub key: Text,
     /// The order.
@@ -159,7 +159,7 @@ pub(super) struct Parsed {
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.
-pub(super) fn parse(bytes: &[u8], now_ms: i64) -> Result<Parsed, Problem> {
+pub(crate) fn parse(bytes: &[u8], now_ms: i64) -> Result<Parsed, Problem> {
     parse_as(bytes, now_ms, false)
 }
 
@@ -167,8 +167,14 @@ pub(super) fn parse(bytes: &[u8], now_ms: i64) -> Result<Parsed, Problem> {
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.
-pub(super) fn parse_bulk_line(bytes: &[u8], now_ms: i64) -> Result<Parsed, Problem> {
+pub(crate) fn parse_bulk_line(bytes: &[u8], now_ms: i64) -> Result<Parsed, Problem> {
     parse_as(bytes, now_ms, true)
+}
+
+/// How many fields the walk refuses; `None` when the body is no JSON.
+pub(crate) fn faults(bytes: &[u8], bulk: bool) -> Option<usize> {
+    let value = shape::parse(bytes).ok()?;
+    Some(Walk::over(&value, &Kind::Object(if bulk { BULK_FIELDS } else { FIELDS })).len())
 }
 
 fn parse_as(bytes: &[u8], now_ms: i64, bulk: bool) -> Result<Parsed, Problem> {
@@ -202,7 +208,10 @@ fn explain(bytes: &[u8], input: serde_json::Result<OrderInput>, now_ms: i64, bul
         errors.push(FieldError::new("idempotency_key", "has other characters than visible ASCII", fix));
     }
     match input {
-        Ok(input) => errors.extend(input.contradictions(now_ms)),
+        Ok(input) => {
+            errors.extend(input.contradictions(now_ms));
+            errors.truncate(ERRORS_MAX);
+        }
         // The walk sees no fault, so it is one that only the typed parse can see: a field that stands there twice.
         Err(error) if errors.is_empty() => return shape::malformed(&error),
         Err(_) => {}
@@ -283,6 +292,7 @@ impl OrderInput {
             let fix = "send when the order was placed, at most a day ahead";
             errors.push(FieldError::new("placed_at", "is in the future", fix));
         }
+        errors.truncate(ERRORS_MAX);
         errors
     }
 

@@ -8,7 +8,7 @@ mod credit_view;
 pub(crate) mod credits;
 pub(crate) mod events;
 pub(crate) mod examples;
-mod input;
+pub(crate) mod input;
 pub(crate) mod place;
 pub(crate) mod query;
 mod shaped;

@@ -8,7 +8,7 @@ mod all;
 mod message;
 mod offered;
 mod one;
-mod place;
+pub(crate) mod place;
 mod slots;
 mod sse;
 mod ws;

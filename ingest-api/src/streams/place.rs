@@ -6,7 +6,7 @@ use crate::problem::Problem;
 const KIND: char = 'e';
 
 /// Writes a place: one variable-length number per partition, as hex.
-pub(super) fn encode(next: &[u64]) -> String {
+pub(crate) fn encode(next: &[u64]) -> String {
     let mut bytes = Vec::with_capacity(next.len() * 4);
     for offset in next {
         let mut rest = *offset;
@@ -23,7 +23,7 @@ pub(super) fn encode(next: &[u64]) -> String {
 ///
 /// # Errors
 /// A parameter problem for anything no such stream gave out.
-pub(super) fn decode(text: &str, partitions: usize) -> Result<Vec<u64>, Problem> {
+pub(crate) fn decode(text: &str, partitions: usize) -> Result<Vec<u64>, Problem> {
     let bytes = cursor::decode_bytes(KIND, text)?;
     read(&bytes).filter(|it| it.len() == partitions).ok_or_else(refused)
 }

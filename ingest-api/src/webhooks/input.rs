@@ -3,7 +3,7 @@
 use super::port::Webhooks;
 use crate::moment;
 use crate::problem::{FieldError, Problem};
-use crate::shape::{Field, Kind, needed, optional, quoted};
+use crate::shape::{self, Field, Kind, needed, optional, quoted};
 use serde::Deserialize;
 use tillstream_schemas::Text;
 use tillstream_schemas::webhook::WebhookEndpointSettings;
@@ -99,6 +99,26 @@ pub(super) struct RotateInput {
 #[derive(Deserialize)]
 pub(super) struct ReplayInput {
     pub from: Text,
+}
+
+/// Reads a body and forgets it.
+pub(crate) fn check_create(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<CreateInput>(bytes, CREATE).map(|it| drop(it.settings()))
+}
+
+/// Reads a body and forgets it.
+pub(crate) fn check_change(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<ChangeInput>(bytes, CHANGE).map(drop)
+}
+
+/// Reads a body and forgets it.
+pub(crate) fn check_rotation(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<RotateInput>(bytes, ROTATE).map(drop)
+}
+
+/// Reads a body and forgets it.
+pub(crate) fn check_replay(bytes: &[u8]) -> Result<(), Problem> {
+    shape::read::<ReplayInput>(bytes, REPLAY).map(drop)
 }
 
 /// Nothing is limited by 0.

@@ -2,7 +2,7 @@
 
 pub(crate) mod deliveries;
 pub(crate) mod endpoints;
-mod input;
+pub(crate) mod input;
 mod port;
 pub(crate) mod requests;
 mod view;

@@ -66,7 +66,8 @@ pub async fn accept_offsets(
 }
 
 /// Writes a task's changelog anew from its tables, as a new incarnation, and tells how many records. What the tables had
-/// not taken when the changelog was lost is lost with it.
+/// not taken when the changelog was lost is lost with it. A task that has never worked has no changelog to lose: for it
+/// nothing is written, since a changelog without an offset would halt its first start.
 ///
 /// # Errors
 /// The broker's or the database's.
@@ -77,7 +78,11 @@ pub async fn adopt_changelog(ports: &ClusterPorts, task: TaskId) -> Result<u64, 
     let before = ports.rows.checkpoint(task).await?;
     let group = ports.settings.group(task.kind);
     let place = ports.broker.group_offsets(&group, &[input_of(task)]).await.map_err(unavailable)?;
-    let told = place.into_iter().flatten().find_map(|it| Tag::decode(&it.metadata));
+    let place = place.into_iter().flatten().next();
+    if place.is_none() && before.is_none() && holds_nothing(ports, task).await? {
+        return Ok(0);
+    }
+    let told = place.and_then(|it| Tag::decode(&it.metadata));
     // Above every generation that rows may have been written in.
     let known = [before.map(|it| it.generation), told.map(|it| it.generation), Some(1)];
     let generation = known.into_iter().flatten().fold(1, u32::max) + 1;
@@ -114,6 +119,24 @@ pub async fn adopt_changelog(ports: &ClusterPorts, task: TaskId) -> Result<u64, 
     let checkpoint = Checkpoint { generation, offset: written, timers_from_ms };
     ports.rows.put_checkpoint(task, checkpoint, changelog::timestamp(generation, written)).await?;
     Ok(count)
+}
+
+/// Whether the tables have neither a row nor a timer of the task.
+async fn holds_nothing(ports: &ClusterPorts, task: TaskId) -> Result<bool, LogError> {
+    for table in Table::ALL.into_iter().filter(|it| it.kind() == task.kind) {
+        let mut from: Option<ShardPlace> = None;
+        loop {
+            let page = ports.rows.shard_page(table, task.partition, from.as_ref(), 1).await?;
+            if !page.rows.is_empty() {
+                return Ok(false);
+            }
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(ports.rows.timers(task, 0, i64::MAX, 1).await?.is_empty())
 }
 
 /// One transaction; tells one past its last offset.

@@ -302,7 +302,8 @@ impl Batch {
 
     /// All its records.
     pub fn records(&self) -> Result<Vec<Record>, String> {
-        let mut out = Vec::with_capacity(self.count() as usize);
+        // A record takes five bytes at least: a count that says more than fits is no reason to reserve for it.
+        let mut out = Vec::with_capacity((self.count() as usize).min(self.value.len() / 5));
         let limit = ReadLimit { records_max: usize::MAX, bytes_max: usize::MAX };
         self.read_into(self.base, &mut Budget::new(limit), &mut out)?;
         Ok(out)

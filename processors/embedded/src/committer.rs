@@ -177,8 +177,7 @@ impl Committer {
     /// A note that cannot be written only makes the next start less watchful.
     fn note_ends(&mut self, sync: bool) {
         self.ends_noted_ms = self.last_append_ms;
-        let settings = &self.shared.settings;
-        if let Err(error) = high_water::note(&settings.data_dir, &self.shared.partitions, sync) {
+        if let Err(error) = high_water::note(&self.shared, sync) {
             tracing::warn!(%error, "the log's ends could not be noted");
         }
     }

@@ -36,7 +36,12 @@ fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreE
 
 /// Takes the data dir for this process, making it if it is not there.
 pub fn lock(data_dir: &Path) -> Result<DirLock, StoreError> {
-    std::fs::create_dir_all(data_dir).map_err(io("cannot make", data_dir))?;
+    if !data_dir.is_dir() {
+        std::fs::create_dir_all(data_dir).map_err(io("cannot make", data_dir))?;
+        // A relative path of one step has the empty path as its parent: the directory we are in.
+        let parent = data_dir.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sync_dir(parent)?;
+    }
     let path = data_dir.join(LOCK);
     let mut file = OpenOptions::new()
         .read(true)
@@ -118,7 +123,12 @@ pub fn finish_creation(data_dir: &Path, marker: &Marker) -> Result<(), StoreErro
 fn place_database(data_dir: &Path) -> Result<(), StoreError> {
     let (from, to) = (data_dir.join(DATABASE_IN_THE_MAKING), data_dir.join(DATABASE));
     std::fs::rename(&from, &to).map_err(io("cannot move", &from))?;
-    File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(io("cannot sync", data_dir))
+    sync_dir(data_dir)
+}
+
+/// Makes the names in a directory durable.
+fn sync_dir(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|it| it.sync_all()).map_err(io("cannot sync", path))
 }
 
 /// Ends a creation that was cut off between marker and database; true when the database is in its place.

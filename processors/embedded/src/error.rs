@@ -92,12 +92,55 @@ pub enum StoreError {
         /// One past the last offset that is there.
         found: u64,
     },
+    /// The database ends before what a task had committed: rows are gone.
+    #[error(
+        "TS0317: {task} had durably committed {durable} records of its input, but {path} knows of {found} only: the \
+         database is damaged and acknowledged changes are gone; restore the data dir from a backup, or remove the file \
+         {ends} in it to go on with what is left",
+        path = data_dir.display(),
+        ends = crate::high_water::ENDS
+    )]
+    LostCommits {
+        /// The data dir.
+        data_dir: PathBuf,
+        /// Which task.
+        task: String,
+        /// The offset that was durable.
+        durable: u64,
+        /// The offset that is there.
+        found: u64,
+    },
+    /// The journal is damaged where it was synced.
+    #[error(
+        "TS0318: {detail}; restore the data dir {path} from a backup, or cut the file there (truncate -s BYTE FILE) and \
+         remove the file {ends} in the data dir to go on with what stands before",
+        path = data_dir.display(),
+        ends = crate::high_water::ENDS
+    )]
+    Journal {
+        /// The data dir.
+        data_dir: PathBuf,
+        /// Which file, and from which byte on.
+        detail: String,
+    },
     /// A setting that makes no sense.
     #[error("TS0316: {0}")]
     Settings(String),
 }
 
 impl StoreError {
+    pub(crate) fn journal(data_dir: &std::path::Path, error: tillstream_journal::JournalError) -> Self {
+        match error {
+            tillstream_journal::JournalError::Io { doing, path, error } => Self::Io { doing, path, error },
+            // Of databases that are made in their place, and of those without a lock around them: not this one.
+            error @ (tillstream_journal::JournalError::NoVersion { .. }
+            | tillstream_journal::JournalError::InUse { .. }) => Self::database(data_dir, error),
+            error @ tillstream_journal::JournalError::Damaged { .. } => {
+                Self::Journal { data_dir: data_dir.to_owned(), detail: error.to_string() }
+            }
+        }
+    }
+
     pub(crate) fn database(data_dir: &std::path::Path, error: impl std::fmt::Display) -> Self {
         Self::Database { data_dir: data_dir.to_owned(), detail: error.to_string() }
     }

@@ -61,6 +61,13 @@ impl Shared {
         })
     }
 
+    /// Every task.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskId> + use<> {
+        let partitions = self.settings.partitions;
+        let of_kind = move |kind| (0..partitions).map(move |partition| TaskId { kind, partition });
+        TaskKind::ALL.into_iter().flat_map(of_kind)
+    }
+
     fn committed_slot(&self, task: TaskId) -> Option<&AtomicU64> {
         if task.partition >= self.settings.partitions {
             return None;

@@ -14,6 +14,7 @@ use crate::tables::{Tables, io_error};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use std::ops::Bound;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc as bell;
@@ -80,10 +81,8 @@ impl EmbeddedStore {
             let detail = format!("it has no {} directory", dir::DATABASE);
             return Err(StoreError::NotAStore { data_dir, detail });
         }
-        let database = |error: fjall::Error| StoreError::database(&data_dir, error);
-        let tables = Tables::open(&data_dir.join(dir::DATABASE), &settings).map_err(database)?;
-        let shared = Arc::new(Shared::recover(settings, tables).map_err(database)?);
-        high_water::check(&data_dir, &shared.partitions)?;
+        let shared = Arc::new(recover(settings)?);
+        high_water::check(&data_dir, &shared)?;
         Self::start(shared, marker.deployment, lock).map(Arc::new)
     }
 
@@ -181,6 +180,30 @@ impl EmbeddedStore {
         }
         let shared = self.shared.clone();
         tokio::task::spawn_blocking(move || read(&shared)).await.map_err(io_error)?
+    }
+}
+
+/// Opens the database that is in its place, once what is known to mislead it is out of the way.
+fn recover(settings: EmbeddedSettings) -> Result<Shared, StoreError> {
+    let data_dir = settings.data_dir.clone();
+    let path = data_dir.join(dir::DATABASE);
+    // Without it fjall knows none of its keyspaces, and removes them.
+    if !path.join("keyspaces/0/current").exists() {
+        return Err(StoreError::database(&data_dir, "its list of tables is gone"));
+    }
+    tillstream_journal::mend(&path).map_err(|error| StoreError::journal(&data_dir, error))?;
+    // fjall and its trees hold some of what they read for given, and panic where it is not so.
+    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let tables = Tables::open(&path, &settings)?;
+        Shared::recover(settings, tables)
+    }));
+    match opened {
+        Ok(shared) => shared.map_err(|error| StoreError::database(&data_dir, error)),
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+            Err(StoreError::database(&data_dir, said))
+        }
     }
 }
 

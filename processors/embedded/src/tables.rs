@@ -60,6 +60,19 @@ fn memtable_bytes(table: Table) -> u64 {
     }
 }
 
+/// fjall makes a keyspace whose directory is gone anew, empty, and says nothing of it.
+fn check_complete(db: &Database) -> fjall::Result<()> {
+    let found = db.list_keyspace_names();
+    let names =
+        ["log", "timers", "offsets", "keys"].into_iter().chain(Table::ALL.into_iter().map(Table::name));
+    for name in names {
+        if db.keyspace_exists(name) && !found.iter().any(|it| it.as_ref() as &str == name) {
+            return Err(fjall::Error::Io(std::io::Error::other(format!("the table {name} is gone"))));
+        }
+    }
+    Ok(())
+}
+
 impl Tables {
     /// Opens or makes the database at `path`.
     pub fn open(path: &Path, settings: &EmbeddedSettings) -> fjall::Result<Self> {
@@ -70,6 +83,7 @@ impl Tables {
             .journal_compression(CompressionType::None)
             .manual_journal_persist(true)
             .open()?;
+        check_complete(&db)?;
         let log = db.keyspace("log", log_options)?;
         let mut rows = Vec::with_capacity(Table::ALL.len());
         for table in Table::ALL {
@@ -78,6 +92,7 @@ impl Tables {
         let timers = db.keyspace("timers", || options(4 * MIB))?;
         let offsets = db.keyspace("offsets", || options(MIB))?;
         let keys = db.keyspace("keys", || options(MIB))?;
+        tillstream_journal::sync_names(path).map_err(fjall::Error::Io)?;
         Ok(Self { db, log, rows, timers, offsets, keys })
     }
 

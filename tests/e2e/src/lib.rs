@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a harness fails by panicking with what it saw")]
 
 pub mod audit;
+pub mod disk;
 pub mod kills;
 pub mod random;
 pub mod receiver;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -47,7 +48,9 @@ pub fn free_port() -> u16 {
 
 /// A running `tillstream serve`.
 pub struct Server {
-    child: Child,
+    child: Mutex<Child>,
+    /// The child is the tracer, and what it traces is killed through it.
+    traced: bool,
     url: String,
     output: Arc<Mutex<Vec<String>>>,
     client: reqwest::Client,
@@ -84,7 +87,46 @@ impl Server {
         let output = Arc::new(Mutex::new(Vec::new()));
         collect(child.stdout.take().expect("stdout is piped"), output.clone());
         collect(child.stderr.take().expect("stderr is piped"), output.clone());
-        Self { child, url: format!("http://127.0.0.1:{port}"), output, client: reqwest::Client::new() }
+        Self {
+            child: Mutex::new(child),
+            traced: false,
+            url: format!("http://127.0.0.1:{port}"),
+            output,
+            client: reqwest::Client::new(),
+        }
+    }
+
+    /// Starts `serve` on a data dir under the tracer of [`disk`]; `flags` are the tracer's.
+    pub fn spawn_traced(data_dir: &Path, arguments: &[&str], flags: &[&str]) -> Self {
+        let port = free_port();
+        let mut command = serve_command(data_dir, port);
+        command.args(arguments).env("TILLSTREAM_DEMO_KEY", KEY);
+        let mut server = Self::spawn_command(disk::traced(&command, data_dir, flags), port);
+        server.traced = true;
+        server
+    }
+
+    /// Waits until `/readyz` says 200 (true) or the process has ended (false).
+    pub async fn ready_or_ended(&mut self) -> bool {
+        let deadline = Instant::now() + DEADLINE;
+        let mut ticks = tokio::time::interval(Duration::from_millis(2));
+        loop {
+            ticks.tick().await;
+            if self.has_ended() {
+                return false;
+            }
+            if let Ok(answer) = self.try_call(Method::GET, "/readyz", None, None).await
+                && answer.status == StatusCode::OK
+            {
+                return true;
+            }
+            assert!(Instant::now() < deadline, "neither ready nor ended:\n{}", self.output().join("\n"));
+        }
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&self) -> bool {
+        self.child().try_wait().expect("the child can be asked").is_some()
     }
 
     /// Starts `serve` and waits until it is ready.
@@ -105,11 +147,15 @@ impl Server {
             {
                 return;
             }
-            if let Some(status) = self.child.try_wait().expect("the child can be asked") {
+            if let Some(status) = self.child().try_wait().expect("the child can be asked") {
                 panic!("it ended with {status}:\n{}", self.output().join("\n"));
             }
             assert!(Instant::now() < deadline, "not ready in time:\n{}", self.output().join("\n"));
         }
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().expect("nobody panicked")
     }
 
     /// Where it listens.
@@ -119,7 +165,7 @@ impl Server {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child().id()
     }
 
     /// What it wrote so far, both streams.
@@ -221,13 +267,21 @@ impl Server {
     }
 
     /// SIGKILL, and waits for the end.
-    pub fn kill(mut self) {
-        self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it ends");
+    pub fn kill(self) {
+        self.end_at_once().expect("it can be killed");
+    }
+
+    fn end_at_once(&self) -> std::io::Result<ExitStatus> {
+        if self.traced && !self.has_ended() {
+            Command::new("kill").args(["-USR1", &self.pid().to_string()]).status()?;
+        } else {
+            self.child().kill()?;
+        }
+        self.child().wait()
     }
 
     /// SIGTERM, and waits for the end.
-    pub async fn terminate(mut self) -> ExitStatus {
+    pub async fn terminate(self) -> ExitStatus {
         let status =
             Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
         assert!(status.success());
@@ -235,12 +289,12 @@ impl Server {
     }
 
     /// Waits for the end.
-    pub async fn wait(&mut self) -> ExitStatus {
+    pub async fn wait(&self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE;
         let mut ticks = tokio::time::interval(Duration::from_millis(5));
         loop {
             ticks.tick().await;
-            if let Some(status) = self.child.try_wait().expect("the child can be asked") {
+            if let Some(status) = self.child().try_wait().expect("the child can be asked") {
                 return status;
             }
             assert!(Instant::now() < deadline, "it does not end:\n{}", self.output().join("\n"));
@@ -250,8 +304,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.end_at_once();
     }
 }
 

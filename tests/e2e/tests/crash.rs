@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tillstream_e2e::Server;
 use tillstream_e2e::audit::{Totals, audit};
+use tillstream_e2e::disk::POINTS;
 use tillstream_e2e::kills::Mortal;
 use tillstream_e2e::random::Random;
 
@@ -114,6 +115,60 @@ async fn run<F: Future<Output = String> + Send>(
         server.until(&format!("/v1/orders/{id}"), |it| it["status"] != "pending").await;
     }
     (server, ids)
+}
+
+/// As [`run`], but the cuts are aimed into the group commit, and clients go on until all are made. Answers the
+/// orders that took, and how often each point was met.
+async fn run_aimed(dir: &Path, seed: u64, cuts: usize) -> (Server, BTreeSet<String>, [usize; POINTS.len()]) {
+    let server = Arc::new(Mortal::start(dir.to_path_buf(), &ARGUMENTS).await);
+    catalog(&server).await;
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|_| {
+            let server = server.clone();
+            tokio::spawn(async move {
+                let mut ids = BTreeSet::new();
+                while !server.over.load(Ordering::Relaxed) {
+                    let n = server.progress.fetch_add(1, Ordering::Relaxed);
+                    ids.insert(place(&server, seed, n).await);
+                }
+                ids
+            })
+        })
+        .collect();
+    let met = server.cut_in_commits(seed, cuts).await;
+    let mut ids = BTreeSet::new();
+    for writer in writers {
+        ids.extend(writer.await.unwrap());
+    }
+    let server = Arc::try_unwrap(server).ok().unwrap();
+    assert_eq!(ids.len(), server.progress.load(Ordering::Relaxed), "every order has an id of its own");
+    let server = server.into_server();
+    for id in &ids {
+        server.until(&format!("/v1/orders/{id}"), |it| it["status"] != "pending").await;
+    }
+    (server, ids, met)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cuts_inside_the_group_commit_lose_nothing_and_double_nothing() {
+    let cuts = from_environment("TILLSTREAM_CUTS", 24) as usize;
+    let seed = from_environment("SEED", 0x0a1_3ed);
+    let (cut_dir, calm_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (server, ids, met) = run_aimed(cut_dir.path(), seed, cuts).await;
+    refund_some(&server, &ids).await;
+    server.drained().await;
+    let cut = audit(&server, &ids, &skus()).await;
+    assert!(server.terminate().await.success());
+    let calm = history(calm_dir.path(), seed, ids.len(), 0).await;
+    println!(
+        "seed {seed}: {cuts} cuts, {} orders, {:?}, provider {:?}",
+        ids.len(),
+        cut.by_status,
+        cut.provider
+    );
+    println!("met {:?}", POINTS.iter().zip(met).collect::<Vec<_>>());
+    assert_eq!(cut, calm, "SEED={seed} TILLSTREAM_CUTS={cuts}");
+    assert_eq!((cut.provider.1, cut.provider.2), (cut.captured, cut.refunded));
 }
 
 async fn refund_some(server: &Server, ids: &BTreeSet<String>) {

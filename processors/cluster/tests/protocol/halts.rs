@@ -121,6 +121,18 @@ async fn a_changelog_recreated_before_the_first_checkpoint_halts_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_adoption_for_a_task_that_never_worked_leaves_its_first_start_alone() {
+    let world = World::new(1);
+    let process = world.bare("a").await;
+    assert_eq!(adopt_changelog(&process.ports, task(0)).await.unwrap(), 0);
+    let mut life = process.open(0).await.unwrap();
+    life.put_many(&[("t/a", Some("1")), ("t/b", Some("2"))]).await.unwrap();
+    drop(life);
+    process.close().await;
+    goes_on(&world, 0).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_changelog_recreated_under_a_running_life_takes_no_commit() {
     let world = World::new(1);
     let process = world.bare("a").await;

@@ -8,6 +8,7 @@ use super::row::{RequestRow, SandboxPayment};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use futures::channel::oneshot;
 use rustc_hash::FxHashMap;
+use std::fs::File;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -120,6 +121,7 @@ pub(super) struct Ledger {
 impl Ledger {
     pub fn open(dir: &Path) -> Result<Self, LedgerError> {
         let fail = |detail: String| LedgerError::Open { path: dir.display().to_string(), detail };
+        tillstream_journal::prepare(dir).map_err(|error| fail(error.to_string()))?;
         let store = Store::open(dir).map_err(|error| fail(error.to_string()))?;
         let (jobs, inbox) = channel();
         let groups = Arc::new(AtomicU64::new(0));
@@ -204,6 +206,9 @@ impl Store {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(8 * 1_024 * 1_024);
         let payments = database.keyspace("payments", options)?;
         let requests = database.keyspace("requests", options)?;
+        let parent = dir.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        tillstream_journal::sync_names(dir).map_err(fjall::Error::Io)?;
+        File::open(parent).and_then(|it| it.sync_all()).map_err(fjall::Error::Io)?;
         Ok(Self { database, payments, requests })
     }
 

@@ -33,6 +33,20 @@ async fn outcome(provider: &SandboxProvider, request: &PaymentRequest) -> (Payme
 }
 
 #[tokio::test]
+async fn a_ledger_whose_making_was_cut_off_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("keyspaces")).unwrap();
+    std::fs::write(dir.path().join("0.jnl"), [0; 4_096]).unwrap();
+    let first = payment("first", "pm_card_visa");
+    let provider = open(dir.path());
+    let told = outcome(&provider, &first).await;
+    assert_ne!(told.0, PaymentOutcome::Declined);
+    drop(provider);
+    assert_eq!(outcome(&open(dir.path()), &first).await, told, "the same answer for the same key");
+    assert_eq!(open(dir.path()).payments().count(), 1);
+}
+
+#[tokio::test]
 async fn passes_the_providers_suite_also_after_a_reopen() {
     let dir = tempfile::tempdir().unwrap();
     let provider = open(dir.path());
