@@ -117,7 +117,7 @@ schemas! {
     EffectRequest = 6, crate::effects::EffectRequest, "effect-request",
         BackwardTransitive, ["effects.payment.requests.v1-value"];
     /// [`crate::analytics::AnalyticsDelta`]
-    AnalyticsDelta = 7, crate::analytics::AnalyticsDelta, "analytics-delta",
+    AnalyticsDelta = 43, crate::analytics::AnalyticsDelta, "analytics-delta",
         FullTransitive, ["analytics.order.deltas.v1-value"];
     /// [`crate::analytics::WindowState`]
     AnalyticsWindow = 8, crate::analytics::WindowState, "analytics-window",
@@ -170,7 +170,8 @@ schemas! {
 
 /// Versions older builds wrote and this one still reads. `schemas/avro/README.md` says when to add one, such as
 /// `Version::new(Schema::StockState, 11, include_str!("../avro/history/stock-state/v1.avsc"))`.
-pub static HISTORY: [Version; 0] = [];
+pub static HISTORY: [Version; 1] =
+    [Version::new(Schema::AnalyticsDelta, 7, include_str!("../avro/history/analytics-delta/v1.avsc"))];
 
 impl Schema {
     /// The subject it stands under; of a dead letter, which has several, the first. See [`Schema::subjects`].
