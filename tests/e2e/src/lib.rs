@@ -6,6 +6,7 @@ pub mod kills;
 pub mod random;
 pub mod receiver;
 pub mod sandbox;
+pub mod scrape;
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
