@@ -19,7 +19,8 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// Reads a JSON body of at most 1 MiB, decoded; no body is an empty object.
 ///
 /// # Errors
-/// 415 for another media type or encoding, 413 for too much, 400 when it does not arrive whole or cannot be decoded.
+/// 415 for another media type or encoding, 413 for too much, 408 when it comes too slowly, 400 when it does not arrive whole
+/// or cannot be decoded.
 pub(crate) async fn json(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     const LIMIT: u64 = JSON_BYTES_MAX as u64;
     if content_length(headers).is_some_and(|it| it > LIMIT) {
@@ -39,7 +40,7 @@ pub(crate) async fn json(headers: &HeaderMap, body: Body) -> Result<Bytes, Probl
     };
     let bytes = tokio::time::timeout(BODY_TIME_MAX, gathering)
         .await
-        .map_err(|_| incomplete("took longer than 30 s"))??;
+        .map_err(|_| too_slow("took longer than 30 s"))??;
     if bytes.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
@@ -58,10 +59,10 @@ pub(crate) fn too_large(limit_bytes: u64) -> Problem {
     Problem::about(Code::BodyTooLarge, "(body)", message, fix)
 }
 
-/// The problem of a body that did not arrive whole.
-pub(crate) fn incomplete(message: impl Into<String>) -> Problem {
+/// The problem of a body that did not arrive in time.
+pub(crate) fn too_slow(message: impl Into<String>) -> Problem {
     Problem::about(
-        Code::BodyIncomplete,
+        Code::BodyTooSlow,
         "(body)",
         message,
         "send the whole body again, with the same Idempotency-Key",

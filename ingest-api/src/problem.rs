@@ -53,8 +53,10 @@ pub enum Code {
     NotRedrivable,
     /// The command was judged and refused.
     CommandRefused,
-    /// The body did not arrive whole, or not in time.
+    /// The body did not arrive whole.
     BodyIncomplete,
+    /// The body did not arrive in time.
+    BodyTooSlow,
     /// The key lacks the scope that the call needs.
     Forbidden,
     /// The key or its tenant calls more often than it may.
@@ -71,7 +73,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Unauthorized,
         Self::TooManyRequests,
         Self::NoSuchPath,
@@ -94,6 +96,7 @@ impl Code {
         Self::NotRedrivable,
         Self::CommandRefused,
         Self::BodyIncomplete,
+        Self::BodyTooSlow,
         Self::Forbidden,
         Self::RateLimited,
         Self::KeyConflict,
@@ -127,6 +130,7 @@ impl Code {
             Self::NotRedrivable => ("TS0620", 409, "The dead letter cannot be redriven"),
             Self::CommandRefused => ("TS0621", 409, "The command was refused"),
             Self::BodyIncomplete => ("TS0622", 400, "The body did not arrive whole"),
+            Self::BodyTooSlow => ("TS0623", 408, "The body came too slowly"),
             Self::Forbidden => ("TS0640", 403, "The API key may not do that"),
             Self::RateLimited => ("TS0641", 429, "Too many requests"),
             Self::KeyConflict => ("TS0642", 409, "The key is not as expected"),
@@ -320,6 +324,10 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.code == Code::BodyTooSlow {
+            // What is left of the body will not be read.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if self.code == Code::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tillstream\""));

@@ -2,6 +2,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a harness fails by panicking with what it saw")]
 
 pub mod audit;
+pub mod deliveries;
+pub mod events;
 pub mod kills;
 pub mod random;
 pub mod receiver;
