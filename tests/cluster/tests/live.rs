@@ -13,7 +13,7 @@ use tillstream_e2e_cluster::cluster::{Cluster, RECOVERY, Wires};
 use tillstream_e2e_cluster::wait_for;
 use tillstream_servers::{CassandraOptions, KafkaOptions};
 
-const ORDERS: usize = 40;
+const ORDERS: usize = 30;
 
 fn order() -> Value {
     json!({"currency": "GBP", "country": "GB", "lines": [{"sku": "lamp", "quantity": 1, "unit_price": 450}],
@@ -128,7 +128,9 @@ async fn webhooks_keep_their_order_while_senders_are_killed(cluster: &Cluster) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_resume_elsewhere_and_webhooks_stay_in_order_through_kills() {
     let cluster = cluster().await;
+    println!("the servers are up");
     a_stream_resumes_at_another_door(&cluster).await;
+    println!("a stream went on at another door");
     webhooks_keep_their_order_while_senders_are_killed(&cluster).await;
     cluster.ready().await;
     cluster.stop_workers().await;
