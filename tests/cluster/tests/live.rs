@@ -122,7 +122,6 @@ async fn webhooks_keep_their_order_while_senders_are_killed(cluster: &Cluster) {
     };
     let received = receiver.until("hook", got).await;
     assert_in_order(&of_orders(&received));
-    println!("{} requests for {} events", received.len(), expected.values().map(Vec::len).sum::<usize>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
