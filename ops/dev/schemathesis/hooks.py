@@ -15,6 +15,7 @@ RULES = [
     # What an endpoint's URL must be: absolute, https, and of no private address.
     (r"url", r".+"),
     (r"events\[\d+\]", r"no event has the type"),
+    (r"type", r"is not an event type"),
     (r"replay_from", r"needs enabled: true|lies in the future"),
     (r"lines", r"come to -?\d+ minor units"),
     (r"lines\[\d+\]\.discount", r"is more than the line comes to"),
