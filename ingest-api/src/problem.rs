@@ -255,7 +255,10 @@ impl Problem {
 
     /// Query parameters that cannot be taken.
     pub fn parameters(errors: Vec<FieldError>) -> Self {
-        let detail = format!("{} parameters cannot be taken; see errors", errors.len());
+        let detail = match errors.as_slice() {
+            [only] => format!("{}: {}", only.field, only.message),
+            many => format!("{} parameters cannot be taken; see errors", many.len()),
+        };
         Self { errors, ..Self::new(Code::InvalidParameters, detail) }
     }
 
