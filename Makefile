@@ -62,9 +62,10 @@ servers: jars ## The clients of broker, database and registry on real servers, a
 	$(CARGO) test -p tillstream-servers -p tillstream-kafka -p tillstream-scylla -p tillstream-registry --locked -- --test-threads=2
 
 e2e: build rules ## The real binary: first run, import, crashes, bad input, tenants' rules
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
+	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_PROMTOOL=$$(ops/dev/promtool.sh) \
+		$(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
 
-cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, TLS and logins, other people's clients
+cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, live streams and webhooks, TLS and logins, other people's clients
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
 
 test: setup lint deny ops-check unit fuzz-some simulate-some servers e2e cluster ## Everything that gates a change

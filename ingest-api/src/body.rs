@@ -19,7 +19,8 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// Reads a JSON body of at most 1 MiB, decoded; no body is an empty object.
 ///
 /// # Errors
-/// 415 for another media type or encoding, 413 for too much, 400 when it does not arrive whole or cannot be decoded.
+/// 415 for another media type or encoding, 413 for too much, 408 when it comes too slowly, 400 when it does not arrive whole
+/// or cannot be decoded.
 pub(crate) async fn json(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let bytes = whole(headers, body, JSON_BYTES_MAX as u64).await?;
     if bytes.is_empty() {
@@ -46,7 +47,7 @@ async fn whole(headers: &HeaderMap, body: Body, bytes_max: u64) -> Result<Bytes,
         }
         Ok::<_, Problem>(all.freeze())
     };
-    tokio::time::timeout(BODY_TIME_MAX, gathering).await.map_err(|_| incomplete("took longer than 30 s"))?
+    tokio::time::timeout(BODY_TIME_MAX, gathering).await.map_err(|_| too_slow("took longer than 30 s"))?
 }
 
 /// Reads a body that is no JSON.
@@ -74,10 +75,10 @@ pub(crate) fn too_large(limit_bytes: u64) -> Problem {
     Problem::about(Code::BodyTooLarge, "(body)", message, fix)
 }
 
-/// The problem of a body that did not arrive whole.
-pub(crate) fn incomplete(message: impl Into<String>) -> Problem {
+/// The problem of a body that did not arrive in time.
+pub(crate) fn too_slow(message: impl Into<String>) -> Problem {
     Problem::about(
-        Code::BodyIncomplete,
+        Code::BodyTooSlow,
         "(body)",
         message,
         "send the whole body again, with the same Idempotency-Key",

@@ -23,7 +23,7 @@ macro_rules! explanations {
 /// What the error pages say of the codes clients meet.
 const EXPLANATIONS: &[(&str, &str)] = explanations! {
     "TS0601" "TS0602" "TS0603" "TS0604" "TS0605" "TS0606" "TS0607" "TS0608" "TS0609" "TS0610" "TS0611" "TS0612" "TS0613"
-    "TS0614" "TS0615" "TS0616" "TS0617" "TS0618" "TS0619" "TS0620" "TS0621" "TS0622" "TS0640" "TS0641" "TS0642" "TS0660"
+    "TS0614" "TS0615" "TS0616" "TS0617" "TS0618" "TS0619" "TS0620" "TS0621" "TS0622" "TS0623" "TS0640" "TS0641" "TS0642" "TS0660"
     "TS0661" "TS0662" "TS0663" "TS0664"
 };
 

@@ -1,6 +1,7 @@
 //! Headers for browsers: what answers must not be taken for, and who else may ask from a page.
 
 use axum::Router;
+use axum::middleware::map_response;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, Method, header};
 use std::time::Duration;
@@ -36,14 +37,21 @@ pub fn allow_origins(router: Router, origins: Vec<HeaderValue>) -> Router {
     }
     let sent = ["idempotency-key", "prefer", "x-request-id", "traceparent", "last-event-id"];
     let allowed = [header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT].into_iter();
-    router.layer(
-        CorsLayer::new()
-            .allow_origin(origins)
-            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-            .allow_headers(allowed.chain(sent.map(HeaderName::from_static)).collect::<Vec<_>>())
-            .expose_headers([HeaderName::from_static("x-request-id"), header::RETRY_AFTER, header::LOCATION])
-            .max_age(PREFLIGHT_AGE),
-    )
+    router
+        .layer(
+            CorsLayer::new()
+                .allow_origin(origins)
+                .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+                .allow_headers(allowed.chain(sent.map(HeaderName::from_static)).collect::<Vec<_>>())
+                .expose_headers([
+                    HeaderName::from_static("x-request-id"),
+                    header::RETRY_AFTER,
+                    header::LOCATION,
+                ])
+                .max_age(PREFLIGHT_AGE),
+        )
+        // Preflights are answered before anything else sees them.
+        .layer(map_response(harden))
 }
 
 /// Answers are data of one caller, never pages: nothing in them is run, framed, sniffed or kept.

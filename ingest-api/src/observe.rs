@@ -36,7 +36,7 @@ impl HttpMetrics {
     }
 }
 
-/// The W3C trace context of a call: the client's, or one of ours.
+/// The W3C trace context of a call: the client's, one made of its request id, or one of ours.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace(pub Text);
 
@@ -52,15 +52,19 @@ impl Trace {
     fn of(headers: &HeaderMap) -> Self {
         match headers.get(TRACEPARENT).and_then(|it| it.to_str().ok()).filter(|it| is_traceparent(it)) {
             Some(given) => Self(given.into()),
-            None => Self::new(),
+            None => Self::new(headers.get(REQUEST_ID).and_then(|it| uuid_bytes(it.as_bytes()))),
         }
     }
 
-    fn new() -> Self {
+    /// One of ours, under the trace id that is given.
+    fn new(trace_id: Option<[u8; 16]>) -> Self {
         let mut random = [0; 24];
         if getrandom::fill(&mut random).is_err() {
             // A trace without randomness is worth less than an order: go on with a fixed one.
             random = [1; 24];
+        }
+        if let Some(trace_id) = trace_id {
+            random[..16].copy_from_slice(&trace_id);
         }
         let mut text = Text::with_capacity(55);
         text.push_str("00-");
@@ -91,6 +95,25 @@ fn is_traceparent(text: &str) -> bool {
         && some(&text[36..52])
         && &text[52..53] == "-"
         && hex(&text[53..])
+}
+
+/// The bytes of a request id that is a UUID, with or without its hyphens: it can be the trace id, and so the one id that
+/// stands in every record and log line of the call. Other request ids stand in the access log, beside the trace id.
+fn uuid_bytes(request_id: &[u8]) -> Option<[u8; 16]> {
+    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+    if !matches!(request_id.len(), 32 | 36) {
+        return None;
+    }
+    let is_hyphen = |at: &usize| request_id.len() == 36 && HYPHENS.contains(at);
+    let mut value = 0_u128;
+    for (at, byte) in request_id.iter().enumerate() {
+        match (is_hyphen(&at), byte) {
+            (true, b'-') => {}
+            (true, _) => return None,
+            (false, byte) => value = value << 4 | u128::from(char::from(*byte).to_digit(16)?),
+        }
+    }
+    (value != 0).then(|| value.to_be_bytes())
 }
 
 /// Who called, for the access log: told by an answer whose call had a valid key.
@@ -157,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_trace_of_ours_is_a_valid_one_and_a_bad_one_is_replaced() {
-        assert!(is_traceparent(&Trace::new().0));
+        assert!(is_traceparent(&Trace::new(None).0));
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let mut headers = HeaderMap::new();
         headers.insert(TRACEPARENT, good.parse().unwrap());
@@ -169,6 +192,29 @@ mod tests {
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
             assert!(!is_traceparent(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_request_id_that_is_a_uuid_becomes_the_trace_id_and_another_does_not() {
+        let of = |request_id: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, request_id.parse().unwrap());
+            Trace::of(&headers)
+        };
+        for uuid in ["4BF92F35-77b3-4da6-a3ce-929d0e0e4736", "4bf92f3577b34da6a3ce929d0e0e4736"] {
+            let trace = of(uuid);
+            assert!(is_traceparent(&trace.0), "{}", trace.0);
+            assert_eq!(trace.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        }
+        for other in [
+            "req-1",
+            "00000000-0000-0000-0000-000000000000",
+            "4bf92f35077b304da60a3ce0929d0e0e4736",
+            "4bf92f3577b34da6a3ce929d0e0e473g",
+        ] {
+            let trace = of(other);
+            assert!(is_traceparent(&trace.0) && !trace.0.contains("4bf92f35"), "{other}: {}", trace.0);
         }
     }
 }

@@ -53,8 +53,10 @@ pub enum Code {
     NotRedrivable,
     /// The command was judged and refused.
     CommandRefused,
-    /// The body did not arrive whole, or not in time.
+    /// The body did not arrive whole.
     BodyIncomplete,
+    /// The body did not arrive in time.
+    BodyTooSlow,
     /// The module cannot be a rule.
     ModuleRefused,
     /// The rule is not as the change expects.
@@ -75,7 +77,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Unauthorized,
         Self::TooManyRequests,
         Self::NoSuchPath,
@@ -98,6 +100,7 @@ impl Code {
         Self::NotRedrivable,
         Self::CommandRefused,
         Self::BodyIncomplete,
+        Self::BodyTooSlow,
         Self::ModuleRefused,
         Self::RuleConflict,
         Self::Forbidden,
@@ -133,6 +136,7 @@ impl Code {
             Self::NotRedrivable => ("TS0620", 409, "The dead letter cannot be redriven"),
             Self::CommandRefused => ("TS0621", 409, "The command was refused"),
             Self::BodyIncomplete => ("TS0622", 400, "The body did not arrive whole"),
+            Self::BodyTooSlow => ("TS0623", 408, "The body came too slowly"),
             Self::ModuleRefused => ("TS0663", 422, "The module cannot be a rule"),
             Self::RuleConflict => ("TS0664", 409, "The rule is not as the change expects"),
             Self::Forbidden => ("TS0640", 403, "The API key may not do that"),
@@ -259,7 +263,10 @@ impl Problem {
 
     /// Query parameters that cannot be taken.
     pub fn parameters(errors: Vec<FieldError>) -> Self {
-        let detail = format!("{} parameters cannot be taken; see errors", errors.len());
+        let detail = match errors.as_slice() {
+            [only] => format!("{}: {}", only.field, only.message),
+            many => format!("{} parameters cannot be taken; see errors", many.len()),
+        };
         Self { errors, ..Self::new(Code::InvalidParameters, detail) }
     }
 
@@ -328,6 +335,10 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.code == Code::BodyTooSlow {
+            // What is left of the body will not be read.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if self.code == Code::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tillstream\""));

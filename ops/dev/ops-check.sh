@@ -10,9 +10,10 @@ missing() {
     [ "${TILLSTREAM_REQUIRE_OPS_TOOLS:-0}" != 1 ] || exit 1
 }
 
-if command -v promtool >/dev/null 2>&1; then
-    promtool check config ops/prometheus/prometheus.yml
-    promtool test rules ops/prometheus/alerts_test.yml
+promtool=$(ops/dev/promtool.sh)
+if [ -n "$promtool" ]; then
+    "$promtool" check config ops/prometheus/prometheus.yml
+    "$promtool" test rules ops/prometheus/alerts_test.yml
 else
     missing "alerts: promtool is not here (Debian: apt-get install prometheus)"
 fi

@@ -19,6 +19,9 @@ pub struct AnalyticsDelta {
     pub max_event_time_ms: i64,
     /// The changes.
     pub windows: Vec<WindowDelta>,
+    /// The W3C trace ids (32 hex digits) of the calls whose orders are folded here, sorted, each once.
+    #[serde(default)]
+    pub traces: Vec<Text>,
 }
 
 /// The change of one minute window.

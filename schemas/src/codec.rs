@@ -117,7 +117,7 @@ schemas! {
     EffectRequest = 6, crate::effects::EffectRequest, "effect-request",
         BackwardTransitive, ["effects.payment.requests.v1-value"];
     /// [`crate::analytics::AnalyticsDelta`]
-    AnalyticsDelta = 7, crate::analytics::AnalyticsDelta, "analytics-delta",
+    AnalyticsDelta = 43, crate::analytics::AnalyticsDelta, "analytics-delta",
         FullTransitive, ["analytics.order.deltas.v1-value"];
     /// [`crate::analytics::WindowState`]
     AnalyticsWindow = 8, crate::analytics::WindowState, "analytics-window",
@@ -176,9 +176,10 @@ schemas! {
 
 /// Versions older builds wrote and this one still reads. `schemas/avro/README.md` says when to add one, such as
 /// `Version::new(Schema::StockState, 11, include_str!("../avro/history/stock-state/v1.avsc"))`.
-pub static HISTORY: [Version; 2] = [
+pub static HISTORY: [Version; 3] = [
     Version::new(Schema::OrderEvent, 2, include_str!("../avro/history/order-event/v1.avsc")),
     Version::new(Schema::OrderState, 10, include_str!("../avro/history/order-state/v1.avsc")),
+    Version::new(Schema::AnalyticsDelta, 7, include_str!("../avro/history/analytics-delta/v1.avsc")),
 ];
 
 impl Schema {

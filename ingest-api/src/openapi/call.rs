@@ -276,7 +276,12 @@ impl Call {
             codes.extend([Code::BodyTooLarge, Code::UnsupportedMediaType]);
             // What is wrong with a line is told in its result line.
             if body.media_type == "application/json" {
-                codes.extend([Code::MalformedJson, Code::InvalidFields, Code::BodyIncomplete]);
+                codes.extend([
+                    Code::MalformedJson,
+                    Code::InvalidFields,
+                    Code::BodyIncomplete,
+                    Code::BodyTooSlow,
+                ]);
                 codes.push(Code::BadCompression);
             }
         }

@@ -16,7 +16,8 @@ const ABOUT: &str = "Orders in; priced, reserved, paid, fulfilled and counted.
 Every call below `/v1` needs `Authorization: Bearer <api key>`; the tenant comes from the key, and nothing of another \
 tenant can be seen or named. Amounts are whole minor units (2.55 is `255`), times RFC 3339. A 202 is sent once the command \
 is durable. Errors are problem documents (RFC 9457): `code` is stable, `errors` names each field and the fix. \
-Send `X-Request-Id` or `traceparent` to find a call again; every answer carries `X-Request-Id`.";
+Send `X-Request-Id` or `traceparent` to find a call again: a trace id, or a request id that is a UUID, stands in every \
+record and log line that the call causes. Every answer carries `X-Request-Id`.";
 
 const TAGS: [(&str, &str); 10] = [
     ("orders", "Place orders, act on them, read them."),

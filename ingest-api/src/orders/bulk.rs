@@ -7,7 +7,7 @@ use super::place::Placement;
 use super::{ID_EXAMPLES, examples, input};
 use crate::Ingest;
 use crate::auth::Caller;
-use crate::body::{BULK_BYTES_MAX, content_length, incomplete, media_type, too_large};
+use crate::body::{BULK_BYTES_MAX, content_length, media_type, too_large, too_slow};
 use crate::commands::Append;
 use crate::encoding::{self, Pieces};
 use crate::idempotency::conflict;
@@ -31,6 +31,7 @@ use tillstream_log::TopicPartition;
 use tillstream_schemas::order_state::OrderState;
 use tillstream_schemas::{Text, codec};
 use tillstream_stage::{RowKey, Table};
+use tokio::time::Instant;
 
 /// Lines that are appended together.
 const CHUNK_LINES_MAX: usize = 500;
@@ -40,7 +41,7 @@ const CHUNK_BYTES_MAX: usize = 512 << 10;
 const LINE_BYTES_MAX: usize = 1 << 20;
 /// Chunks that are worked on at a time: one is read and judged while the one before becomes durable.
 const CHUNKS_AHEAD: usize = 2;
-/// How long the next bytes may take.
+/// How long the next whole line may take.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a chunk waits for the tasks to catch up before its lines are refused.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -95,13 +96,15 @@ fn chunks(pieces: Pieces) -> impl Stream<Item = Vec<Line>> + Send {
     stream::unfold(lines, |mut lines| async move {
         let mut chunk = Vec::new();
         let mut chunk_bytes = 0;
+        // Until a line is whole, however many bytes of it drip in: so a slow client holds a connection for so long at most.
+        let deadline = Instant::now() + SILENCE_MAX;
         while chunk.len() < CHUNK_LINES_MAX && chunk_bytes < CHUNK_BYTES_MAX {
             if let Some(line) = lines.cut() {
                 chunk_bytes += line.content.as_ref().map_or(0, Bytes::len);
                 chunk.push(line);
             } else if lines.ended {
                 break;
-            } else if let Some(problem) = lines.fill(chunk.is_empty()).await {
+            } else if let Some(problem) = lines.fill(chunk.is_empty().then_some(deadline)).await {
                 match problem {
                     Some(problem) => chunk.push(Line { number: lines.number + 1, content: Err(problem) }),
                     // Nothing more is here yet: what was read is not kept waiting for it.
@@ -147,13 +150,13 @@ impl Lines {
         }
     }
 
-    /// Reads on. `None`: there is more now. `Some(None)`: not at this moment (only when not `patient`).
+    /// Reads on. `None`: there is more now. `Some(None)`: not at this moment (only without `patience`).
     /// `Some(Some(_))`: the body cannot be read any further.
-    async fn fill(&mut self, patient: bool) -> Option<Option<Problem>> {
-        let next = if patient {
-            match tokio::time::timeout(SILENCE_MAX, self.pieces.next()).await {
+    async fn fill(&mut self, patience: Option<Instant>) -> Option<Option<Problem>> {
+        let next = if let Some(deadline) = patience {
+            match tokio::time::timeout_at(deadline, self.pieces.next()).await {
                 Ok(next) => next,
-                Err(_) => return self.end(incomplete("nothing came for 60 s")),
+                Err(_) => return self.end(too_slow("brought no whole line for 60 s")),
             }
         } else {
             match futures::FutureExt::now_or_never(self.pieces.next()) {

@@ -1,6 +1,6 @@
 //! Dead letters: who sees them, and what is sent back how fast, how often and with what history.
 
-use crate::harness::{Api, NOW_MS};
+use crate::harness::{Api, NOW_MS, eventually_by_the_clock};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tillstream_log::headers::{
@@ -313,7 +313,8 @@ async fn a_redrive_that_is_cut_short_says_where_to_go_on() {
     let body = json!({"rate": 1});
     let call = api.post("/v1/dead-letters/redrive", "k", &body);
     let trouble = async {
-        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        // One a second: before the fourth.
+        eventually_by_the_clock(|| (api.store.records(Topic::OrderCommands).len() == 3).then_some(())).await;
         api.store.set_trouble(Some(LogError::Io("no".into())));
     };
     let (answer, ()) = tokio::join!(call, trouble);

@@ -218,6 +218,7 @@ pub struct Api {
     pub clock: Arc<TestClock>,
     pub keys: ApiKeys,
     pub ingest: Arc<Ingest>,
+    pub registry: prometheus::Registry,
     pub router: Router,
     contract: Arc<Contract>,
     key: String,
@@ -247,6 +248,7 @@ impl Api {
         let keys = followed_keys(store.clone(), clock.clone()).await;
         keys.ensure("demo", "tests", "till_demo").await.unwrap();
         keys.ensure("other", "tests", "till_other").await.unwrap();
+        let registry = prometheus::Registry::new();
         let parts = Parts {
             log: store.clone(),
             state: store.clone(),
@@ -258,7 +260,7 @@ impl Api {
             sandbox: Some(Arc::new(Sandbox)),
             rules: Some(Arc::new(crate::rules::Shelf::default())),
             webhooks: Arc::new(crate::webhooks::Endpoints::default()),
-            registry: prometheus::Registry::new(),
+            registry: registry.clone(),
             clock: clock.clone(),
             bounds: Bounds { load: LoadBounds { order_lag_records: 40, ..bounds.load }, ..bounds },
             operator_tenant: Some("demo".into()),
@@ -274,6 +276,7 @@ impl Api {
             clock,
             keys,
             ingest,
+            registry,
             router,
             contract,
             key: "till_demo".into(),
@@ -369,6 +372,20 @@ pub async fn eventually<T>(mut probe: impl FnMut() -> Option<T>) -> T {
                 return it;
             }
             tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it never came")
+}
+
+/// The same in a test that has paused the clock: its time passes meanwhile, and nobody else's.
+pub async fn eventually_by_the_clock<T>(mut probe: impl FnMut() -> Option<T>) -> T {
+    let waiting = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(1));
+        loop {
+            ticks.tick().await;
+            if let Some(it) = probe() {
+                return it;
+            }
         }
     };
     tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it never came")

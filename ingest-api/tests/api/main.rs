@@ -8,6 +8,7 @@ mod cases;
 mod catalog;
 mod contract;
 mod dead_letters;
+mod door;
 mod harness;
 mod hostile;
 mod isolation;

@@ -1,6 +1,6 @@
 //! `as_of`, list filters, categories, compressed bodies and answers, and refusals under load.
 
-use crate::harness::{Answer, Api, NOW_MS, eventually, order};
+use crate::harness::{Answer, Api, NOW_MS, eventually, eventually_by_the_clock, order};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::Method;
@@ -211,6 +211,18 @@ impl Memory for Fixed {
     }
 }
 
+/// Waits until the door says of itself that it refuses for that reason (1), or does not (0).
+async fn refusing(api: &Api, reason: &str, wanted: f64) {
+    let gauge = || {
+        let families = api.registry.gather();
+        let family = families.iter().find(|it| it.name() == "tillstream_http_refusing")?;
+        let of_reason =
+            |it: &&prometheus::proto::Metric| it.get_label().iter().any(|it| it.value() == reason);
+        family.get_metric().iter().find(of_reason).map(|it| it.get_gauge().get_value())
+    };
+    eventually_by_the_clock(|| gauge().filter(|it| *it == wanted)).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn new_work_waits_for_whatever_is_behind_and_all_else_goes_on() {
     let api = Api::start().await;
@@ -227,7 +239,7 @@ async fn new_work_waits_for_whatever_is_behind_and_all_else_goes_on() {
     ] {
         assert_eq!(place(&format!("before {reason}").replace(' ', "-")).await.status, 202, "{reason}");
         *api.tasks.lags.lock() = vec![(TaskId { kind, partition: 0 }, 10_000_000)];
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        refusing(&api, reason, 1.0).await;
         let refused = place("refused").await;
         assert_eq!(refused.problem(), (503, "TS0614".into()), "{reason}");
         assert_eq!(refused.header("retry-after"), "2");
@@ -243,7 +255,7 @@ async fn new_work_waits_for_whatever_is_behind_and_all_else_goes_on() {
             "{metrics}"
         );
         api.tasks.lags.lock().clear();
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        refusing(&api, reason, 0.0).await;
     }
     assert_eq!(place("after").await.status, 202);
     assert!(eventually(|| Some(api.store.order_commands().len())).await > 5);

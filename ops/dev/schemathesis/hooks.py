@@ -11,6 +11,12 @@ from schemathesis.core.parameters import ParameterLocation
 # in the contract; everything else that is called valid must be taken.
 RULES = [
     (r"placed_at", r"is in the future"),
+    (r"as_of|from", r"lies in the future"),
+    # What an endpoint's URL must be: absolute, https, and of no private address.
+    (r"url", r".+"),
+    (r"events\[\d+\]", r"no event has the type"),
+    (r"type", r"is not an event type"),
+    (r"replay_from", r"needs enabled: true|lies in the future"),
     (r"lines", r"come to -?\d+ minor units"),
     (r"lines\[\d+\]\.discount", r"is more than the line comes to"),
     (r"discounts\[\d+\]", r"has not exactly one of amount and rate_bp"),
@@ -22,7 +28,7 @@ RULES = [
     # To JSON Schema 606.0 is a whole number; here money and quantities are written without a fraction, or refused.
     (r".+", r"-?\d+\.0 is not a whole number"),
     # Cursors are opaque: the pattern is right, but no page gave them out.
-    (r"cursor", r"is not a cursor of this (list|topic)"),
+    (r"cursor", r"is not a (cursor of this (list|topic)|place (of this stream|in an order's events))"),
 ]
 # A command that comes too early or too late (409), an id that is not there (404), a key used before (422).
 JUDGED = {404, 409, 422}

@@ -26,6 +26,8 @@ pub struct EventContext<'a> {
     pub status: OrderStatus,
     /// Whether this order's revenue was counted by an earlier event.
     pub revenue_counted: bool,
+    /// The W3C trace id of the call that caused the event.
+    pub trace: Option<u128>,
 }
 
 /// The window and dimensions a change stands in.
@@ -54,6 +56,8 @@ pub struct Contribution {
     pub refusal: Option<Text>,
     /// Products sold, when the event counts the order's revenue; unsorted, one per line.
     pub products: Vec<ProductSum>,
+    /// The W3C trace id of the call that caused the event.
+    pub trace: Option<u128>,
 }
 
 /// What the measure hook is asked about a priced order.
@@ -107,7 +111,7 @@ pub fn contribution(event: &Event, context: &EventContext<'_>) -> Option<Contrib
     if let Event::CreditIssued(credit) = event {
         let sums = Sums { refunded: credit.amount_minor, refunds: 1, ..Sums::default() };
         let window = window_id(context.tenant, credit.returned_at_ms, &credit.currency, &credit.country);
-        return Some(plain(window, credit.returned_at_ms, sums));
+        return Some(plain(window, credit.returned_at_ms, sums, context.trace));
     }
     let order = context.order?;
     let at = |time_ms| window_id(context.tenant, time_ms, &order.currency, &order.country);
@@ -115,7 +119,7 @@ pub fn contribution(event: &Event, context: &EventContext<'_>) -> Option<Contrib
         let sums = Sums { refunded: refund.amount_minor, refunds: 1, ..Sums::default() };
         return context
             .revenue_counted
-            .then(|| plain(at(refund.refunded_at_ms), refund.refunded_at_ms, sums));
+            .then(|| plain(at(refund.refunded_at_ms), refund.refunded_at_ms, sums, context.trace));
     }
     let (sums, refusal) = funnel(event, context, order)?;
     let products = if counts_revenue(event, context) { products_of(order) } else { Vec::new() };
@@ -126,6 +130,7 @@ pub fn contribution(event: &Event, context: &EventContext<'_>) -> Option<Contrib
         sums,
         refusal,
         products,
+        trace: context.trace,
     })
 }
 
@@ -186,8 +191,8 @@ fn window_id(tenant: &str, time_ms: i64, currency: &Text, country: &Text) -> Win
     }
 }
 
-fn plain(window: WindowId, event_time_ms: i64, sums: Sums) -> Contribution {
-    Contribution { window, event_time_ms, sums, refusal: None, products: Vec::new() }
+fn plain(window: WindowId, event_time_ms: i64, sums: Sums, trace: Option<u128>) -> Contribution {
+    Contribution { window, event_time_ms, sums, refusal: None, products: Vec::new(), trace }
 }
 
 /// Contributions of one batch, summed.
@@ -202,12 +207,14 @@ struct Folded {
     sums: Sums,
     refusals: BTreeMap<Text, i64>,
     products: BTreeMap<Text, (i64, i64)>,
+    /// As they came; the events of one order follow each other.
+    traces: Vec<u128>,
 }
 
 impl BatchFold {
     /// Adds one contribution.
     pub fn add(&mut self, contribution: Contribution) {
-        let Contribution { window, event_time_ms, sums, refusal, products } = contribution;
+        let Contribution { window, event_time_ms, sums, refusal, products, trace } = contribution;
         let folded = self.windows.entry(window).or_default();
         folded.newest_ms = folded.newest_ms.max(event_time_ms);
         sums::add(&mut folded.sums, &sums);
@@ -219,6 +226,7 @@ impl BatchFold {
             product.0 = product.0.saturating_add(units);
             product.1 = product.1.saturating_add(gross);
         }
+        folded.traces.extend(trace.filter(|it| folded.traces.last() != Some(it)));
     }
 
     /// Whether nothing was added.
@@ -249,13 +257,19 @@ impl BatchFold {
                     decided_at_ms,
                     max_event_time_ms: folded.newest_ms,
                     windows: Vec::new(),
+                    traces: Vec::new(),
                 });
             }
             products += folded.products.len();
             if let Some(delta) = deltas.last_mut() {
                 delta.max_event_time_ms = delta.max_event_time_ms.max(folded.newest_ms);
+                delta.traces.extend(folded.traces.iter().map(|it| Text::from(format!("{it:032x}"))));
                 delta.windows.push(folded.into_delta(id));
             }
+        }
+        for delta in &mut deltas {
+            delta.traces.sort_unstable();
+            delta.traces.dedup();
         }
         deltas
     }

@@ -48,6 +48,7 @@ mod tests {
             decided_at_ms,
             max_event_time_ms,
             windows: Vec::new(),
+            traces: Vec::new(),
         }
     }
 

@@ -12,8 +12,8 @@ use tillstream_schemas::analytics::{
 };
 use tillstream_schemas::order_command::{CaptureMode, ReturnLine};
 use tillstream_schemas::order_event::{
-    CreditIssued, OrderEventPayload as Event, OrderRejected, PaymentAuthorized, PaymentCaptured,
-    PaymentRefunded,
+    CreditIssued, OrderEventPayload as Event, OrderRejected, OrderReserved, PaymentAuthorized,
+    PaymentCaptured, PaymentRefunded,
 };
 use tillstream_schemas::order_state::{LineKind, OrderStatus, PricedLine, PricedOrder};
 
@@ -53,7 +53,7 @@ fn order() -> PricedOrder {
 }
 
 fn context(order: &PricedOrder, status: OrderStatus, revenue_counted: bool) -> EventContext<'_> {
-    EventContext { tenant: "demo", order: Some(order), status, revenue_counted }
+    EventContext { tenant: "demo", order: Some(order), status, revenue_counted, trace: Some(7) }
 }
 
 fn captured(confirms: bool) -> Event {
@@ -134,8 +134,13 @@ fn a_credit_is_a_refund_without_an_order() {
         returned_at_ms: 5 * MINUTE,
     }
     .into();
-    let context =
-        EventContext { tenant: "demo", order: None, status: OrderStatus::Confirmed, revenue_counted: false };
+    let context = EventContext {
+        tenant: "demo",
+        order: None,
+        status: OrderStatus::Confirmed,
+        revenue_counted: false,
+        trace: None,
+    };
     let found = contribution(&credit, &context).unwrap();
     let id = WindowId {
         tenant: "demo".into(),
@@ -175,6 +180,7 @@ fn delta(minute: i64, gross: i64, decided_at_ms: i64) -> AnalyticsDelta {
         sums: Sums { orders: 1, gross, ..Sums::default() },
         refusal: None,
         products: vec![ProductSum { sku: "A".into(), units: 1, gross }],
+        trace: None,
     });
     fold.into_deltas("batch", 0, decided_at_ms).remove(0)
 }
@@ -221,12 +227,29 @@ fn very_many_products_are_split_over_deltas_of_their_own_ids() {
             products: (0..3_000)
                 .map(|it| ProductSum { sku: format!("s{it}").into(), units: 1, gross: 1 })
                 .collect(),
+            trace: Some(minute as u128 % 4),
         });
     }
     let deltas = fold.into_deltas("batch", 0, 0);
     let windows: Vec<_> = deltas.iter().map(|it| it.windows.len()).collect();
     assert_eq!(windows, [2, 2, 1]);
     assert!(deltas[0].id != deltas[1].id && deltas[1].id != deltas[2].id);
+    let traces: Vec<_> = deltas.iter().map(|it| it.traces.len()).collect();
+    assert_eq!(traces, [2, 2, 1], "each names the calls of its own windows");
+}
+
+#[test]
+fn a_delta_names_every_call_it_folds_once_and_what_no_call_caused_not_at_all() {
+    let order = order();
+    let reserved = Event::OrderReserved(OrderReserved { holds: Vec::new(), expires_at_ms: 1, rule: None });
+    let mut fold = BatchFold::default();
+    for trace in [Some(0xfeed), None, Some(0xbeef), Some(0xfeed)] {
+        let context = EventContext { trace, ..context(&order, OrderStatus::Pending, false) };
+        fold.add(contribution(&reserved, &context).unwrap());
+    }
+    let delta = fold.into_deltas("batch", 0, 0).remove(0);
+    assert_eq!(delta.windows[0].sums.reserved, 4);
+    assert_eq!(delta.traces, ["0000000000000000000000000000beef", "0000000000000000000000000000feed"]);
 }
 
 fn rows(deltas: &[AnalyticsDelta], batch: usize) -> BTreeMap<WindowRowId, WindowState> {

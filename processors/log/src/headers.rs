@@ -56,11 +56,6 @@ pub fn is_history(name: &[u8]) -> bool {
     [TRACEPARENT, REDRIVE_COUNT, FIRST_ORIGIN, REDRIVEN_FROM].iter().any(|it| it.as_bytes() == name)
 }
 
-/// The trace id in a trace context, if it is one: the correlation id of log lines.
-pub fn trace_id(traceparent: &str) -> Option<&str> {
-    traceparent.get(3..35).filter(|_| traceparent.len() == 55)
-}
-
 /// A header with a static name.
 pub fn header(name: &'static str, value: impl Into<Bytes>) -> Header {
     Header { name: Bytes::from_static(name.as_bytes()), value: value.into() }

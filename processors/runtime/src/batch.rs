@@ -12,6 +12,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
 use tillstream_log::{NewRecord, Record};
+use tillstream_schemas::Text;
 use tillstream_stage::RowKey;
 use tillstream_stage::partition::partition_of;
 use tillstream_stage::task::{KeyTimer, Output, Task, TaskContext, TaskError, TaskInput};
@@ -249,7 +250,8 @@ impl<T: Task> Batch<T> {
             return Err(failure.clone());
         }
         if tracing::enabled!(target: LOG_TARGET, tracing::Level::DEBUG) {
-            shell.meter.traced(traceparent_of(&*shell.task, input));
+            let (traceparent, linked) = traces_of(&*shell.task, input);
+            shell.meter.traced(traceparent, linked);
         }
         let mut context = TaskContext {
             now_ms: self.now_ms,
@@ -427,10 +429,10 @@ async fn yield_now() {
     .await;
 }
 
-/// The trace of an input; a timer has none.
-fn traceparent_of<'c, T: Task>(task: &T, input: &'c TaskInput<T::Command>) -> Option<&'c str> {
+/// The trace of an input, and those it sums up; a timer has none.
+fn traces_of<'c, T: Task>(task: &T, input: &'c TaskInput<T::Command>) -> (Option<&'c str>, &'c [Text]) {
     match input {
-        TaskInput::Command(command) => task.traceparent(command),
-        TaskInput::Timer { .. } => None,
+        TaskInput::Command(command) => (task.traceparent(command), task.linked_traces(command)),
+        TaskInput::Timer { .. } => (None, &[]),
     }
 }

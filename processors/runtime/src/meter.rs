@@ -4,9 +4,9 @@ use crate::{Clock, Metrics};
 use prometheus::core::{AtomicF64, GenericCounter, GenericGauge};
 use prometheus::{Histogram, IntCounter};
 use std::sync::Arc;
-use tillstream_log::headers::trace_id;
 use tillstream_schemas::Text;
 use tillstream_stage::StageName;
+use tillstream_stage::ids::trace_id;
 use tillstream_stage::rule::RuleRun;
 use tillstream_stage::task::{Outcome, StageMeter, TaskKind};
 
@@ -37,8 +37,8 @@ pub(crate) struct TaskMeter {
     stages: [Option<StageCounters>; STAGES],
     rules: Vec<(StageName, RuleRun)>,
     reached: Vec<(usize, i64)>,
-    /// The trace of the input that is being decided, while somebody listens to the pipeline's log.
-    trace_id: Option<Text>,
+    /// The traces of the input that is being decided, while somebody listens to the pipeline's log.
+    trace_ids: Vec<Text>,
     order_seconds: [Histogram; STEPS.len()],
     batch_seconds: Histogram,
     batch_records: Histogram,
@@ -81,7 +81,7 @@ impl TaskMeter {
             stages: [const { None }; STAGES],
             rules: Vec::new(),
             reached: Vec::new(),
-            trace_id: None,
+            trace_ids: Vec::new(),
             order_seconds: STEPS.map(|to| metrics.order_seconds.with_label_values(&[to])),
             batch_seconds: metrics.batch_seconds.with_label_values(&task),
             batch_records: metrics.batch_records.with_label_values(&task),
@@ -103,9 +103,11 @@ impl TaskMeter {
         self.reached.clear();
     }
 
-    /// An input is about to be decided: its trace, for the log lines of its stages.
-    pub fn traced(&mut self, traceparent: Option<&str>) {
-        self.trace_id = traceparent.and_then(trace_id).map(Text::from);
+    /// An input is about to be decided: its trace, and those it sums up, for the log lines of its stages.
+    pub fn traced(&mut self, traceparent: Option<&str>, linked: &[Text]) {
+        self.trace_ids.clear();
+        self.trace_ids.extend(traceparent.and_then(trace_id).map(Text::from));
+        self.trace_ids.extend_from_slice(linked);
     }
 
     /// A dead letter is committed.
@@ -174,7 +176,7 @@ impl StageMeter for TaskMeter {
         let tally = &mut self.tallies[stage as usize];
         tally.outcomes[outcome as usize] += 1;
         tally.decide_ns += self.clock.monotonic_ns().saturating_sub(begun);
-        if let Some(trace_id) = &self.trace_id {
+        for trace_id in &self.trace_ids {
             let (stage, outcome) = (stage.as_str(), outcome.as_str());
             tracing::debug!(target: LOG_TARGET, %trace_id, stage, outcome, "decided");
         }

@@ -52,6 +52,11 @@ pub fn output_id(prefix: &str, input_id: &str, n: u32) -> Text {
     base32(prefix, hash.digest128())
 }
 
+/// The trace id (32 hex digits) in a W3C trace context, if it is one: what ties a call's log lines and records together.
+pub fn trace_id(traceparent: &str) -> Option<&str> {
+    traceparent.get(3..35).filter(|_| traceparent.len() == 55)
+}
+
 /// `tenant/rest`: the key of an order (`rest` is its id) or an item (`rest` is the SKU).
 pub fn key(tenant: &str, rest: &str) -> Key {
     let mut key = CompactString::with_capacity(tenant.len() + 1 + rest.len());

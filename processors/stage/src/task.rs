@@ -275,6 +275,12 @@ pub trait Task: Send + Sync + 'static {
         None
     }
 
+    /// The W3C trace ids (32 hex digits) of the calls that a command sums up, where it is no single call's.
+    fn linked_traces<'c>(&self, command: &'c Self::Command) -> &'c [Text] {
+        let _ = command;
+        &[]
+    }
+
     /// Rows the input may read.
     fn read_set(&self, input: &TaskInput<Self::Command>, keys: &mut Vec<RowKey>);
 

@@ -110,6 +110,10 @@ impl Task for AnalyticsTask {
         command.decided_at_ms
     }
 
+    fn linked_traces<'c>(&self, command: &'c Self::Command) -> &'c [Text] {
+        &command.traces
+    }
+
     fn read_set(&self, input: &TaskInput<Self::Command>, keys: &mut Vec<RowKey>) {
         let TaskInput::Command(delta) = input else { return };
         let before = keys.len();

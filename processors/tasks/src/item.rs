@@ -33,6 +33,7 @@ pub struct LevelChange {
     tenant: Text,
     sku: Text,
     command_id: Text,
+    traceparent: Option<Text>,
     level: StockLevelChanged,
 }
 
@@ -182,6 +183,7 @@ fn write(
                 tenant: command.tenant.clone(),
                 sku: command.sku.clone(),
                 command_id: command.id.clone(),
+                traceparent: command.traceparent.clone(),
                 level,
             });
         }
@@ -356,7 +358,7 @@ impl Task for ItemTask {
                 command_id: change.command_id,
                 payload: ItemEventPayload::StockLevelChanged(change.level),
             };
-            context.outputs.push(event_output(event, None)?);
+            context.outputs.push(event_output(event, change.traceparent)?);
         }
         Ok(())
     }

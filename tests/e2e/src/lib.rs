@@ -2,11 +2,14 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a harness fails by panicking with what it saw")]
 
 pub mod audit;
+pub mod deliveries;
 pub mod disk;
+pub mod events;
 pub mod kills;
 pub mod random;
 pub mod receiver;
 pub mod sandbox;
+pub mod scrape;
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tillstream_e2e::audit::audit;
+use tillstream_e2e::events::Events;
 use tillstream_e2e::{DEADLINE, KEY, Server};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 fn order(sku: &str) -> Value {
     json!({"currency": "GBP", "country": "GB", "lines": [{"sku": sku, "quantity": 1, "unit_price": 100}],
@@ -171,44 +172,6 @@ async fn clients_that_break_off_mid_line_or_never_read_harm_nobody() {
     assert!(server.terminate().await.success());
 }
 
-/// An open event stream and what is left of its text.
-struct Events {
-    response: reqwest::Response,
-    buffer: String,
-}
-
-impl Events {
-    async fn open(server: &Server, path: &str, last: Option<&str>) -> Self {
-        let mut call = Client::new().get(format!("{}{path}", server.url())).bearer_auth(KEY);
-        call = call.header("accept", "text/event-stream");
-        if let Some(last) = last {
-            call = call.header("last-event-id", last);
-        }
-        let response = call.send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        Self { response, buffer: String::new() }
-    }
-
-    /// Id and data of the next event; `None` when the stream has ended as it should.
-    async fn next(&mut self) -> Result<Option<(String, Value)>, reqwest::Error> {
-        loop {
-            while let Some((block, rest)) = self.buffer.split_once("\n\n") {
-                let field = |name: &str| block.lines().find_map(|it| it.strip_prefix(name));
-                let found = field("id: ").zip(field("data: "));
-                let found = found.map(|(id, data)| (id.to_owned(), serde_json::from_str(data).unwrap()));
-                self.buffer = rest.to_owned();
-                if found.is_some() {
-                    return Ok(found);
-                }
-            }
-            match timeout(DEADLINE, self.response.chunk()).await.expect("events come")? {
-                Some(chunk) => self.buffer.push_str(std::str::from_utf8(&chunk).unwrap()),
-                None => return Ok(None),
-            }
-        }
-    }
-}
-
 async fn all_events(server: &Server) -> BTreeMap<String, Value> {
     let mut seen = BTreeMap::new();
     let mut path = "/v1/orders/events?limit=1000".to_owned();
@@ -227,7 +190,7 @@ async fn all_events(server: &Server) -> BTreeMap<String, Value> {
 async fn a_stream_goes_on_over_a_crash_without_a_gap_or_a_repeat_and_ends_cleanly_at_a_drain() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::start(dir.path(), &[]).await;
-    let mut events = Events::open(&server, "/v1/orders/events?from=beginning", None).await;
+    let mut events = Events::open(server.url(), "/v1/orders/events?from=beginning", None).await;
     let mut seen: Vec<(String, Value)> = Vec::new();
     for round in 0..3 {
         for n in 0..40 {
@@ -243,7 +206,7 @@ async fn a_stream_goes_on_over_a_crash_without_a_gap_or_a_repeat_and_ends_cleanl
         }
         server = Server::start(dir.path(), &[]).await;
         let last = seen.last().unwrap().0.clone();
-        events = Events::open(&server, "/v1/orders/events?from=beginning", Some(&last)).await;
+        events = Events::open(server.url(), "/v1/orders/events?from=beginning", Some(&last)).await;
     }
     server.drained().await;
     let all = all_events(&server).await;
@@ -255,7 +218,7 @@ async fn a_stream_goes_on_over_a_crash_without_a_gap_or_a_repeat_and_ends_cleanl
     assert_eq!(ids.len(), seen.len(), "an event came twice");
     assert!(seen.iter().all(|(_, it)| all[it["id"].as_str().unwrap()] == *it));
     let order = seen[0].1["order_id"].as_str().unwrap().to_owned();
-    let mut one = Events::open(&server, &format!("/v1/orders/{order}/events"), None).await;
+    let mut one = Events::open(server.url(), &format!("/v1/orders/{order}/events"), None).await;
     assert_eq!(one.next().await.unwrap().unwrap().1["version"], 1);
     let ending = tokio::spawn(server.terminate());
     for events in [&mut events, &mut one] {

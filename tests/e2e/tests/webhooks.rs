@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
+use tillstream_e2e::deliveries::{assert_in_order, of_orders, taken};
 use tillstream_e2e::kills::Mortal;
 use tillstream_e2e::receiver::{Behaviour, Received, Receiver};
 use tillstream_e2e::{Server, root};
@@ -57,42 +58,6 @@ async fn history(server: &Server, order: &str) -> Vec<String> {
     events["data"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The events of each order that were taken, in the order in which each was first taken.
-fn taken(received: &[Received]) -> BTreeMap<String, Vec<String>> {
-    let mut orders = BTreeMap::<String, Vec<String>>::new();
-    for it in received.iter().filter(|it| it.taken) {
-        let order = it.body["data"]["order_id"].as_str().unwrap();
-        let event = it.body["data"]["id"].as_str().unwrap().to_owned();
-        let events = orders.entry(order.to_owned()).or_default();
-        if !events.contains(&event) {
-            events.push(event);
-        }
-    }
-    orders
-}
-
-/// No event came before its predecessor was taken, and an event always came under the same message id.
-fn assert_in_order(received: &[Received]) {
-    let mut accepted = BTreeMap::<String, BTreeSet<i64>>::new();
-    let mut ids = BTreeMap::<String, String>::new();
-    for it in received {
-        let data = &it.body["data"];
-        let order = data["order_id"].as_str().unwrap().to_owned();
-        let version = data["version"].as_i64().unwrap();
-        let before = accepted.entry(order.clone()).or_default();
-        assert!(
-            (1..version).all(|it| before.contains(&it)),
-            "{order}: {version} came too early, after {before:?}"
-        );
-        if it.taken {
-            before.insert(version);
-        }
-        let event = data["id"].as_str().unwrap().to_owned();
-        assert_eq!(*ids.entry(event).or_insert_with(|| it.id.clone()), it.id);
-    }
-    assert_eq!(ids.values().collect::<BTreeSet<_>>().len(), ids.len(), "two events under one id");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_event_arrives_in_order_per_order_through_kills_and_a_receiver_that_fails() {
     const ORDERS: usize = 60;
@@ -131,9 +96,6 @@ async fn every_event_arrives_in_order_per_order_through_kills_and_a_receiver_tha
         server.until(&format!("/v1/orders/{id}"), |it| it["status"] == "confirmed").await;
         expected.insert(id.clone(), history(&server, id).await);
     }
-    let of_orders = |received: &[Received]| -> Vec<Received> {
-        received.iter().filter(|it| it.body["data"]["order_id"].is_string()).cloned().collect()
-    };
     let received = receiver.until("hook", |it| taken(&of_orders(it)) == expected).await;
     assert_in_order(&of_orders(&received));
     assert!(received.iter().any(|it| it.body["type"] == "inventory.adjusted"), "items are sent too");

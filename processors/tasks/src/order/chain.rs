@@ -14,7 +14,7 @@ use tillstream_schemas::Text;
 use tillstream_schemas::order_command::OrderCommandPayload;
 use tillstream_schemas::order_event::{OrderEvent, OrderEventPayload as Event};
 use tillstream_schemas::order_state::{CreditState, OrderState, OrderStatus, SetTimer};
-use tillstream_stage::ids::{Key, key, output_id};
+use tillstream_stage::ids::{Key, key, output_id, trace_id};
 use tillstream_stage::rule::{Hook, Hooks, RuleCall, Verdict};
 use tillstream_stage::stage::{Decision, OrderInput, StageName, TimerChange, TimerName};
 use tillstream_stage::task::{KeyTimer, Outcome, TaskError};
@@ -29,6 +29,7 @@ pub(super) struct Chain<'c, 'r> {
     state: OrderState,
     input_id: &'c str,
     traceparent: Option<&'c Text>,
+    trace: Option<u128>,
     firing: Option<TimerName>,
     timers_before: Vec<SetTimer>,
     hooks: Hooks,
@@ -58,6 +59,7 @@ impl<'c, 'r> Chain<'c, 'r> {
             state,
             input_id,
             traceparent,
+            trace: traceparent.and_then(|it| u128::from_str_radix(trace_id(it)?, 16).ok()),
             firing,
             changed: false,
             refused: false,
@@ -220,6 +222,7 @@ impl<'c, 'r> Chain<'c, 'r> {
                 order: self.state.order.as_ref(),
                 status: self.state.view.status,
                 revenue_counted,
+                trace: self.trace,
             },
         );
         self.context.folds.extend(contribution);
