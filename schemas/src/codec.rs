@@ -154,12 +154,6 @@ schemas! {
     /// [`crate::access::AccessEvent`]
     AccessEvent = 17, crate::access::AccessEvent, "access-event",
         BackwardTransitive, ["access.keys.v1-value"];
-    /// [`crate::rules::RuleEvent`]
-    RuleEvent = 19, crate::rules::RuleEvent, "rule-event",
-        BackwardTransitive, ["rules.registry.v1-value"];
-    /// [`crate::rules::RuleModule`]
-    RuleModule = 20, crate::rules::RuleModule, "rule-module",
-        BackwardTransitive, ["rules.modules.v1-value"];
     /// [`crate::webhook::WebhookEndpointEvent`]
     WebhookEndpointEvent = 18, crate::webhook::WebhookEndpointEvent, "webhook-endpoint-event",
         BackwardTransitive, ["webhooks.endpoints.v1-value"];
@@ -172,6 +166,12 @@ schemas! {
     /// [`crate::webhook::WebhookDeliveryState`]
     WebhookDeliveryState = 42, crate::webhook::WebhookDeliveryState, "webhook-delivery-state",
         BackwardTransitive, ["webhook_delivery.state-value"];
+    /// [`crate::rules::RuleEvent`]
+    RuleEvent = 19, crate::rules::RuleEvent, "rule-event",
+        BackwardTransitive, ["rules.registry.v1-value"];
+    /// [`crate::rules::RuleModule`]
+    RuleModule = 20, crate::rules::RuleModule, "rule-module",
+        BackwardTransitive, ["rules.modules.v1-value"];
 }
 
 /// Versions older builds wrote and this one still reads. `schemas/avro/README.md` says when to add one, such as

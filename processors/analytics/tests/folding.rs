@@ -241,7 +241,8 @@ fn very_many_products_are_split_over_deltas_of_their_own_ids() {
 #[test]
 fn a_delta_names_every_call_it_folds_once_and_what_no_call_caused_not_at_all() {
     let order = order();
-    let reserved = Event::OrderReserved(OrderReserved { holds: Vec::new(), expires_at_ms: 1, rule: None });
+    let reserved =
+        Event::OrderReserved(OrderReserved { holds: Vec::new(), expires_at_ms: 1, rule: None, review: None });
     let mut fold = BatchFold::default();
     for trace in [Some(0xfeed), None, Some(0xbeef), Some(0xfeed)] {
         let context = EventContext { trace, ..context(&order, OrderStatus::Pending, false) };

@@ -119,7 +119,7 @@ impl Worker {
     pub async fn terminate(&self) -> ExitStatus {
         self.signal(Signal::TERM);
         let server = self.place.lock().take().expect("it is up");
-        let mut server = unshared(server).await;
+        let server = unshared(server).await;
         let status = server.wait().await;
         self.past.lock().extend(server.output());
         status
@@ -128,7 +128,7 @@ impl Worker {
     /// Waits for the end of a process that is to halt by itself.
     pub async fn ended(&self) -> ExitStatus {
         let server = self.place.lock().take().expect("it was started");
-        let mut server = unshared(server).await;
+        let server = unshared(server).await;
         let status = server.wait().await;
         self.past.lock().extend(server.output());
         status

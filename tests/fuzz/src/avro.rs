@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use tillstream_schemas::codec::{self, CodecError, Schema, Version, Wire};
 use tillstream_schemas::wire_ids::WireIds;
 use tillstream_schemas::{
-    access, analytics, dead_letter, effects, item, order_command, order_event, order_state, webhook,
+    access, analytics, dead_letter, effects, item, order_command, order_event, order_state, rules, webhook,
 };
 
 static REFERENCES: LazyLock<Vec<Reference>> = LazyLock::new(|| {
@@ -42,6 +42,8 @@ fn recode(schema: Schema, value: &[u8]) -> Result<Vec<u8>, CodecError> {
         Schema::WebhookFeedState => call::<webhook::WebhookFeedState>(value),
         Schema::WebhookLaneState => call::<webhook::WebhookLaneState>(value),
         Schema::WebhookDeliveryState => call::<webhook::WebhookDeliveryState>(value),
+        Schema::RuleEvent => call::<rules::RuleEvent>(value),
+        Schema::RuleModule => call::<rules::RuleModule>(value),
     }
 }
 
