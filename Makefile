@@ -135,7 +135,7 @@ bench-takeover: build jars ## From kill -9 of a worker to the first new commit o
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_KEYS=$(KEYS) target/release/takeover
 
 rules: build ## Builds the example rules as components (rules/examples/target/NAME.wasm), and runs their tests
-	rustup target add wasm32-unknown-unknown
+	@ops/dev/setup.sh
 	cd rules/examples && $(CARGO) test --locked
 	for rule in $(RULES); do \
 		target/release/tillstream rules build rules/examples/$$rule; \

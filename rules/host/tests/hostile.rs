@@ -10,12 +10,16 @@ use std::time::{Duration, Instant};
 use support::price_call;
 use tillstream_rule_host::{ArtifactKey, Fault, Limits, Module, Pool, RuleEngine, Run};
 use tillstream_rule_modules::{HARMS, Harm, harms_guests, off, price_rule};
+use tokio::sync::Mutex;
 
 const MODULES: usize = 60;
 /// Bytes the process may have grown by at the end.
 const GROWTH_BYTES_MAX: usize = 64 << 20;
 /// What the scheduler may add to a call on a loaded machine.
 const SLACK: Duration = Duration::from_millis(250);
+
+/// Memory is measured of the whole process: one test at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// SplitMix64.
 struct Chance(u64);
@@ -109,6 +113,7 @@ fn resident_bytes() -> usize {
 
 #[test]
 fn no_hostile_module_harms_the_host_or_goes_past_twice_its_budget() {
+    let _alone = ALONE.blocking_lock();
     let count = std::env::var("TILLSTREAM_HOSTILE").map_or(MODULES, |it| it.parse().unwrap());
     let seed = std::env::var("TILLSTREAM_SEED").map_or(20_261_130, |it| it.parse().unwrap());
     let engine = RuleEngine::new(Pool::Slots(2)).unwrap();
@@ -155,6 +160,7 @@ fn no_hostile_module_harms_the_host_or_goes_past_twice_its_budget() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_made_to_keep_the_compiler_busy_is_compiled_elsewhere_and_ended() {
+    let _alone = ALONE.lock().await;
     let dir = support::dir();
     let world = support::World::start(dir.path()).await;
     // 3,000 nested blocks, and a function that is one long chain.
@@ -175,6 +181,7 @@ async fn a_module_made_to_keep_the_compiler_busy_is_compiled_elsewhere_and_ended
 
 #[test]
 fn every_harm_ends_as_its_own_outcome_and_leaves_nothing_to_the_next_call() {
+    let _alone = ALONE.blocking_lock();
     let engine = RuleEngine::new(Pool::Slots(1)).unwrap();
     for Harm { name, declarations, body, outcome } in HARMS {
         let module = load(&engine, &harms_guests(declarations, body)).unwrap();
@@ -190,6 +197,7 @@ fn every_harm_ends_as_its_own_outcome_and_leaves_nothing_to_the_next_call() {
 
 #[test]
 fn a_fault_says_which_limit_it_was() {
+    let _alone = ALONE.blocking_lock();
     let engine = RuleEngine::new(Pool::Slots(2)).unwrap();
     let module = load(&engine, &price_rule("", "(loop $l (br $l)) unreachable")).unwrap();
     assert_eq!(timed(&module).0.result, Err(Fault::Fuel(11_000_000)));
