@@ -136,7 +136,7 @@ bench-takeover: build jars ## From kill -9 of a worker to the first new commit o
 
 rules: build ## Builds the example rules as components (rules/examples/target/NAME.wasm), and runs their tests
 	@ops/dev/setup.sh
-	cd rules/examples && $(CARGO) test --locked
+	cd rules/examples && $(CARGO) test --lib --locked
 	for rule in $(RULES); do \
 		target/release/tillstream rules build rules/examples/$$rule; \
 		target/release/tillstream rules validate rules/examples/target/$$rule.wasm; \
