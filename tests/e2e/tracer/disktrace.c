@@ -33,7 +33,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum kind { CREATE = 1, WRITE, TRUNCATE, SYNC, RENAME, UNLINK, MKDIR, RMDIR, ODD };
+enum kind { CREATE = 1, WRITE, TRUNCATE, SYNC, RENAME, UNLINK, MKDIR, RMDIR, LINK, ODD };
 
 struct record {
     uint32_t kind, path_len, path2_len, truncates;
@@ -333,7 +333,7 @@ static void ends(pid_t tid, const struct thread *it, int64_t result) {
     case SYS_mkdirat: return note_path_call(tid, MKDIR, (int)args[0], args[1], 0, 0);
     case SYS_unlinkat:
         return note_path_call(tid, (args[2] & AT_REMOVEDIR) != 0 ? RMDIR : UNLINK, (int)args[0], args[1], 0, 0);
-    case SYS_linkat: return note_path_call(tid, ODD, (int)args[0], args[1], (int)args[2], args[3]);
+    case SYS_linkat: return note_path_call(tid, LINK, (int)args[0], args[1], (int)args[2], args[3]);
 #ifdef SYS_open
     case SYS_open: return note_open(tid, result, args[1]);
     case SYS_creat: return note_open(tid, result, O_CREAT | O_TRUNC);
@@ -341,7 +341,7 @@ static void ends(pid_t tid, const struct thread *it, int64_t result) {
     case SYS_mkdir: return note_path_call(tid, MKDIR, AT_FDCWD, args[0], 0, 0);
     case SYS_unlink: return note_path_call(tid, UNLINK, AT_FDCWD, args[0], 0, 0);
     case SYS_rmdir: return note_path_call(tid, RMDIR, AT_FDCWD, args[0], 0, 0);
-    case SYS_link: return note_path_call(tid, ODD, AT_FDCWD, args[0], AT_FDCWD, args[1]);
+    case SYS_link: return note_path_call(tid, LINK, AT_FDCWD, args[0], AT_FDCWD, args[1]);
     case SYS_truncate: return note_path_call(tid, ODD, AT_FDCWD, args[0], 0, 0);
 #endif
     default: return;

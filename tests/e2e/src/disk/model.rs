@@ -213,6 +213,23 @@ impl Disk {
         self.change_names(dir, NameChange { removed: Some(from_name.to_owned()), set });
     }
 
+    fn link(&mut self, from: &str, to: &str) {
+        let node = self.node(from).unwrap_or_else(|| panic!("{from} is not there"));
+        let (dir, name) = split(to);
+        self.change_names(dir, NameChange { removed: None, set: Some((name.to_owned(), node)) });
+    }
+
+    fn unlink(&mut self, path: &str) {
+        let node = self.node(path);
+        let (dir, name) = split(path);
+        self.change_names(dir, NameChange { removed: Some(name.to_owned()), set: None });
+        if let Some(Node::File(file)) = node
+            && !self.dirs.iter().any(|dir| dir.now.values().any(|it| *it == Node::File(file)))
+        {
+            self.by_inode.retain(|_, it| *it != file);
+        }
+    }
+
     /// Does what the traced process did.
     pub fn apply(&mut self, change: &Change) {
         match change {
@@ -229,13 +246,8 @@ impl Disk {
                 self.dirs.push(Dir::default());
                 self.change_names(dir, NameChange { removed: None, set: Some((name.to_owned(), node)) });
             }
-            Change::Unlink { path } | Change::RemoveDir { path } => {
-                if let Some(Node::File(file)) = self.node(path) {
-                    self.by_inode.retain(|_, it| *it != file);
-                }
-                let (dir, name) = split(path);
-                self.change_names(dir, NameChange { removed: Some(name.to_owned()), set: None });
-            }
+            Change::Link { from, to } => self.link(from, to),
+            Change::Unlink { path } | Change::RemoveDir { path } => self.unlink(path),
         }
     }
 
@@ -330,6 +342,17 @@ mod tests {
 
     fn files(expected: &[(&str, &[u8])]) -> BTreeMap<String, Vec<u8>> {
         expected.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect()
+    }
+
+    #[test]
+    fn a_file_with_two_names_stays_until_it_has_lost_both() {
+        let link = Change::Link { from: "a".into(), to: "b".into() };
+        let unlink = |path: &str| Change::Unlink { path: path.into() };
+        let start = [create("a", 1), write(1, 0, b"key"), sync("a", 1), link, unlink("a"), write(1, 3, b"s")];
+        let mut disk = disk(&start);
+        assert_eq!(left(&disk, Left::Everything), files(&[("b", b"keys")]));
+        disk.apply(&unlink("b"));
+        assert_eq!(left(&disk, Left::Everything), files(&[]));
     }
 
     #[test]

@@ -44,7 +44,14 @@ pub enum Change {
         /// To where.
         to: String,
     },
-    /// A file lost its name.
+    /// A file got one more name.
+    Link {
+        /// The name it has.
+        from: String,
+        /// The new one.
+        to: String,
+    },
+    /// A file lost a name.
     Unlink {
         /// Where it was.
         path: String,
@@ -121,6 +128,7 @@ pub fn read(trace: &Path, root: &Path) -> Vec<Event> {
             6 => Change::Unlink { path: relative(path) },
             7 => Change::MakeDir { path: relative(path) },
             8 => Change::RemoveDir { path: relative(path) },
+            9 => Change::Link { from: relative(path), to: relative(path2) },
             _ => panic!("a call on {path} {path2} that the model of the disk does not know"),
         };
         events.push(Event { change, end: (bytes.len() - reader.rest.len()) as u64 });
