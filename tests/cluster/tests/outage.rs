@@ -167,13 +167,16 @@ async fn lag(cluster: &Cluster) -> Option<f64> {
     most
 }
 
-/// Waits until the groups have settled and the tasks keep up with the load; then they know their keys. The lag then.
+/// Waits until the groups have settled, the tasks keep up with the load, and they ask the database for no row any more: then
+/// they know their keys. The lag then.
 async fn warmed_up(cluster: &Cluster, rate: u64) -> f64 {
     let (mut low, mut left, few) = (None, f64::MAX, (2 * rate * RECORDS_PER_ORDER) as f64);
-    let settled = wait_for(Duration::from_secs(60), async || {
+    let mut asked = BTreeMap::new();
+    let settled = wait_for(Duration::from_secs(90), async || {
         left = lag(cluster).await?;
+        let asked_before = std::mem::replace(&mut asked, reads(cluster).await);
         let since = *low.get_or_insert_with(Instant::now);
-        if left > few {
+        if left > few || asked != asked_before {
             low = None;
         }
         (left <= few && since.elapsed() > WARM_UP).then_some(())
