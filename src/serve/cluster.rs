@@ -72,10 +72,13 @@ pub async fn build(options: &Serve, tasks: &Handle) -> Result<(House, Box<dyn En
 
 /// Whether the error says no more than that something does not answer now.
 fn is_away(error: &ServeError) -> bool {
-    let (ServeError::Log(error) | ServeError::Cluster(ClusterError::Log(error))) = error else {
-        return matches!(error, ServeError::Cluster(ClusterError::Kafka(KafkaClientError::Unreachable(_))));
-    };
-    matches!(error, LogError::Unavailable(_))
+    match error {
+        ServeError::Log(error) | ServeError::Cluster(ClusterError::Log(error)) => {
+            matches!(error, LogError::Unavailable(_))
+        }
+        ServeError::Cluster(ClusterError::Kafka(error)) => matches!(error, KafkaClientError::Unreachable(_)),
+        _ => false,
+    }
 }
 
 async fn assemble(
