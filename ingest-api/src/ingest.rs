@@ -5,7 +5,7 @@ use crate::in_flight::InFlight;
 use crate::limiter::Limiter;
 use crate::observe::HttpMetrics;
 use crate::overload::{LoadBounds, Overload};
-use crate::ports::{OrderEventsHub, ProductsInForce, Progress, Rules, SandboxControl};
+use crate::ports::{Backtests, OrderEventsHub, ProductsInForce, Progress, Rules, SandboxControl};
 use crate::problem::{Code, Problem};
 use crate::streams::Streams;
 use crate::webhooks::Webhooks;
@@ -41,6 +41,8 @@ pub struct Parts {
     pub sandbox: Option<Arc<dyn SandboxControl>>,
     /// Rules, if this process runs any.
     pub rules: Option<Arc<dyn Rules>>,
+    /// Backtests, where rules run.
+    pub backtests: Option<Arc<dyn Backtests>>,
     /// Webhook endpoints.
     pub webhooks: Arc<dyn Webhooks>,
     /// What `/metrics` shows; the HTTP metrics are registered here.
@@ -81,6 +83,7 @@ pub struct Ingest {
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) sandbox: Option<Arc<dyn SandboxControl>>,
     pub(crate) rules: Option<Arc<dyn Rules>>,
+    pub(crate) backtests: Option<Arc<dyn Backtests>>,
     pub(crate) webhooks: Arc<dyn Webhooks>,
     pub(crate) registry: Registry,
     pub(crate) clock: Arc<dyn Clock>,
@@ -136,6 +139,7 @@ impl Ingest {
             progress: parts.progress,
             sandbox: parts.sandbox,
             rules: parts.rules,
+            backtests: parts.backtests,
             webhooks: parts.webhooks,
             registry: parts.registry,
             clock: parts.clock,

@@ -3,6 +3,7 @@
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use thiserror::Error;
+use tillstream_rule_backtest::{BacktestError, Spec, View};
 use tillstream_rule_lifecycle::{Rule, RuleRefusal};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_event::OrderEvent;
@@ -216,6 +217,35 @@ pub trait Rules: Send + Sync {
         actor: &'a str,
         module: Vec<u8>,
     ) -> BoxFuture<'a, Result<RuleUploaded, RulesError>>;
+}
+
+/// The backtests of this process.
+pub trait Backtests: Send + Sync {
+    /// Begins one.
+    fn begin(&self, spec: Spec) -> BoxFuture<'_, Result<View, BacktestError>>;
+
+    /// Goes on with one that was stopped or failed.
+    fn resume<'a>(
+        &'a self,
+        tenant: &'a str,
+        rule: &'a str,
+        id: &'a str,
+    ) -> BoxFuture<'a, Result<View, BacktestError>>;
+
+    /// Stops one.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn cancel(&self, tenant: &str, rule: &str, id: &str) -> Result<View, BacktestError>;
+
+    /// One.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn get(&self, tenant: &str, rule: &str, id: &str) -> Result<View, BacktestError>;
+
+    /// Those of a rule, newest first.
+    fn list(&self, tenant: &str, rule: &str) -> Vec<View>;
 }
 
 /// How much memory this process has.

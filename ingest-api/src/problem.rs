@@ -61,6 +61,8 @@ pub enum Code {
     ModuleRefused,
     /// The rule is not as the change expects.
     RuleConflict,
+    /// The backtest cannot run now, or not for this version.
+    BacktestConflict,
     /// The key lacks the scope that the call needs.
     Forbidden,
     /// The key or its tenant calls more often than it may.
@@ -77,7 +79,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Unauthorized,
         Self::TooManyRequests,
         Self::NoSuchPath,
@@ -103,6 +105,7 @@ impl Code {
         Self::BodyTooSlow,
         Self::ModuleRefused,
         Self::RuleConflict,
+        Self::BacktestConflict,
         Self::Forbidden,
         Self::RateLimited,
         Self::KeyConflict,
@@ -139,6 +142,7 @@ impl Code {
             Self::BodyTooSlow => ("TS0623", 408, "The body came too slowly"),
             Self::ModuleRefused => ("TS0663", 422, "The module cannot be a rule"),
             Self::RuleConflict => ("TS0664", 409, "The rule is not as the change expects"),
+            Self::BacktestConflict => ("TS0665", 409, "The backtest cannot run"),
             Self::Forbidden => ("TS0640", 403, "The API key may not do that"),
             Self::RateLimited => ("TS0641", 429, "Too many requests"),
             Self::KeyConflict => ("TS0642", 409, "The key is not as expected"),

@@ -12,6 +12,43 @@ pub struct Rules {
     pub command: RulesCommand,
 }
 
+/// What to try, on which orders.
+#[derive(Debug, Args)]
+pub struct Backtest {
+    /// The component; it is uploaded as a version that answers nothing. Left out: a version that is there already.
+    pub module: Option<PathBuf>,
+    /// The rule's name; left out: the name of the component's file.
+    #[arg(long, env = "TILLSTREAM_RULE_NAME")]
+    pub name: Option<String>,
+    /// Which version; left out: the module's, or the newest.
+    #[arg(long, env = "TILLSTREAM_RULE_VERSION", conflicts_with = "module")]
+    pub version: Option<i64>,
+    /// The version it is compared with; left out: what happened.
+    #[arg(long, env = "TILLSTREAM_RULE_AGAINST", value_name = "VERSION")]
+    pub against: Option<i64>,
+    /// What it is told beside the order, a JSON object; left out: the settings of the active version.
+    #[arg(long, env = "TILLSTREAM_RULE_SETTINGS", value_name = "JSON")]
+    pub settings: Option<String>,
+    /// Leaves the tenant's other active rules out of it.
+    #[arg(long, env = "TILLSTREAM_RULE_ALONE")]
+    pub alone: bool,
+    /// Orders placed at this time or later, RFC 3339.
+    #[arg(long, env = "TILLSTREAM_BACKTEST_FROM", value_name = "TIME")]
+    pub from: Option<String>,
+    /// Orders placed before this time, RFC 3339.
+    #[arg(long, env = "TILLSTREAM_BACKTEST_TO", value_name = "TIME")]
+    pub to: Option<String>,
+    /// Orders a second, at most.
+    #[arg(long, env = "TILLSTREAM_BACKTEST_RATE", value_name = "ORDERS")]
+    pub orders_per_second: Option<u32>,
+    /// Prints JSON instead of a table.
+    #[arg(long, env = "TILLSTREAM_BACKTEST_JSON")]
+    pub json: bool,
+    /// The pipeline.
+    #[command(flatten)]
+    pub target: Target,
+}
+
 /// What holds for an order when a rule gives no answer.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Fallback {
@@ -99,6 +136,10 @@ pub enum RulesCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Tries a version on the tenant's past orders and prints what would have been different; Ctrl-C stops it.
+    // Here `--version` is the rule's, not the binary's.
+    #[command(disable_version_flag = true)]
+    Backtest(Box<Backtest>),
     /// The tenant's rules.
     List {
         /// The pipeline.

@@ -1,5 +1,6 @@
 //! The `rules` commands: those for authors run here, the others speak to a running pipeline.
 
+mod backtest;
 mod build;
 mod local;
 mod remote;
@@ -75,6 +76,21 @@ pub async fn run(command: RulesCommand) -> Result<bool, RulesError> {
         RulesCommand::Retire { name, target } => {
             remote::retire(&target, &name).await?;
             Ok(true)
+        }
+        RulesCommand::Backtest(it) => {
+            let ask = backtest::Ask {
+                name: it.name,
+                module: it.module,
+                version: it.version,
+                against: it.against,
+                settings: it.settings,
+                alone: it.alone,
+                from: it.from,
+                to: it.to,
+                orders_per_second: it.orders_per_second,
+                json: it.json,
+            };
+            backtest::backtest(&it.target, ask).await
         }
         RulesCommand::List { target } => {
             remote::list(&target).await?;

@@ -14,11 +14,11 @@ pub(super) struct Activation {
     pub fallback: Option<Fallback>,
 }
 
-fn client(target: &Target) -> Result<Client, RulesError> {
+pub(super) fn client(target: &Target) -> Result<Client, RulesError> {
     Ok(Client::new(&target.url, &target.api_key)?)
 }
 
-fn path(name: &str, call: &str) -> String {
+pub(super) fn path(name: &str, call: &str) -> String {
     format!("/v1/rules/{}{call}", segment(name))
 }
 

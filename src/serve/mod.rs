@@ -1,6 +1,7 @@
 //! `tillstream serve`: opens the store, starts every task, opens the door, and drains on SIGTERM.
 
 mod access;
+mod backtests;
 mod cluster;
 mod crew;
 mod embedded;
@@ -80,6 +81,9 @@ pub enum ServeError {
     /// Rules.
     #[error(transparent)]
     Rules(#[from] RuleHostError),
+    /// Backtests.
+    #[error(transparent)]
+    Backtests(#[from] tillstream_rule_backtest::BacktestError),
     /// The retry waits of webhooks.
     #[error("TS0739: --webhooks-retry-waits-ms cannot be taken: {0}")]
     WebhookSchedule(#[from] tillstream_webhooks::schedule::ScheduleError),
@@ -135,6 +139,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let webhooks = Webhooks::build(options, &house, house.endpoints.clone()).await?;
     let halt_all = Halt { reasons: reasons.clone(), channel: halted };
     let rules = rules::build(options, &house).await?;
+    let backtests = backtests::open(&house, &rules, &options.data_dir.join("backtests"))?;
     let crew = crew(options, &house, tasks, &stopping, halt_all, rules.host(), webhooks.clone());
     let (keys, key_follower) = access::open(&crew, &house).await?;
     let listener = tokio::net::TcpListener::bind(options.http)
@@ -156,6 +161,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         progress: engine.progress(&house, reasons.clone()),
         sandbox: house.payments.control.clone(),
         rules: Some(rules.door()),
+        backtests: Some(Arc::new(backtests::BacktestsDoor(backtests.clone()))),
         webhooks: Arc::new(webhooks.clone()),
         registry: house.metrics.registry.clone(),
         clock: house.clock.clone(),
@@ -167,6 +173,8 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let mut workers = rules.start(&crew).await?;
     workers.extend(start(&crew, &house, &*engine)?);
     workers.push(key_follower);
+    let interrupted = backtests.clone();
+    crew.spawn(Box::pin(async move { interrupted.go_on().await }));
     // Beside the door, not among the tasks: those may be what is too slow.
     let (watched, ending) = (ingest.clone(), stopping.clone());
     tokio::spawn(async move { watched.watch_load(Arc::new(ProcessMemory), ending).await });

@@ -67,6 +67,11 @@ impl RuleParts {
         self.host.clone()
     }
 
+    /// What loads and compiles.
+    pub fn station(&self) -> Arc<RuleStation> {
+        self.station.clone()
+    }
+
     /// What the door changes.
     pub fn door(&self) -> Arc<dyn ports::Rules> {
         Arc::new(RulesDoor { station: self.station.clone(), clock: self.clock.clone() })

@@ -163,7 +163,7 @@ fn answer(order_id: &str, row: Option<&OrderState>, wait: Option<Duration>) -> R
 }
 
 /// Says where the resource is, and that `Prefer: wait` was heard.
-pub(super) fn locate(response: &mut Response, path: &str, wait: Option<Duration>) {
+pub(crate) fn locate(response: &mut Response, path: &str, wait: Option<Duration>) {
     if let Ok(path) = HeaderValue::from_str(path) {
         response.headers_mut().insert(header::LOCATION, path);
     }

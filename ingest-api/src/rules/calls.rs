@@ -27,11 +27,11 @@ use tillstream_schemas::rules::{
 const MODULE_BYTES_MAX: usize = 256 << 10;
 /// A module that has an extra is read to here, so that its author is told its size and not only that it is too large.
 const MODULE_READ_MAX: u64 = 1 << 20;
-const SETTINGS_BYTES_MAX: usize = 16 << 10;
+pub(super) const SETTINGS_BYTES_MAX: usize = 16 << 10;
 const NAME_MAX: usize = 64;
-const NAME: Kind = Kind::Slug { max: NAME_MAX };
+pub(super) const NAME: Kind = Kind::Slug { max: NAME_MAX };
 const REVISION: Kind = Kind::Integer { min: 0, max: i64::MAX };
-const EXAMPLE: &str = "volume-discount";
+pub(super) const EXAMPLE: &str = "volume-discount";
 
 const ACTIVATION: &[Field] = &[
     needed("version", Kind::Integer { min: 1, max: i64::MAX }),
@@ -278,17 +278,17 @@ async fn change(
     }
 }
 
-fn find(ingest: &Ingest, caller: &Caller, name: &str) -> Result<RuleView, Problem> {
+pub(super) fn find(ingest: &Ingest, caller: &Caller, name: &str) -> Result<RuleView, Problem> {
     rules(ingest)?.get(&caller.tenant, name).ok_or_else(|| Problem::not_found("rule", name))
 }
 
-fn rules(ingest: &Ingest) -> Result<&dyn Rules, Problem> {
+pub(super) fn rules(ingest: &Ingest) -> Result<&dyn Rules, Problem> {
     let missing = || Problem::new(Code::Stopped, "this process runs no rules");
     ingest.rules.as_deref().ok_or_else(missing)
 }
 
 /// A name that can stand in a path, a file and a key as it is.
-fn rule_name(name: &str) -> Result<Text, Problem> {
+pub(super) fn rule_name(name: &str) -> Result<Text, Problem> {
     if shape::is_slug(name, NAME_MAX) {
         return Ok(name.into());
     }

@@ -1,5 +1,6 @@
 //! `/v1/rules`: a tenant's own rules, from an uploaded module to an active one and back.
 
+pub(crate) mod backtests;
 mod calls;
 mod view;
 

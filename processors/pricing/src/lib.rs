@@ -6,7 +6,7 @@
 mod price;
 pub mod tax;
 
-pub use price::{QUANTITY_MAX, SHIPPING_SKU, preview};
+pub use price::{QUANTITY_MAX, SHIPPING_SKU, preview, question, recorded_lines, resolve, settle};
 
 use tillstream_schemas::order_command::{OrderCommandPayload, PlaceOrder};
 use tillstream_schemas::order_event::{OrderPriced, OrderRejected};

@@ -59,7 +59,46 @@ pub fn preview(
     catalog: &dyn Catalog,
     verdict: Option<&Verdict>,
 ) -> Result<OrderPriced, Box<OrderRejected>> {
-    let mut lines = resolve(order, tenant, catalog)?;
+    settle(order, resolve(order, tenant, catalog)?, verdict)
+}
+
+/// The lines of an order that was priced before, as they were when the price hook was asked: at the price of that day,
+/// with their own discounts. A rate that a rule may have replaced is looked up in the catalog of now: the event does
+/// not keep the one before.
+///
+/// `None` when the event is not of this order: its lines differ.
+pub fn recorded_lines(
+    order: &PlaceOrder,
+    priced: &OrderPriced,
+    tenant: &str,
+    catalog: &dyn Catalog,
+) -> Option<Vec<PricedLine>> {
+    let goods = priced.lines.get(..order.lines.len())?;
+    let line = |(asked, then): (&OrderLine, &PricedLine)| {
+        let class_rate_bp = || {
+            let product = catalog.product(tenant, &asked.sku);
+            let class = product.as_deref().and_then(|it| it.tax_class.as_deref());
+            class.map_or(0, |class| tax::rate_bp(&order.country, class))
+        };
+        (asked.sku == then.sku && asked.quantity == then.quantity).then(|| PricedLine {
+            discount_minor: asked.discount_minor.min(then.gross_minor),
+            tax_rate_bp: if priced.rule.is_some() { class_rate_bp() } else { then.tax_rate_bp },
+            tax_minor: 0,
+            ..then.clone()
+        })
+    };
+    order.lines.iter().zip(goods).map(line).collect()
+}
+
+/// What resolved lines cost with a rule's verdict: discounts, the shipping charge, tax, sums.
+///
+/// # Errors
+/// As [`preview`].
+pub fn settle(
+    order: &PlaceOrder,
+    mut lines: Vec<PricedLine>,
+    verdict: Option<&Verdict>,
+) -> Result<OrderPriced, Box<OrderRejected>> {
     let rule = match verdict {
         Some(Verdict { rule, answer: RuleAnswer::Refuse { code, message }, .. }) => {
             return Err(Box::new(OrderRejected {
@@ -97,25 +136,27 @@ pub(crate) fn rule_input(
     tenant: &str,
     catalog: &dyn Catalog,
 ) -> Result<PriceInput, Box<OrderRejected>> {
-    let lines = resolve(order, tenant, catalog)?;
-    Ok(PriceInput {
-        order: RuleOrder::from(order),
-        lines: lines
-            .into_iter()
-            .map(|it| RuleLine {
-                sku: it.sku,
-                quantity: it.quantity,
-                unit_price_minor: it.unit_price_minor,
-                discount_minor: it.discount_minor,
-                tax_rate_bp: it.tax_rate_bp,
-                category: it.category,
-            })
-            .collect(),
-    })
+    Ok(question(order, &resolve(order, tenant, catalog)?))
+}
+
+/// What the price hook is asked about resolved lines.
+pub fn question(order: &PlaceOrder, lines: &[PricedLine]) -> PriceInput {
+    let line = |it: &PricedLine| RuleLine {
+        sku: it.sku.clone(),
+        quantity: it.quantity,
+        unit_price_minor: it.unit_price_minor,
+        discount_minor: it.discount_minor,
+        tax_rate_bp: it.tax_rate_bp,
+        category: it.category.clone(),
+    };
+    PriceInput { order: RuleOrder::from(order), lines: lines.iter().map(line).collect() }
 }
 
 /// Every order line with its price and its own discount; tax amounts are still 0.
-fn resolve(
+///
+/// # Errors
+/// Lines that cannot be priced.
+pub fn resolve(
     order: &PlaceOrder,
     tenant: &str,
     catalog: &dyn Catalog,

@@ -164,7 +164,7 @@ impl Host {
 
 /// What the tenant chose for an order whose rule gives no answer. Measuring changes no order, so nothing is refused or
 /// looked at for its sake.
-fn fall_back(it: &InForce, outcome: &str, hook: Hook) -> (RuleAnswer, Option<String>) {
+pub(crate) fn fall_back(it: &InForce, outcome: &str, hook: Hook) -> (RuleAnswer, Option<String>) {
     match it.fallback {
         _ if hook == Hook::Measure => (RuleAnswer::Pass, None),
         RuleFallback::Skip => (RuleAnswer::Pass, None),

@@ -10,6 +10,8 @@ mod compile;
 mod compose;
 mod error;
 mod host;
+mod rehearse;
+
 mod sample;
 mod share;
 mod station;
@@ -19,8 +21,9 @@ pub use cache::ArtifactCache;
 pub use compile::{Compiler, compile_child};
 pub use error::RuleHostError;
 pub use host::{Host, HostSettings, Tripping};
+pub use rehearse::Rehearsal;
 pub use sample::{SampleRun, dry_run, sample_calls};
-pub use station::{RuleStation, RuleUpload, Uploaded};
+pub use station::{Rehearse, RuleStation, RuleUpload, Uploaded};
 pub use tillstream_rule_engine::{
     ArtifactKey, Fault, Limits, Module, Pool, Refusal, RuleEngine, Run, digest,
 };

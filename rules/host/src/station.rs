@@ -4,22 +4,27 @@ use crate::cache::ArtifactCache;
 use crate::compile::{Compiler, NotTaken};
 use crate::error::RuleHostError;
 use crate::host::{Host, Tripping};
+use crate::rehearse::Rehearsal;
 use crate::sample::{SampleRun, dry_run};
-use crate::table::table;
+use crate::table::{InForce, in_force, table};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tillstream_registry_log::{Registry, RegistryError};
 use tillstream_rule_engine::{Module, RuleEngine, digest};
-use tillstream_rule_lifecycle::{Modules, ModulesRefusal, RuleRefusal, Rules};
+use tillstream_rule_lifecycle::{Modules, ModulesRefusal, Rule, RuleRefusal, Rules};
 use tillstream_runtime::Clock;
 use tillstream_schemas::Text;
 use tillstream_schemas::rules::{RuleEvent, RuleModule, RulePayload, RuleTripped, RuleVersionUploaded};
+use tillstream_stage::rule::Hook;
 use tokio::sync::{mpsc, watch};
 
 /// Compilers at a time: more would take the machine from the orders.
 const COMPILERS_MAX: usize = 1;
+
+/// The place of a rule that was never active.
+const ORDER_DEFAULT: i32 = 100;
 
 /// What a module came to that was uploaded.
 #[derive(Debug)]
@@ -211,6 +216,55 @@ impl RuleStation {
         Ok(verdict)
     }
 
+    /// A version of a rule in its place among the tenant's active rules, or alone. Its order, settings and fallback are
+    /// those of the active version where there is one; other settings may be given. A sentence when there is no such
+    /// version, or it cannot be loaded.
+    ///
+    /// # Errors
+    /// When the compiler cannot be run.
+    pub async fn rehearse(&self, ask: Rehearse<'_>) -> Result<Result<Rehearsal, String>, RuleHostError> {
+        let found = self.rules.read(|rules| {
+            let rule = rules.get(ask.tenant, ask.rule)?;
+            let version = rule.version(ask.version)?.clone();
+            Some((rule.active.clone(), version))
+        });
+        let Some((active, version)) = found else {
+            return Ok(Err(format!("the rule {} has no version {}", ask.rule, ask.version)));
+        };
+        if !version.hooks.contains(ask.hook) {
+            let hook = ask.hook.as_str();
+            return Ok(Err(format!("version {} of the rule {} has no {hook} hook", ask.version, ask.rule)));
+        }
+        let Some(bytes) = self.modules.read(|it| it.get(ask.tenant, &version.digest)) else {
+            return Ok(Err(format!("the module of version {} has not arrived here yet", ask.version)));
+        };
+        let module = match self.load(&version.digest, &bytes).await? {
+            Ok(module) => module,
+            Err(NotTaken { message, .. }) => return Ok(Err(message)),
+        };
+        let settings = ask.settings.map(Text::from).or_else(|| active.as_ref().map(|it| it.settings.clone()));
+        let candidate = InForce {
+            rule: Rule::reference(&ask.rule.into(), &version),
+            revision: 0,
+            order: active.as_ref().map_or(ORDER_DEFAULT, |it| it.order),
+            settings: settings.unwrap_or(Text::const_new("{}")),
+            fallback: active.as_ref().map(|it| it.fallback).unwrap_or_default(),
+            hooks: version.hooks,
+            tripped: false,
+            module: Some(module),
+        };
+        let loaded = self.loaded.lock().clone();
+        let is_other = |(name, _): &(&Text, &Rule)| !ask.alone && *name != ask.rule;
+        let mut others: Vec<InForce> = self.rules.read(|rules| {
+            let of = rules.of(ask.tenant).filter(is_other);
+            of.filter_map(|(name, rule)| in_force(name, rule, &|digest: &str| loaded.get(digest).cloned()))
+                .filter(|it| !it.tripped)
+                .collect()
+        });
+        others.sort_by(|a, b| a.order.cmp(&b.order).then_with(|| a.rule.name.cmp(&b.rule.name)));
+        Ok(Ok(Rehearsal::new(others, candidate, self.clock.clone())))
+    }
+
     /// Checks, compiles and tries a module, and makes it the rule's next version when it passes.
     ///
     /// # Errors
@@ -264,6 +318,23 @@ impl RuleStation {
         let version = self.rules.read(number).unwrap_or_default();
         Ok(Uploaded::Taken { version, digest, samples })
     }
+}
+
+/// What to rehearse.
+#[derive(Clone, Copy, Debug)]
+pub struct Rehearse<'a> {
+    /// Whose rule.
+    pub tenant: &'a str,
+    /// Which rule.
+    pub rule: &'a str,
+    /// Which version.
+    pub version: i64,
+    /// Settings, a JSON object; `None`: those of the active version.
+    pub settings: Option<&'a str>,
+    /// Whether the tenant's other rules stay out of it.
+    pub alone: bool,
+    /// The hook that will be asked: a version without it is refused.
+    pub hook: Hook,
 }
 
 /// Who uploads what.

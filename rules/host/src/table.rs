@@ -58,7 +58,12 @@ pub(crate) fn table(rules: &Rules, load: impl Fn(&str) -> Option<Arc<Module>>) -
     table
 }
 
-fn in_force(name: &Text, rule: &Rule, load: &impl Fn(&str) -> Option<Arc<Module>>) -> Option<InForce> {
+/// One rule as it is in force.
+pub(crate) fn in_force(
+    name: &Text,
+    rule: &Rule,
+    load: &impl Fn(&str) -> Option<Arc<Module>>,
+) -> Option<InForce> {
     let (activation, version) = rule.in_force()?;
     Some(InForce {
         rule: Rule::reference(name, version),

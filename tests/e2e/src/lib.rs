@@ -43,6 +43,19 @@ pub fn root() -> PathBuf {
         .to_path_buf()
 }
 
+/// A file of real orders.
+pub fn shared_data(name: &str) -> PathBuf {
+    let dir = std::env::var_os("TILLSTREAM_SHARED_DATA")
+        .map_or_else(|| root().join("../shared/data"), PathBuf::from);
+    let path = dir.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing; TILLSTREAM_SHARED_DATA names the folder it lies in",
+        path.display()
+    );
+    path
+}
+
 /// A port nobody listens on right now.
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port");

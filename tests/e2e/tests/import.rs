@@ -3,21 +3,9 @@
 
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-use tillstream_e2e::{KEY, Server, binary, root};
-
-fn data(name: &str) -> PathBuf {
-    let dir = std::env::var_os("TILLSTREAM_SHARED_DATA")
-        .map_or_else(|| root().join("../shared/data"), PathBuf::from);
-    let path = dir.join(name);
-    assert!(
-        path.exists(),
-        "{} is missing; TILLSTREAM_SHARED_DATA names the folder it lies in",
-        path.display()
-    );
-    path
-}
+use tillstream_e2e::{KEY, Server, binary, shared_data as data};
 
 fn import(server: &Server, file: &Path, report: &Path) -> Command {
     let mut command = Command::new(binary());

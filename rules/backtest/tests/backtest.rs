@@ -1,0 +1,119 @@
+//! Backtests over a real log, with rules that are functions: what is counted, what a stop and a restart keep.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod support;
+
+use support::{Ask, Gate, World, order, spec};
+use tillstream_rule_backtest::{BacktestError, Status};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_with_nothing_to_say_changes_no_order_of_the_past() {
+    let world = World::start(Ask::Pass).await;
+    world.history(&(0..200).map(order).collect::<Vec<_>>()).await;
+    let view = world.run(spec("bt_1")).await;
+    assert_eq!((view.report.orders, view.report.compared, view.report.changed), (200, 200, 0));
+    let money = view.report.money["GBP"];
+    assert_eq!(money.before, money.after);
+    assert_eq!((money.before.orders, view.progress), (200, 1.0));
+    assert_eq!(view.report.duration_ns.max, 7, "what the rule says it took");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_be_different_is_what_a_sum_by_hand_says() {
+    let world = World::start(Ask::TenOffTheFirstLine).await;
+    let orders: Vec<_> = (0..300).map(order).collect();
+    world.history(&orders).await;
+    let view = world.run(spec("bt_1")).await;
+    // Lines cost (1 + n % 50) a piece: ten off is at most what the line has.
+    let off: i64 = (0..300_i64).map(|n| 10.min((1 + n % 50) * (1 + n % 3))).sum();
+    let money = view.report.money["GBP"];
+    assert_eq!(money.after.discount_minor - money.before.discount_minor, off);
+    assert_eq!(money.margin_difference_minor, -off);
+    assert_eq!((view.report.changed, view.report.largest_differences.len()), (300, 50));
+    assert!(view.report.largest_differences.iter().all(|it| it.size_minor() == 10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_are_counted_and_weigh_what_the_order_was_worth() {
+    let world = World::start(Ask::RefuseOver(100)).await;
+    world.history(&(0..300).map(order).collect::<Vec<_>>()).await;
+    let view = world.run(spec("bt_1")).await;
+    let refused = (0..300_i64).filter(|n| (1 + n % 50) * (1 + n % 3) > 100).count() as u64;
+    assert!(refused > 0);
+    assert_eq!((view.report.refused_before, view.report.refused_after), (0, refused));
+    assert_eq!(view.report.changed, refused);
+    let money = view.report.money["GBP"];
+    assert_eq!(money.after.orders, 300 - refused);
+    assert_eq!(money.margin_difference_minor, 0, "the orders that stay cost the same");
+    assert_eq!(view.report.largest_differences[0].refusal.as_deref(), Some("too_large"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_orders_of_the_tenant_and_of_the_time_asked_for_are_looked_at() {
+    let world = World::start(Ask::Pass).await;
+    let mut orders: Vec<_> = (0..100).map(order).collect();
+    orders.extend((0..50).map(|n| support::Past { tenant: "other", ..order(n) }));
+    world.history(&orders).await;
+    let mut asked = spec("bt_1");
+    (asked.from_ms, asked.to_ms) = (Some(20_000), Some(70_000));
+    assert_eq!(world.run(asked).await.report.orders, 50, "one order a second");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repeats_and_commands_without_an_outcome_are_told_apart_from_orders() {
+    let world = World::start(Ask::Pass).await;
+    let lost = support::Past { has_event: false, ..order(1_000) };
+    let mut orders: Vec<_> = (0..100).map(order).collect();
+    orders.insert(50, lost);
+    // A repeat long after: it has no event of its own.
+    orders.push(support::Past { has_event: false, ..order(3) });
+    world.history(&orders).await;
+    let view = world.run(spec("bt_1")).await;
+    assert_eq!((view.report.orders, view.report.without_outcome), (100, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backtest_that_was_stopped_goes_on_where_it_was_and_counts_no_order_twice() {
+    let gate = Gate::closed_after(1_000);
+    let world = World::start(Ask::Gated(gate.clone())).await;
+    world.history(&(0..6_000).map(order).collect::<Vec<_>>()).await;
+    let begun = world.begin(spec("bt_1")).await.unwrap();
+    assert_eq!(begun.status, Status::Running);
+    gate.reached().await;
+    let another = world.begin(spec("bt_2")).await;
+    assert!(matches!(another, Err(BacktestError::TooMany(_))), "one per tenant");
+    world.backtests.cancel("demo", "r", "bt_1").unwrap();
+    gate.open();
+    let stopped = world.backtests.get("demo", "r", "bt_1").unwrap();
+    assert_eq!(stopped.status, Status::Cancelled);
+    assert!(stopped.report.orders < 6_000, "{}", stopped.report.orders);
+    world.backtests.resume("demo", "r", "bt_1").await.unwrap();
+    let done = world.ended("bt_1").await;
+    assert_eq!((done.status, done.report.orders, done.report.compared), (Status::Done, 6_000, 6_000));
+    assert_eq!(done.report.money["GBP"].before.orders, 6_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ran_when_the_process_ended_goes_on_in_the_next_one() {
+    let gate = Gate::closed_after(2_500);
+    let world = World::start(Ask::Gated(gate.clone())).await;
+    world.history(&(0..6_000).map(order).collect::<Vec<_>>()).await;
+    world.begin(spec("bt_1")).await.unwrap();
+    gate.reached().await;
+    // As a crash leaves it: the file says that it runs.
+    let again = world.reopened(Ask::Pass).await;
+    assert_eq!(again.get("demo", "r", "bt_1").unwrap().status, Status::Running);
+    again.go_on().await;
+    let done = support::ended(&again, "bt_1").await;
+    assert_eq!((done.status, done.report.orders), (Status::Done, 6_000));
+    gate.open();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_cannot_be_asked_begins_nothing() {
+    let world = World::start(Ask::NotThere).await;
+    let refused = world.begin(spec("bt_1")).await;
+    assert!(matches!(refused, Err(BacktestError::NotPossible(_))));
+    assert!(world.backtests.list("demo", "r").is_empty());
+    assert!(matches!(world.backtests.get("demo", "other", "bt_1"), Err(BacktestError::Unknown(_))));
+}

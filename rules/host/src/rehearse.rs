@@ -1,0 +1,69 @@
+//! A version that may not be active, asked in its place among the tenant's rules: for trying, never for an order that
+//! is under way. It takes no share of the tenant's fuel, and its failures count for no breaker.
+
+use crate::compose::Composed;
+use crate::host::fall_back;
+use crate::table::InForce;
+use std::sync::Arc;
+use tillstream_runtime::Clock;
+use tillstream_stage::rule::{RuleAnswer, RuleCall, RuleRun, Verdict};
+
+/// Rules to ask, one of them in question.
+pub struct Rehearsal {
+    rules: Vec<InForce>,
+    candidate: usize,
+    clock: Arc<dyn Clock>,
+}
+
+impl Rehearsal {
+    /// The others, and the one in question at its place among them.
+    pub(crate) fn new(mut others: Vec<InForce>, candidate: InForce, clock: Arc<dyn Clock>) -> Self {
+        let place = |it: &InForce| (it.order, it.rule.name.clone());
+        let at = others.partition_point(|it| place(it) < place(&candidate));
+        others.insert(at, candidate);
+        Self { rules: others, candidate: at, clock }
+    }
+
+    /// What they say together, and what became of the call of the one in question: `None` when a rule before it
+    /// refused.
+    pub fn ask(&self, order_id: &str, call: &RuleCall) -> (Option<Verdict>, Option<RuleRun>) {
+        let mut composed = Composed::default();
+        let (mut run, mut changed) = (None, None);
+        for (at, it) in self.rules.iter().enumerate().filter(|(_, it)| it.hooks.contains(call.hook())) {
+            let asked = changed.as_ref().unwrap_or(call);
+            let (answer, review, its_run) = self.ask_one(it, order_id, asked);
+            if at == self.candidate {
+                run = Some(its_run);
+            }
+            if answer == RuleAnswer::Pass && review.is_none() {
+                continue;
+            }
+            let next = changed.get_or_insert_with(|| call.clone());
+            if !composed.take(&it.rule, answer, review, next) {
+                break;
+            }
+        }
+        (composed.finish(), run)
+    }
+
+    fn ask_one(
+        &self,
+        it: &InForce,
+        order_id: &str,
+        call: &RuleCall,
+    ) -> (RuleAnswer, Option<String>, RuleRun) {
+        let begun_ns = self.clock.monotonic_ns();
+        let Some(module) = &it.module else {
+            let (answer, review) = fall_back(it, "unavailable", call.hook());
+            return (answer, review, RuleRun { outcome: "unavailable", fuel: 0, ns: 0 });
+        };
+        let run = module.run(order_id, call, &it.settings, u64::MAX);
+        let ns = self.clock.monotonic_ns().saturating_sub(begun_ns);
+        let (outcome, (answer, review)) = match run.result {
+            Ok((RuleAnswer::Pass, None)) => ("passed", (RuleAnswer::Pass, None)),
+            Ok(said) => ("answered", said),
+            Err(fault) => (fault.outcome(), fall_back(it, fault.outcome(), call.hook())),
+        };
+        (answer, review, RuleRun { outcome, fuel: run.fuel, ns })
+    }
+}
