@@ -102,7 +102,7 @@ schemas! {
     OrderCommand = 1, crate::order_command::OrderCommand, "order-command",
         BackwardTransitive, ["orders.order.commands.v1-value"];
     /// [`crate::order_event::OrderEvent`]
-    OrderEvent = 30, crate::order_event::OrderEvent, "order-event",
+    OrderEvent = 60, crate::order_event::OrderEvent, "order-event",
         FullTransitive, ["orders.order.events.v1-value"];
     /// [`crate::item::ItemCommand`]
     ItemCommand = 3, crate::item::ItemCommand, "item-command",
@@ -131,7 +131,7 @@ schemas! {
             "analytics.order.deltas.v1.dlq-value"
         ];
     /// [`crate::order_state::OrderState`]
-    OrderState = 31, crate::order_state::OrderState, "order-state",
+    OrderState = 61, crate::order_state::OrderState, "order-state",
         BackwardTransitive, ["order.state-value"];
     /// [`crate::item::StockState`]
     StockState = 11, crate::item::StockState, "stock-state",
@@ -176,10 +176,12 @@ schemas! {
 
 /// Versions older builds wrote and this one still reads. `schemas/avro/README.md` says when to add one, such as
 /// `Version::new(Schema::StockState, 11, include_str!("../avro/history/stock-state/v1.avsc"))`.
-pub static HISTORY: [Version; 3] = [
+pub static HISTORY: [Version; 5] = [
     Version::new(Schema::OrderEvent, 2, include_str!("../avro/history/order-event/v1.avsc")),
     Version::new(Schema::OrderState, 10, include_str!("../avro/history/order-state/v1.avsc")),
     Version::new(Schema::AnalyticsDelta, 7, include_str!("../avro/history/analytics-delta/v1.avsc")),
+    Version::new(Schema::OrderEvent, 30, include_str!("../avro/history/order-event/v2.avsc")),
+    Version::new(Schema::OrderState, 31, include_str!("../avro/history/order-state/v2.avsc")),
 ];
 
 impl Schema {
