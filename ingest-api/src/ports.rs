@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use thiserror::Error;
-use tillstream_rule_lifecycle::{Rule, RuleRefusal};
+use tillstream_rule_lifecycle::{Rule, RuleRefusal, Tally};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_event::OrderEvent;
 use tillstream_schemas::rules::RuleEvent;
@@ -137,6 +137,8 @@ pub struct RuleView {
     pub name: Text,
     /// The rule.
     pub rule: Rule,
+    /// What this process counted of its trial and has not said in the registry yet, by currency.
+    pub untold: Vec<(Text, Tally)>,
 }
 
 /// What a module used on a sample order.

@@ -9,11 +9,14 @@ use tempfile::TempDir;
 use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
 use tillstream_registry_log::Registry;
 use tillstream_rule_host::{
-    ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleStation, RuleUpload, Uploaded,
+    ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleStation, RuleUpload, TrialMetrics,
+    Uploaded,
 };
-use tillstream_rule_lifecycle::{Modules, RuleRefusal, Rules};
+use tillstream_rule_lifecycle::{Modules, RuleRefusal, Rules, Tally, Trial};
 use tillstream_runtime::SystemClock;
-use tillstream_schemas::rules::{RuleActivated, RuleEvent, RuleFallback, RulePayload, RuleRolledBack};
+use tillstream_schemas::rules::{
+    RuleActivated, RuleCanaried, RuleEvent, RuleFallback, RulePayload, RuleRolledBack, RuleShadowed,
+};
 use tillstream_stage::rule::{PriceInput, RuleCall, RuleHost, RuleLine, RuleOrder, RuleOutcome};
 use tokio::sync::watch;
 
@@ -36,7 +39,8 @@ impl World {
         let clock = Arc::new(SystemClock::new());
         let rules = Registry::open(store.clone(), clock.clone(), Rules::default()).await.unwrap();
         let modules = Registry::open(store.clone(), clock.clone(), Modules::default()).await.unwrap();
-        let (host, trippings) = Host::new(clock.clone(), settings);
+        let metrics = TrialMetrics::register(&prometheus::Registry::new()).unwrap();
+        let (host, told) = Host::new(clock.clone(), settings, metrics);
         let station = RuleStation::new(
             host.clone(),
             RuleEngine::new(Pool::Slots(2)).unwrap(),
@@ -54,7 +58,7 @@ impl World {
         modules.caught_up().await.unwrap();
         station.bring_up().await;
         let running = station.clone();
-        tokio::spawn(async move { running.run(trippings, stopping).await });
+        tokio::spawn(async move { running.run(told, stopping).await });
         Self { host, station, stop, store, ids: AtomicU64::new(0) }
     }
 
@@ -100,9 +104,54 @@ impl World {
         self.change(tenant, rule, RulePayload::Activated(it)).await.unwrap();
     }
 
+    pub async fn shadow(&self, tenant: &str, rule: &str, version: i64) {
+        let it = RuleShadowed { version, settings: "{}".into(), expected_revision: None };
+        self.change(tenant, rule, RulePayload::Shadowed(it)).await.unwrap();
+    }
+
+    pub async fn canary(
+        &self,
+        tenant: &str,
+        rule: &str,
+        version: i64,
+        percent: i32,
+        bounds: (i64, Option<i64>),
+    ) {
+        let it = RuleCanaried {
+            version,
+            percent,
+            order: 100,
+            settings: "{}".into(),
+            fallback: RuleFallback::Refuse,
+            failures_max: bounds.0,
+            difference_max_minor: bounds.1,
+            expected_revision: None,
+        };
+        self.change(tenant, rule, RulePayload::Canaried(it)).await.unwrap();
+    }
+
+    /// What was counted of a trial, once it is so many calls: what is being said is on its way for a moment.
+    pub async fn counted(&self, tenant: &str, rule: &str, calls: i64) -> Tally {
+        self.until(|_| self.trial(tenant, rule).1.calls == calls).await;
+        self.trial(tenant, rule).1
+    }
+
+    /// A trial, and what was counted of it as far as this process knows.
+    pub fn trial(&self, tenant: &str, rule: &str) -> (Trial, Tally) {
+        let trial = self.station.rules().read(|it| it.get(tenant, rule).unwrap().trial.clone()).unwrap();
+        let untold = self.station.untold(tenant, rule, trial.revision);
+        let all = untold.into_iter().map(|it| it.1).chain(trial.tallies.values().copied());
+        let all = all.fold(Tally::default(), Tally::plus);
+        (trial, all)
+    }
+
     pub async fn roll_back(&self, tenant: &str, rule: &str) {
         let it = RuleRolledBack { expected_revision: None };
         self.change(tenant, rule, RulePayload::RolledBack(it)).await.unwrap();
+    }
+
+    pub fn price_of(&self, tenant: &str, order_id: &str) -> RuleOutcome {
+        self.host.call(tenant, order_id, &price_call())
     }
 
     pub fn price(&self, tenant: &str) -> RuleOutcome {
@@ -112,7 +161,8 @@ impl World {
     /// Waits until a look at the registry says so.
     pub async fn until(&self, done: impl Fn(&Rules) -> bool) {
         for _ in 0..600 {
-            if self.station.rules().read(&done) {
+            let rules = self.station.rules().read(Rules::clone);
+            if done(&rules) {
                 self.station.bring_up().await;
                 return;
             }
