@@ -172,6 +172,9 @@ schemas! {
     /// [`crate::rules::RuleModule`]
     RuleModule = 20, crate::rules::RuleModule, "rule-module",
         BackwardTransitive, ["rules.modules.v1-value"];
+    /// [`crate::rule_sample::RuleSample`]
+    RuleSample = 63, crate::rule_sample::RuleSample, "rule-sample",
+        BackwardTransitive, ["rules.samples.v1-value"];
 }
 
 /// Versions older builds wrote and this one still reads. `schemas/avro/README.md` says when to add one, such as
@@ -210,6 +213,7 @@ impl Schema {
             Topic::WebhookEndpoints => Self::WebhookEndpointEvent,
             Topic::RuleRegistry => Self::RuleEvent,
             Topic::RuleModules => Self::RuleModule,
+            Topic::RuleSamples => Self::RuleSample,
             Topic::OrderChangelog
             | Topic::ItemChangelog
             | Topic::AnalyticsChangelog
