@@ -11,15 +11,15 @@ use tillstream_ingest_api::ports;
 use tillstream_ingest_api::ports::{RuleSample, RuleUploaded, RuleView, RulesError};
 use tillstream_registry_log::{Registry, RegistryError};
 use tillstream_rule_host::{
-    ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleStation, RuleUpload, Told,
-    TrialMetrics, Uploaded,
+    ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleSamples, RuleStation, RuleUpload,
+    Says, TrialMetrics, Uploaded,
 };
 use tillstream_rule_lifecycle::{Modules, Rule, RuleRefusal, Rules};
 use tillstream_runtime::Clock;
 use tillstream_schemas::Text;
+use tillstream_schemas::rule_sample::RuleSample as CallSample;
 use tillstream_schemas::rules::RuleEvent;
 use tillstream_stage::rule::RuleHost;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Calls at a time: a task calls one rule at a time, and there are no more tasks than threads that run them.
@@ -35,7 +35,8 @@ pub struct RuleParts {
     station: Arc<RuleStation>,
     rules: Arc<Registry<Rules>>,
     modules: Arc<Registry<Modules>>,
-    told: Mutex<Option<mpsc::UnboundedReceiver<Told>>>,
+    samples: Arc<RuleSamples>,
+    says: Mutex<Option<Says>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -47,7 +48,7 @@ pub async fn build(options: &Serve, house: &House) -> Result<RuleParts, ServeErr
     let (rules, modules) = (rules.map_err(open)?, modules.map_err(open)?);
     let settings = HostSettings { fuel_per_second: options.rule_fuel_per_second };
     let metrics = TrialMetrics::register(&house.metrics.registry).map_err(ServeError::Metrics)?;
-    let (host, told) = Host::new(house.clock.clone(), settings, metrics);
+    let (host, says) = Host::new(house.clock.clone(), settings, metrics);
     let engine = RuleEngine::new(Pool::Slots(SLOTS)).map_err(|error| ServeError::Rules(error.into()))?;
     let dir = options.rules_dir.clone().unwrap_or_else(|| options.data_dir.join("rules"));
     let station = RuleStation::new(
@@ -58,8 +59,9 @@ pub async fn build(options: &Serve, house: &House) -> Result<RuleParts, ServeErr
         (rules.clone(), modules.clone()),
         house.clock.clone(),
     );
-    let (told, clock) = (Mutex::new(Some(told)), house.clock.clone());
-    Ok(RuleParts { host, station, rules, modules, told, clock })
+    let samples = RuleSamples::new(house.rules_log.clone(), house.clock.clone());
+    let (says, clock) = (Mutex::new(Some(says)), house.clock.clone());
+    Ok(RuleParts { host, station, rules, modules, samples, says, clock })
 }
 
 impl RuleParts {
@@ -70,7 +72,8 @@ impl RuleParts {
 
     /// What the door changes.
     pub fn door(&self) -> Arc<dyn ports::Rules> {
-        Arc::new(RulesDoor { station: self.station.clone(), clock: self.clock.clone() })
+        let (station, samples) = (self.station.clone(), self.samples.clone());
+        Arc::new(RulesDoor { station, samples, clock: self.clock.clone() })
     }
 
     /// Starts the followers, and returns once everything that was in the log is in force: a task that began before
@@ -89,8 +92,11 @@ impl RuleParts {
         self.rules.caught_up().await.map_err(failed)?;
         self.modules.caught_up().await.map_err(failed)?;
         self.station.bring_up().await;
-        let told = self.told.lock().take();
-        if let Some(told) = told {
+        let says = self.says.lock().take();
+        if let Some(Says { told, sampled }) = says {
+            let (samples, stop_samples) = (self.samples.clone(), stop());
+            let keep = async move { samples.run(sampled, stop_samples).await };
+            workers.push(crew.spawn(crew.watched("the rule samples", keep)));
             let run = async move { station.run(told, stop_station).await };
             workers.push(crew.spawn(crew.watched("the rule station", run)));
         }
@@ -101,6 +107,7 @@ impl RuleParts {
 /// The door's way to the station.
 struct RulesDoor {
     station: Arc<RuleStation>,
+    samples: Arc<RuleSamples>,
     clock: Arc<dyn Clock>,
 }
 
@@ -128,6 +135,10 @@ impl ports::Rules for RulesDoor {
     fn get(&self, tenant: &str, name: &str) -> Option<RuleView> {
         let rule = self.station.rules().read(|rules| rules.get(tenant, name).cloned())?;
         Some(self.view(tenant, name, rule))
+    }
+
+    fn samples(&self, tenant: &str, name: &str) -> Vec<Arc<CallSample>> {
+        self.samples.of(tenant, name)
     }
 
     fn new_id(&self) -> Result<Text, RulesError> {

@@ -1,8 +1,10 @@
 //! Answers a stage from what is in force.
 
 use crate::breaker::{Breaker, Finding};
+use crate::capture::{Called, Other, Ran, capture};
 use crate::compare::{Said, compare};
 use crate::compose::Composed;
+use crate::samples::WAITING_MAX;
 use crate::share::Share;
 use crate::table::{InForce, OnTrial, Place, Table, TenantRules};
 use crate::trials::{Measured, TrialKey, TrialMetrics, Trials, Tried};
@@ -10,11 +12,12 @@ use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::sync::Arc;
-use tillstream_rule_engine::{Module, Run};
+use tillstream_rule_engine::Module;
 use tillstream_rule_lifecycle::{Tally, TrialKind};
 use tillstream_runtime::Clock;
 use tillstream_schemas::Text;
 use tillstream_schemas::order_event::RuleRef;
+use tillstream_schemas::rule_sample::{RuleSample, RuleSampleKind};
 use tillstream_schemas::rules::RuleFallback;
 use tillstream_stage::rule::{Hook, Hooks, RuleAnswer, RuleCall, RuleHost, RuleOutcome, RuleRun};
 use tokio::sync::mpsc;
@@ -50,6 +53,15 @@ pub struct Tripping {
     pub outcome: &'static str,
 }
 
+/// What comes from a host, beside answers.
+#[derive(Debug)]
+pub struct Says {
+    /// What the registry is to know: [`crate::RuleStation::run`] takes it.
+    pub told: mpsc::UnboundedReceiver<Told>,
+    /// Calls that are to be kept: [`crate::RuleSamples::run`] takes them.
+    pub sampled: mpsc::Receiver<RuleSample>,
+}
+
 /// What a host has to tell the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
@@ -66,6 +78,7 @@ pub struct Host {
     breakers: Mutex<FxHashMap<(Text, Text, i64), Breaker>>,
     trials: Trials,
     told: mpsc::UnboundedSender<Told>,
+    sampled: mpsc::Sender<RuleSample>,
     clock: Arc<dyn Clock>,
     settings: HostSettings,
 }
@@ -84,32 +97,35 @@ type Runs = SmallVec<[RuleRun; 1]>;
 const PASS: Said = (RuleAnswer::Pass, None);
 
 impl Host {
-    /// A host without rules, and where it says what the registry is to know.
-    pub fn new(
-        clock: Arc<dyn Clock>,
-        settings: HostSettings,
-        metrics: TrialMetrics,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Told>) {
+    /// A host without rules, and what it says.
+    pub fn new(clock: Arc<dyn Clock>, settings: HostSettings, metrics: TrialMetrics) -> (Arc<Self>, Says) {
         let (told, tells) = mpsc::unbounded_channel();
+        let (sampled, samples) = mpsc::channel(WAITING_MAX);
         let host = Self {
             table: RwLock::default(),
             shares: Mutex::default(),
             breakers: Mutex::default(),
             trials: Trials::new(metrics),
             told,
+            sampled,
             clock,
             settings,
         };
-        (Arc::new(host), tells)
+        (Arc::new(host), Says { told: tells, sampled: samples })
     }
 
     /// Puts a table in force. Calls that have begun end by the one before.
-    pub(crate) fn put_in_force(&self, table: Table) {
+    pub(crate) fn put_in_force(&self, mut table: Table) {
+        for (tenant, rules) in &mut table {
+            if let (Some(rules), Some(before)) = (Arc::get_mut(rules), self.rules_of(tenant)) {
+                rules.keep_gates(&before);
+            }
+        }
         let place = |tenant: &Text, rule: &Text| table.get(tenant)?.all().iter().find(|it| it.name == *rule);
-        let active = |it: &Place| it.active.as_ref().map(|it| it.revision);
-        let trial = |it: &Place| it.trial.as_ref().map(|it| it.version.revision);
-        self.breakers.lock().retain(|it, _| place(&it.0, &it.1).and_then(active) == Some(it.2));
-        self.trials.retain(|it| place(&it.0, &it.1).and_then(trial) == Some(it.2));
+        let revisions =
+            |tenant: &Text, rule: &Text| place(tenant, rule).map_or((None, None), Place::revisions);
+        self.breakers.lock().retain(|it, _| revisions(&it.0, &it.1).0 == Some(it.2));
+        self.trials.retain(|it| revisions(&it.0, &it.1).1 == Some(it.2));
         *self.table.write() = table;
     }
 
@@ -126,62 +142,79 @@ impl Host {
     fn answer<'p>(&self, asked: Asked<'_>, place: &'p Place, runs: &mut Runs) -> Option<(&'p RuleRef, Said)> {
         let hook = asked.call.hook();
         let active = place.active.as_ref().filter(|it| it.hooks.contains(hook));
-        let Some(trial) = &place.trial else { return active.map(|it| (&it.rule, self.ask(asked, it, runs))) };
+        let standing = |runs: &mut Runs| active.map(|it| (&it.rule, self.ask(asked, place, it, runs)));
+        let Some(trial) = &place.trial else { return standing(runs) };
         let key = (Text::from(asked.tenant), place.name.clone(), trial.version.revision);
         if trial.kind.answers(&place.name, asked.order_id) && !self.trials.is_stopped(&key) {
-            return self.ask_canary(asked, &key, active, trial, runs);
+            return self.ask_canary(asked, place, &key, trial, runs);
         }
-        let said = active.map(|it| (&it.rule, self.ask(asked, it, runs)));
+        let said = standing(runs);
         if trial.kind == TrialKind::Shadow && trial.version.hooks.contains(hook) {
-            let nothing = PASS;
-            let standing = said.as_ref().map_or(&nothing, |it| &it.1);
-            self.ask_shadow(asked, &key, trial, standing);
+            self.ask_shadow(asked, place, &key, trial, said.as_ref());
         }
         said
     }
 
     /// The version on trial is asked what was answered already, and nothing comes of what it says.
-    fn ask_shadow(&self, asked: Asked<'_>, key: &TrialKey, trial: &OnTrial, standing: &Said) {
-        let tried = match self.spare_run(asked, &trial.version) {
-            None => Tried::Skipped,
-            Some(Err(_)) => Tried::Failed,
-            Some(Ok(tried)) => Tried::Answered(compare(asked.call, standing, &tried)),
+    fn ask_shadow(
+        &self,
+        asked: Asked<'_>,
+        place: &Place,
+        key: &TrialKey,
+        trial: &OnTrial,
+        standing: Option<&(&RuleRef, Said)>,
+    ) {
+        let Some(ran) = self.spare_run(asked, &trial.version) else {
+            return self.note(key, trial.kind, asked.call, Tried::Skipped);
+        };
+        let nothing = PASS;
+        let other = standing.map_or((None, &nothing), |it| (Some(it.0), &it.1));
+        let tried = match &ran.said {
+            Err(_) => Tried::Failed,
+            Ok(tried) => Tried::Answered(compare(asked.call, other.1, tried)),
         };
         self.note(key, trial.kind, asked.call, tried);
+        self.sample(asked, place, &trial.version, &ran, tried.differs().then_some(other));
     }
 
     /// The version on trial answers for this order. Where it gives no answer, the order is treated as all others are.
     fn ask_canary<'p>(
         &self,
         asked: Asked<'_>,
+        place: &'p Place,
         key: &TrialKey,
-        active: Option<&'p InForce>,
         trial: &'p OnTrial,
         runs: &mut Runs,
     ) -> Option<(&'p RuleRef, Said)> {
-        let it = &trial.version;
-        if !it.hooks.contains(asked.call.hook()) {
+        let (it, hook) = (&trial.version, asked.call.hook());
+        if !it.hooks.contains(hook) {
             // It has nothing to say here, where the active version has: so its orders hear nothing.
             return None;
         }
-        let said = match self.run(asked, it, runs) {
+        let active = place.active.as_ref().filter(|it| it.hooks.contains(hook));
+        let ran = self.run(asked, it, runs);
+        let said = match &ran.said {
             Ok(said) => said,
             Err(outcome) => {
                 // Want of room or of fuel is no fault of the version.
-                let excused = matches!(outcome, "unavailable" | "throttled");
+                let excused = matches!(*outcome, "unavailable" | "throttled");
                 self.note(key, trial.kind, asked.call, if excused { Tried::Skipped } else { Tried::Failed });
-                let fallen = || (&it.rule, fall_back(it, outcome, asked.call.hook()));
-                return Some(active.map_or_else(fallen, |it| (&it.rule, self.ask(asked, it, runs))));
+                self.sample(asked, place, it, &ran, None);
+                let fallen = || (&it.rule, fall_back(it, outcome, hook));
+                return Some(active.map_or_else(fallen, |it| (&it.rule, self.ask(asked, place, it, runs))));
             }
         };
         let standing = match active {
             None => Some(PASS),
-            Some(it) if it.tripped => Some(fall_back(it, "tripped", asked.call.hook())),
-            Some(it) => self.spare_run(asked, it).and_then(Result::ok),
+            Some(it) if it.tripped => Some(fall_back(it, "tripped", hook)),
+            Some(it) => self.spare_run(asked, it).and_then(|it| it.said.ok()),
         };
-        let tried = standing.map_or(Tried::Alone, |it| Tried::Answered(compare(asked.call, &it, &said)));
+        let tried =
+            standing.as_ref().map_or(Tried::Alone, |it| Tried::Answered(compare(asked.call, it, said)));
         self.note(key, trial.kind, asked.call, tried);
-        Some((&it.rule, said))
+        let other = standing.as_ref().map(|it| (active.map(|it| &it.rule), it));
+        self.sample(asked, place, it, &ran, other.filter(|_| tried.differs()));
+        Some((&it.rule, said.clone()))
     }
 
     fn note(&self, key: &TrialKey, kind: TrialKind, call: &RuleCall, tried: Tried) {
@@ -192,62 +225,73 @@ impl Host {
         }
     }
 
+    /// Keeps one call in many. `other`: what it differs from.
+    fn sample(&self, asked: Asked<'_>, place: &Place, it: &InForce, ran: &Ran, other: Option<Other<'_>>) {
+        let kind = match (&ran.said, other) {
+            (Err("tripped" | "unavailable" | "throttled"), _) => return,
+            (Err(_), _) => RuleSampleKind::Failure,
+            (Ok(_), Some(_)) => RuleSampleKind::Difference,
+            (Ok(_), None) => RuleSampleKind::Call,
+        };
+        if !place.gate.opens(kind, self.clock.monotonic_ns()) {
+            return;
+        }
+        let of = Called {
+            tenant: asked.tenant,
+            order_id: asked.order_id,
+            call: asked.call,
+            rule: &it.rule,
+            settings: &it.settings,
+            at_ms: self.clock.now_ms(),
+        };
+        if let Some(sample) = capture(of, ran, kind, other) {
+            // What waits in vain, or for a process that ends, is not kept.
+            let _ = self.sampled.try_send(sample);
+        }
+    }
+
     /// A call that nobody waits for: it takes what the tenant's orders leave of the share. `None`: they left too little,
     /// or the module is not here.
-    fn spare_run(&self, asked: Asked<'_>, it: &InForce) -> Option<Result<Said, &'static str>> {
+    fn spare_run(&self, asked: Asked<'_>, it: &InForce) -> Option<Ran> {
         let module = it.module.as_ref()?;
         let now_ns = self.clock.monotonic_ns();
-        self.with_share(asked.tenant, now_ns, |share| share.has_spare(now_ns)).then(|| {
-            let run = self.run_module(asked, module, &it.settings);
-            run.result.map_err(|fault| fault.outcome())
-        })
+        let spare = self.with_share(asked.tenant, now_ns, |share| share.has_spare(now_ns));
+        spare.then(|| self.run_module(asked, it, module))
     }
 
     /// The active version's answer, or the policy it falls back to.
-    fn ask(&self, asked: Asked<'_>, it: &InForce, runs: &mut Runs) -> Said {
-        let said = self.run(asked, it, runs);
-        if let Some(run) = runs.last() {
-            self.watch(asked.tenant, it, run.outcome);
-        }
-        said.unwrap_or_else(|outcome| fall_back(it, outcome, asked.call.hook()))
+    fn ask(&self, asked: Asked<'_>, place: &Place, it: &InForce, runs: &mut Runs) -> Said {
+        let ran = self.run(asked, it, runs);
+        self.watch(asked.tenant, it, ran.outcome());
+        self.sample(asked, place, it, &ran, None);
+        ran.said.unwrap_or_else(|outcome| fall_back(it, outcome, asked.call.hook()))
     }
 
-    /// One call of one version, or the outcome by which it gave no answer.
-    fn run(&self, asked: Asked<'_>, it: &InForce, runs: &mut Runs) -> Result<Said, &'static str> {
+    /// One call of one version that answers an order.
+    fn run(&self, asked: Asked<'_>, it: &InForce, runs: &mut Runs) -> Ran {
         let begun_ns = self.clock.monotonic_ns();
-        let module = match &it.module {
-            _ if it.tripped => Err("tripped"),
-            None => Err("unavailable"),
-            Some(_) if !self.may_begin(asked.tenant, begun_ns) => Err("throttled"),
-            Some(module) => Ok(module),
+        let ran = match &it.module {
+            _ if it.tripped => Ran::not("tripped"),
+            None => Ran::not("unavailable"),
+            Some(_) if !self.may_begin(asked.tenant, begun_ns) => Ran::not("throttled"),
+            Some(module) => self.run_module(asked, it, module),
         };
-        let (fuel, said) = match module {
-            Err(outcome) => (0, Err(outcome)),
-            Ok(module) => {
-                let run = self.run_module(asked, module, &it.settings);
-                let said = run.result.map_err(|fault| {
-                    let (tenant, order_id) = (asked.tenant, asked.order_id);
-                    tracing::debug!(tenant, order_id, rule = %it.rule.name, %fault, "a rule gave no answer");
-                    fault.outcome()
-                });
-                (run.fuel, said)
-            }
-        };
-        let outcome = match &said {
-            Ok(said) if *said == PASS => "passed",
-            Ok(_) => "answered",
-            Err(outcome) => outcome,
-        };
-        runs.push(RuleRun { outcome, fuel, ns: self.clock.monotonic_ns().saturating_sub(begun_ns) });
-        said
+        let ns = self.clock.monotonic_ns().saturating_sub(begun_ns);
+        runs.push(RuleRun { outcome: ran.outcome(), fuel: ran.fuel, ns });
+        ran
     }
 
-    fn run_module(&self, asked: Asked<'_>, module: &Module, settings: &str) -> Run {
-        let run = module.run(asked.order_id, asked.call, settings, u64::MAX);
-        if let Some(share) = self.shares.lock().get_mut(asked.tenant) {
+    fn run_module(&self, asked: Asked<'_>, it: &InForce, module: &Module) -> Ran {
+        let (tenant, order_id) = (asked.tenant, asked.order_id);
+        let run = module.run(order_id, asked.call, &it.settings, u64::MAX);
+        if let Some(share) = self.shares.lock().get_mut(tenant) {
             share.take(run.fuel);
         }
-        run
+        let said = run.result.map_err(|fault| {
+            tracing::debug!(tenant, order_id, rule = %it.rule.name, %fault, "a rule gave no answer");
+            fault.outcome()
+        });
+        Ran { said, fuel: run.fuel, memory_bytes: run.memory_bytes, log: run.log }
     }
 
     fn may_begin(&self, tenant: &str, now_ns: u64) -> bool {

@@ -7,12 +7,15 @@
 
 mod breaker;
 mod cache;
+mod capture;
 mod compare;
 mod compile;
 mod compose;
 mod error;
 mod host;
+mod mask;
 mod sample;
+mod samples;
 mod share;
 mod station;
 mod table;
@@ -21,8 +24,9 @@ mod trials;
 pub use cache::ArtifactCache;
 pub use compile::{Compiler, compile_child};
 pub use error::RuleHostError;
-pub use host::{Host, HostSettings, Told, Tripping};
+pub use host::{Host, HostSettings, Says, Told, Tripping};
 pub use sample::{SampleRun, dry_run, sample_calls};
+pub use samples::RuleSamples;
 pub use station::{RuleStation, RuleUpload, Uploaded};
 pub use tillstream_rule_engine::{
     ArtifactKey, Fault, Limits, Module, Pool, Refusal, RuleEngine, Run, digest, settings_schema,

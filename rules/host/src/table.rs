@@ -1,5 +1,6 @@
 //! What is in force in this process: per tenant and hook, the rules to ask, in their order.
 
+use crate::capture::Gate;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use tillstream_rule_engine::Module;
@@ -40,6 +41,16 @@ pub(crate) struct Place {
     pub hooks: Hooks,
     pub active: Option<InForce>,
     pub trial: Option<OnTrial>,
+    /// Which calls are sampled.
+    pub gate: Arc<Gate>,
+}
+
+impl Place {
+    /// What put its versions in force.
+    pub fn revisions(&self) -> (Option<i64>, Option<i64>) {
+        let trial = self.trial.as_ref().map(|it| it.version.revision);
+        (self.active.as_ref().map(|it| it.revision), trial)
+    }
 }
 
 /// The rules of a tenant.
@@ -53,6 +64,16 @@ impl TenantRules {
     /// Those to ask, in their order.
     pub fn of(&self, hook: Hook) -> impl Iterator<Item = &Place> {
         self.places.iter().filter(move |it| it.hooks.contains(hook))
+    }
+
+    /// Takes the gates of what was in force before and is unchanged: whatever else changes, a rule is not sampled anew.
+    pub fn keep_gates(&mut self, before: &Self) {
+        for place in &mut self.places {
+            let same = |it: &&Place| it.name == place.name && it.revisions() == place.revisions();
+            if let Some(it) = before.places.iter().find(same) {
+                place.gate = it.gate.clone();
+            }
+        }
     }
 
     /// All of them.
@@ -106,5 +127,8 @@ fn place(name: &Text, rule: &Rule, load: &impl Fn(&str) -> Option<Arc<Module>>) 
     let order = rule.active.as_ref().map(|it| it.order).or(rule.trial.as_ref().map(|it| it.order))?;
     let versions = active.iter().chain(trial.iter().map(|it| &it.version));
     let hooks: Hooks = versions.flat_map(|it| it.hooks.iter()).collect();
-    (active.is_some() || trial.is_some()).then(|| Place { name: name.clone(), order, hooks, active, trial })
+    (active.is_some() || trial.is_some()).then(|| {
+        let gate = Arc::default();
+        Place { name: name.clone(), order, hooks, active, trial, gate }
+    })
 }

@@ -30,10 +30,15 @@ pub(crate) enum Tried {
 }
 
 impl Tried {
+    /// Whether something else would have become of the order.
+    pub(crate) fn differs(self) -> bool {
+        matches!(self, Self::Answered(Difference { differs: true, .. }))
+    }
+
     fn outcome(self) -> &'static str {
         match self {
-            Self::Answered(Difference { differs: false, .. }) => "same",
-            Self::Answered(Difference { differs: true, .. }) => "different",
+            Self::Answered(it) if it.differs => "different",
+            Self::Answered(_) => "same",
             Self::Failed => "failed",
             Self::Alone | Self::Skipped => "skipped",
         }

@@ -9,11 +9,12 @@ use tempfile::TempDir;
 use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
 use tillstream_registry_log::Registry;
 use tillstream_rule_host::{
-    ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleStation, RuleUpload, TrialMetrics,
-    Uploaded,
+    ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleSamples, RuleStation, RuleUpload,
+    Says, TrialMetrics, Uploaded,
 };
 use tillstream_rule_lifecycle::{Modules, RuleRefusal, Rules, Tally, Trial};
 use tillstream_runtime::SystemClock;
+use tillstream_schemas::rule_sample::RuleSample;
 use tillstream_schemas::rules::{
     RuleActivated, RuleCanaried, RuleEvent, RuleFallback, RulePayload, RuleRolledBack, RuleShadowed,
 };
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 pub struct World {
     pub host: Arc<Host>,
     pub station: Arc<RuleStation>,
+    pub samples: Arc<RuleSamples>,
     stop: watch::Sender<bool>,
     store: Arc<EmbeddedStore>,
     ids: AtomicU64,
@@ -40,7 +42,8 @@ impl World {
         let rules = Registry::open(store.clone(), clock.clone(), Rules::default()).await.unwrap();
         let modules = Registry::open(store.clone(), clock.clone(), Modules::default()).await.unwrap();
         let metrics = TrialMetrics::register(&prometheus::Registry::new()).unwrap();
-        let (host, told) = Host::new(clock.clone(), settings, metrics);
+        let (host, Says { told, sampled }) = Host::new(clock.clone(), settings, metrics);
+        let samples = RuleSamples::new(store.clone(), clock.clone());
         let station = RuleStation::new(
             host.clone(),
             RuleEngine::new(Pool::Slots(2)).unwrap(),
@@ -57,9 +60,11 @@ impl World {
         rules.caught_up().await.unwrap();
         modules.caught_up().await.unwrap();
         station.bring_up().await;
-        let running = station.clone();
-        tokio::spawn(async move { running.run(told, stopping).await });
-        Self { host, station, stop, store, ids: AtomicU64::new(0) }
+        let (running, stopped) = (station.clone(), stopping.clone());
+        tokio::spawn(async move { running.run(told, stopped).await });
+        let running = samples.clone();
+        tokio::spawn(async move { running.run(sampled, stopping).await });
+        Self { host, station, samples, stop, store, ids: AtomicU64::new(0) }
     }
 
     pub async fn stop(self) {
@@ -156,6 +161,12 @@ impl World {
 
     pub fn price(&self, tenant: &str) -> RuleOutcome {
         self.host.call(tenant, "ord_1", &price_call())
+    }
+
+    /// The samples of a rule, once there are so many.
+    pub async fn sampled(&self, tenant: &str, rule: &str, count: usize) -> Vec<Arc<RuleSample>> {
+        self.until(|_| self.samples.of(tenant, rule).len() >= count).await;
+        self.samples.of(tenant, rule)
     }
 
     /// Waits until a look at the registry says so.
