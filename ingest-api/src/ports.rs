@@ -6,6 +6,7 @@ use thiserror::Error;
 use tillstream_rule_lifecycle::{Rule, RuleRefusal, Tally};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_event::OrderEvent;
+use tillstream_schemas::rule_sample::RuleSample as CallSample;
 use tillstream_schemas::rules::RuleEvent;
 use tillstream_state::TaskId;
 
@@ -197,6 +198,9 @@ pub trait Rules: Send + Sync {
 
     /// One rule.
     fn get(&self, tenant: &str, name: &str) -> Option<RuleView>;
+
+    /// Calls of a rule that were kept, newest first.
+    fn samples(&self, tenant: &str, name: &str) -> Vec<Arc<CallSample>>;
 
     /// An id that no other event has.
     ///

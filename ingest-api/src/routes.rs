@@ -94,6 +94,7 @@ fn of_settings() -> Vec<Route> {
         keyed(RulesWrite, POST, "/v1/rules/{name}/shadow", post(rules::shadow)),
         keyed(RulesWrite, POST, "/v1/rules/{name}/canary", post(rules::canary)),
         keyed(RulesWrite, PUT, "/v1/rules/{name}/settings", put(rules::configure)),
+        keyed(RulesRead, GET, "/v1/rules/{name}/samples", get(rules::samples)),
         keyed(KeysRead, GET, "/v1/keys", get(keys::list)),
         keyed(KeysWrite, POST, "/v1/keys", post(keys::create)),
         keyed(KeysWrite, DELETE, "/v1/keys/{id}", delete(keys::revoke)),

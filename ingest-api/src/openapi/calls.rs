@@ -44,6 +44,7 @@ pub(super) fn all() -> Vec<Call> {
         rules::shadow_call(),
         rules::canary_call(),
         rules::configure_call(),
+        rules::samples_call(),
         keys::list_call(),
         keys::create_call(),
         keys::rotate_call(),

@@ -291,7 +291,7 @@ pub(super) fn find(ingest: &Ingest, caller: &Caller, name: &str) -> Result<RuleV
     rules(ingest)?.get(&caller.tenant, name).ok_or_else(|| Problem::not_found("rule", name))
 }
 
-fn rules(ingest: &Ingest) -> Result<&dyn Rules, Problem> {
+pub(super) fn rules(ingest: &Ingest) -> Result<&dyn Rules, Problem> {
     let missing = || Problem::new(Code::Stopped, "this process runs no rules");
     ingest.rules.as_deref().ok_or_else(missing)
 }

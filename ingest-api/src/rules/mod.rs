@@ -2,6 +2,7 @@
 
 mod calls;
 mod rollout;
+mod samples;
 mod settings;
 mod trial_view;
 mod view;
@@ -11,3 +12,4 @@ pub(crate) use calls::{
     upload, upload_call, versions, versions_call,
 };
 pub(crate) use rollout::{canary, canary_call, configure, configure_call, shadow, shadow_call};
+pub(crate) use samples::{samples, samples_call};

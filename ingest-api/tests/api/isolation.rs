@@ -68,6 +68,7 @@ const VERDICTS: &[(&str, Verdict)] = &[
     ("POST /v1/rules/{name}/shadow", Missing),
     ("POST /v1/rules/{name}/canary", Missing),
     ("PUT /v1/rules/{name}/settings", Missing),
+    ("GET /v1/rules/{name}/samples", Missing),
     ("GET /v1/keys", Own),
     ("POST /v1/keys", Own),
     ("DELETE /v1/keys/{id}", Missing),

@@ -5,11 +5,13 @@ use futures::future::BoxFuture;
 use http::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tillstream_ingest_api::ports::{self, RuleSample, RuleUploaded, RuleView, RulesError};
+use tillstream_ingest_api::ports::{self, RuleSample as TriedSample, RuleUploaded, RuleView, RulesError};
 use tillstream_registry_log::{Appended, Fold};
 use tillstream_rule_lifecycle::{RuleRefusal, Rules};
 use tillstream_schemas::Text;
+use tillstream_schemas::rule_sample::{RuleSample, RuleSampleKind};
 use tillstream_schemas::rules::{RuleEvent, RulePayload, RuleVersionUploaded};
 
 /// A module that is taken begins so; its digest is the rest of it.
@@ -41,6 +43,32 @@ impl ports::Rules for Shelf {
     fn get(&self, tenant: &str, name: &str) -> Option<RuleView> {
         let rule = self.rules.lock().get(tenant, name).cloned()?;
         Some(RuleView { name: name.into(), rule, untold: Vec::new() })
+    }
+
+    fn samples(&self, tenant: &str, name: &str) -> Vec<Arc<RuleSample>> {
+        let sample = |(index, kind): (usize, RuleSampleKind)| RuleSample {
+            id: format!("smp_{index}").into(),
+            tenant: tenant.into(),
+            rule: name.into(),
+            version: "2".into(),
+            digest: "d2".into(),
+            order_id: format!("ord_{}", index % 2).into(),
+            hook: "price".into(),
+            kind,
+            at_ms: NOW_MS,
+            input: r#"{"hook":"price","order":{"customer":"***"},"lines":[]}"#.to_owned(),
+            masked: vec!["order.customer".into()],
+            settings: "{}".into(),
+            outcome: if kind == RuleSampleKind::Failure { "fuel" } else { "passed" }.into(),
+            answer: (kind != RuleSampleKind::Failure).then(|| r#""pass""#.to_owned()),
+            review: None,
+            fuel: 9,
+            memory_bytes: 8,
+            log: String::new(),
+            other_version: None,
+            other_answer: (kind == RuleSampleKind::Difference).then(|| r#"{"adjust":[]}"#.to_owned()),
+        };
+        RuleSampleKind::ALL.into_iter().enumerate().map(|it| Arc::new(sample(it))).collect()
     }
 
     fn new_id(&self) -> Result<Text, RulesError> {
@@ -86,7 +114,7 @@ impl ports::Rules for Shelf {
                     Ok(()) => {
                         let rule = self.get(tenant, rule).unwrap().rule;
                         let version = rule.version_of(digest).unwrap().number;
-                        let sample = RuleSample {
+                        let sample = TriedSample {
                             hook: "price",
                             lines: 1,
                             fuel: 9,
@@ -277,4 +305,35 @@ async fn settings_are_changed_without_a_version_and_held_against_its_schema() {
     assert_eq!(put_json(&api, "/v1/rules/tiers/settings", &stale).await.problem().0, 409);
     let rule = post(&api, "/v1/rules/tiers/rollback", &json!({})).await.json();
     assert_eq!(rule["active"]["settings"], json!({"from": 5}));
+}
+
+#[tokio::test]
+async fn kept_calls_are_found_by_order_and_kind_and_can_be_run_again() {
+    let api = Api::start().await;
+    upload(&api, "tiers", "d2").await;
+    let ids = |page: &Value| {
+        page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let page = api.get("/v1/rules/tiers/samples").await.json();
+    assert_eq!(ids(&page), ["smp_0", "smp_1", "smp_2"]);
+    let [call, failure, difference] = [0, 1, 2].map(|it| &page["data"][it]);
+    assert_eq!((&call["input"]["hook"], &call["answer"]), (&json!("price"), &json!("pass")));
+    assert_eq!((&call["masked"], &call["other"]), (&json!(["order.customer"]), &Value::Null));
+    assert_eq!((&failure["kind"], &failure["answer"]), (&json!("failure"), &Value::Null));
+    assert_eq!(difference["other"], json!({"version": null, "answer": {"adjust": []}}));
+    for (query, found) in [
+        ("order=ord_0", vec!["smp_0", "smp_2"]),
+        ("order=ord_0&kind=difference", vec!["smp_2"]),
+        ("order=ord_9", vec![]),
+        ("limit=1", vec!["smp_0"]),
+    ] {
+        assert_eq!(ids(&api.get(&format!("/v1/rules/tiers/samples?{query}")).await.json()), found, "{query}");
+    }
+    assert_eq!(api.get("/v1/rules/tiers/samples?kind=odd").await.status, 400);
+    assert_eq!(api.get("/v1/rules/nobodys/samples").await.status, 404);
 }

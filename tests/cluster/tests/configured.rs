@@ -117,6 +117,36 @@ async fn rules_hold_everywhere(here: &Server, there: &Server) {
     assert_everywhere(&orders_after(there, "none").await, FULL_MINOR, &[]);
 }
 
+/// What a worker counts stops a canary in every process, and what it sampled is shown at every door.
+async fn a_canary_stops_everywhere(here: &Server, there: &Server) {
+    change(here, "/v1/rules/off/activate", &json!({"version": 1})).await;
+    let bound = 4 * 150;
+    let canary = json!({"version": 2, "percent": 100, "stop_at_difference": bound});
+    change(here, "/v1/rules/off/canary", &canary).await;
+    let orders = orders_after(there, "canary").await;
+    let rule = async |door: &Server| call(door, KEY, Method::GET, "/v1/rules/off", &Value::Null).await.1;
+    for door in [here, there] {
+        let stopped =
+            wait_for(RECOVERY, async || (!rule(door).await["trial"]["stopped"].is_null()).then_some(()));
+        assert!(stopped.await.is_some(), "{:#}", rule(door).await);
+    }
+    let shaped = |version: &str| orders.iter().filter(|it| it.1["rules"][0]["version"] == version).count();
+    println!("{} orders met the canary, {} the active version", shaped("2"), shaped("1"));
+    assert!(shaped("2") >= 4, "at 150 each it takes four");
+    assert_everywhere(&orders_after(there, "stopped").await, FULL_MINOR - 100, &["1"]);
+    let path = "/v1/rules/off/samples?kind=difference";
+    for door in [here, there] {
+        let shown = wait_for(RECOVERY, async || {
+            let (_, samples) = call(door, KEY, Method::GET, path, &Value::Null).await;
+            samples["data"].get(0).cloned()
+        });
+        let sample = shown.await.expect("a worker's samples are shown at every door");
+        assert_eq!((&sample["version"], &sample["other"]["version"]), (&json!("2"), &json!("1")));
+    }
+    change(here, "/v1/rules/off/rollback", &json!({})).await;
+    assert_everywhere(&orders_after(there, "rolled-back-too").await, FULL_MINOR - 100, &["1"]);
+}
+
 /// A key made at one door is refused at the other within a second of its revocation.
 async fn a_revoked_key_is_refused_everywhere(here: &Server, there: &Server) {
     let path = "/v1/orders?limit=1";
@@ -148,6 +178,7 @@ async fn what_is_configured_at_one_process_holds_in_every_other_within_a_second(
     let (here, there) = (doors[0].server().unwrap(), doors[1].server().unwrap());
     rules_hold_everywhere(&here, &there).await;
     a_revoked_key_is_refused_everywhere(&here, &there).await;
+    a_canary_stops_everywhere(&here, &there).await;
     drop((here, there));
     cluster.stop_workers().await;
 }

@@ -214,10 +214,18 @@ async fn a_version_is_tried_beside_the_active_one_then_on_orders_until_it_moves_
     );
     assert_eq!(trial_calls(&server, "canary", "different").await, 5.0);
 
+    let samples = server.until("/v1/rules/off/samples?kind=difference", |it| it["data"][0].is_object()).await;
+    let sample = &samples["data"][0];
+    assert_eq!((&sample["version"], &sample["other"]["version"]), (&json!("2"), &json!("1")), "{sample:#}");
+    assert_eq!(sample["input"]["lines"][0]["quantity"], 1);
+    let order = merchant.get(&format!("/v1/orders/{}", sample["order_id"].as_str().unwrap())).await;
+    assert_eq!(order.status, StatusCode::OK, "it is a real order's");
+
     server.kill();
     let server = Server::start(dir.path(), &[]).await;
     let merchant = demo(&server);
     assert_eq!(merchant.order("restarted", 1).await["total"], 334, "it stays stopped");
+    server.until("/v1/rules/off/samples?kind=difference", |it| it["data"][0].is_object()).await;
     let rule = merchant.change("/v1/rules/off/activate", &json!({"version": 2})).await.json;
     assert_eq!(rule["trial"], Value::Null);
     assert_eq!(merchant.order("for all", 1).await["total"], 332);
