@@ -4,9 +4,10 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use thiserror::Error;
 use tillstream_rule_backtest::{BacktestError, Spec, View};
-use tillstream_rule_lifecycle::{Rule, RuleRefusal};
+use tillstream_rule_lifecycle::{Rule, RuleRefusal, Tally};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_event::OrderEvent;
+use tillstream_schemas::rule_sample::RuleSample as CallSample;
 use tillstream_schemas::rules::RuleEvent;
 use tillstream_state::TaskId;
 
@@ -138,6 +139,8 @@ pub struct RuleView {
     pub name: Text,
     /// The rule.
     pub rule: Rule,
+    /// What this process counted of its trial and has not said in the registry yet, by currency.
+    pub untold: Vec<(Text, Tally)>,
 }
 
 /// What a module used on a sample order.
@@ -196,6 +199,9 @@ pub trait Rules: Send + Sync {
 
     /// One rule.
     fn get(&self, tenant: &str, name: &str) -> Option<RuleView>;
+
+    /// Calls of a rule that were kept, newest first.
+    fn samples(&self, tenant: &str, name: &str) -> Vec<Arc<CallSample>>;
 
     /// An id that no other event has.
     ///

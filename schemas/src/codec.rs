@@ -102,7 +102,7 @@ schemas! {
     OrderCommand = 1, crate::order_command::OrderCommand, "order-command",
         BackwardTransitive, ["orders.order.commands.v1-value"];
     /// [`crate::order_event::OrderEvent`]
-    OrderEvent = 30, crate::order_event::OrderEvent, "order-event",
+    OrderEvent = 60, crate::order_event::OrderEvent, "order-event",
         FullTransitive, ["orders.order.events.v1-value"];
     /// [`crate::item::ItemCommand`]
     ItemCommand = 3, crate::item::ItemCommand, "item-command",
@@ -131,7 +131,7 @@ schemas! {
             "analytics.order.deltas.v1.dlq-value"
         ];
     /// [`crate::order_state::OrderState`]
-    OrderState = 31, crate::order_state::OrderState, "order-state",
+    OrderState = 61, crate::order_state::OrderState, "order-state",
         BackwardTransitive, ["order.state-value"];
     /// [`crate::item::StockState`]
     StockState = 11, crate::item::StockState, "stock-state",
@@ -167,19 +167,25 @@ schemas! {
     WebhookDeliveryState = 42, crate::webhook::WebhookDeliveryState, "webhook-delivery-state",
         BackwardTransitive, ["webhook_delivery.state-value"];
     /// [`crate::rules::RuleEvent`]
-    RuleEvent = 19, crate::rules::RuleEvent, "rule-event",
+    RuleEvent = 62, crate::rules::RuleEvent, "rule-event",
         BackwardTransitive, ["rules.registry.v1-value"];
     /// [`crate::rules::RuleModule`]
     RuleModule = 20, crate::rules::RuleModule, "rule-module",
         BackwardTransitive, ["rules.modules.v1-value"];
+    /// [`crate::rule_sample::RuleSample`]
+    RuleSample = 63, crate::rule_sample::RuleSample, "rule-sample",
+        BackwardTransitive, ["rules.samples.v1-value"];
 }
 
 /// Versions older builds wrote and this one still reads. `schemas/avro/README.md` says when to add one, such as
 /// `Version::new(Schema::StockState, 11, include_str!("../avro/history/stock-state/v1.avsc"))`.
-pub static HISTORY: [Version; 3] = [
+pub static HISTORY: [Version; 6] = [
     Version::new(Schema::OrderEvent, 2, include_str!("../avro/history/order-event/v1.avsc")),
     Version::new(Schema::OrderState, 10, include_str!("../avro/history/order-state/v1.avsc")),
     Version::new(Schema::AnalyticsDelta, 7, include_str!("../avro/history/analytics-delta/v1.avsc")),
+    Version::new(Schema::OrderEvent, 30, include_str!("../avro/history/order-event/v2.avsc")),
+    Version::new(Schema::OrderState, 31, include_str!("../avro/history/order-state/v2.avsc")),
+    Version::new(Schema::RuleEvent, 19, include_str!("../avro/history/rule-event/v1.avsc")),
 ];
 
 impl Schema {
@@ -207,6 +213,7 @@ impl Schema {
             Topic::WebhookEndpoints => Self::WebhookEndpointEvent,
             Topic::RuleRegistry => Self::RuleEvent,
             Topic::RuleModules => Self::RuleModule,
+            Topic::RuleSamples => Self::RuleSample,
             Topic::OrderChangelog
             | Topic::ItemChangelog
             | Topic::AnalyticsChangelog

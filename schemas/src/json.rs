@@ -39,6 +39,7 @@ fn record(version: &Version, datum: &[u8]) -> Result<Value, CodecError> {
         Schema::AccessEvent => typed::<access::AccessEvent>(version, datum),
         Schema::RuleEvent => typed::<rules::RuleEvent>(version, datum),
         Schema::RuleModule => typed::<rules::RuleModule>(version, datum),
+        Schema::RuleSample => typed::<crate::rule_sample::RuleSample>(version, datum),
         Schema::WebhookEndpointEvent => {
             shown(&version.read::<webhook::WebhookEndpointEvent>(datum)?.redacted())
         }

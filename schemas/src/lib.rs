@@ -15,6 +15,7 @@ pub mod order_command;
 pub mod order_event;
 pub mod order_state;
 pub mod registry;
+pub mod rule_sample;
 pub mod rules;
 pub mod topics;
 pub mod webhook;

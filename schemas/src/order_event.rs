@@ -43,6 +43,15 @@ pub struct RuleRef {
     pub also: Vec<RuleStep>,
 }
 
+impl RuleRef {
+    /// Every rule that it names, in the order they were asked.
+    pub fn steps(&self) -> impl Iterator<Item = RuleStep> {
+        let first =
+            RuleStep { name: self.name.clone(), version: self.version.clone(), digest: self.digest.clone() };
+        std::iter::once(first).chain(self.also.iter().cloned())
+    }
+}
+
 /// One more rule that shaped an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleStep {
@@ -409,4 +418,7 @@ pub struct CommandRefused {
     pub code: Text,
     /// A sentence.
     pub message: Text,
+    /// The rule that refused it.
+    #[serde(default)]
+    pub rule: Option<RuleRef>,
 }

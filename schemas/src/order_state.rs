@@ -3,7 +3,7 @@
 use crate::order_command::{
     Address, Allocation, CaptureMode, PaymentInstruction, PaymentOperation, ReturnLine, ShipmentLine,
 };
-use crate::order_event::RuleRef;
+use crate::order_event::{RuleRef, RuleStep};
 use crate::{Text, TextMap};
 use serde::{Deserialize, Serialize};
 
@@ -393,6 +393,9 @@ pub struct Shipment {
     /// When the shipment is promised to arrive, ms since the epoch.
     #[serde(default)]
     pub promised_at_ms: Option<i64>,
+    /// The rule that shaped it.
+    #[serde(default)]
+    pub rule: Option<RuleRef>,
 }
 
 /// What fulfillment keeps.
@@ -506,6 +509,16 @@ pub struct OrderView {
     /// What happened, oldest first.
     #[serde(default)]
     pub timeline: Vec<TimelineEntry>,
+    /// The versions of rules that shaped its events, in the order they came. The timeline names them by their place.
+    #[serde(default)]
+    pub rules: Vec<RuleStep>,
+}
+
+impl OrderView {
+    /// The rules that shaped an event of the timeline.
+    pub fn rules_of<'a>(&'a self, entry: &'a TimelineEntry) -> impl Iterator<Item = &'a RuleStep> {
+        entry.rules.iter().filter_map(|it| self.rules.get(usize::try_from(*it).ok()?))
+    }
 }
 
 /// One event in an order's timeline.
@@ -527,4 +540,7 @@ pub struct TimelineEntry {
     /// The code or id the event is about.
     #[serde(default)]
     pub detail: Option<Text>,
+    /// The rules that shaped the event: their places in [`OrderView::rules`].
+    #[serde(default)]
+    pub rules: Vec<i32>,
 }

@@ -13,7 +13,7 @@ pub struct RuleEvent {
     pub tenant: Text,
     /// When it was asked for, ms since the epoch.
     pub occurred_at_ms: i64,
-    /// Who asked: the id of an API key, or `breaker` for what a worker does by itself.
+    /// Who asked: the id of an API key, or `breaker` or `trial` for what a worker does by itself.
     pub actor: Text,
     /// The rule's name.
     pub rule: Text,
@@ -39,6 +39,18 @@ pub enum RulePayload {
     /// The rule answers no more.
     #[serde(rename = "tillstream.RuleRetired")]
     Retired(RuleRetired),
+    /// A version is asked beside the one that answers.
+    #[serde(rename = "tillstream.RuleShadowed")]
+    Shadowed(RuleShadowed),
+    /// A version answers for a share of the orders.
+    #[serde(rename = "tillstream.RuleCanaried")]
+    Canaried(RuleCanaried),
+    /// The version that answers has other settings.
+    #[serde(rename = "tillstream.RuleConfigured")]
+    Configured(RuleConfigured),
+    /// What a worker counted of a version on trial.
+    #[serde(rename = "tillstream.RuleMeasured")]
+    Measured(RuleMeasured),
 }
 
 /// A module is the rule's next version.
@@ -50,6 +62,9 @@ pub struct RuleVersionUploaded {
     pub size_bytes: i64,
     /// The hooks it implements.
     pub hooks: Vec<Text>,
+    /// The JSON schema that the module brings for its settings; `None`: any object will do.
+    #[serde(default)]
+    pub settings_schema: Option<Text>,
 }
 
 /// A version answers from now on.
@@ -124,6 +139,71 @@ pub struct RuleTripped {
 /// The rule answers no more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleRetired {}
+
+/// A version is asked beside the one that answers. What it says is compared, and never applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleShadowed {
+    /// Which version.
+    pub version: i64,
+    /// What it is told beside the order: a JSON object.
+    pub settings: Text,
+    /// The rule's revision that this is meant to follow; `None`: any.
+    #[serde(default)]
+    pub expected_revision: Option<i64>,
+}
+
+/// A version answers for a share of the orders, until it is activated, rolled back, or stops by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleCanaried {
+    /// Which version.
+    pub version: i64,
+    /// The share of orders, 1 to 100: those whose hash falls below it.
+    pub percent: i32,
+    /// Its place among the tenant's rules of a hook, while no version of the rule answers for the other orders.
+    pub order: i32,
+    /// What it is told beside the order: a JSON object.
+    pub settings: Text,
+    /// What holds for an order of its share when it gives no answer and no version answers for the others.
+    pub fallback: RuleFallback,
+    /// It stops by itself at so many failures, 1 or more.
+    pub failures_max: i64,
+    /// It stops by itself once the totals of its orders differ by so much, added up per currency, from what the version
+    /// that answers would have made them. Minor units; `None`: no bound.
+    #[serde(default)]
+    pub difference_max_minor: Option<i64>,
+    /// The rule's revision that this is meant to follow; `None`: any.
+    #[serde(default)]
+    pub expected_revision: Option<i64>,
+}
+
+/// The version that answers has other settings from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleConfigured {
+    /// What it is told beside the order: a JSON object.
+    pub settings: Text,
+    /// The rule's revision that this is meant to follow; `None`: any.
+    #[serde(default)]
+    pub expected_revision: Option<i64>,
+}
+
+/// What a worker counted of a version on trial since it last said so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleMeasured {
+    /// The trial's revision: another one is not touched.
+    pub revision: i64,
+    /// The currency of the orders.
+    pub currency: Text,
+    /// Calls of the version on trial.
+    pub calls: i64,
+    /// How many of them gave no answer.
+    pub failures: i64,
+    /// How many said something else than the version that answers.
+    pub different: i64,
+    /// By how much the totals differ, without their sign, added up. Minor units.
+    pub difference_minor: i64,
+    /// By how much the totals differ, added up: below zero, customers would have paid less. Minor units.
+    pub net_minor: i64,
+}
 
 /// A module of a tenant's rule, by content.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -44,6 +44,8 @@ pub enum Topic {
     RuleRegistry = 18,
     /// Modules of rules, by content.
     RuleModules = 19,
+    /// Calls of rules, kept for their authors: a few per rule.
+    RuleSamples = 60,
     /// Rows and timers of the webhooks task.
     WebhooksChangelog = 50,
     /// Rows and timers of the item webhooks task.
@@ -65,7 +67,7 @@ impl Topic {
         [Self::AccessKeys, Self::WebhookEndpoints, Self::RuleRegistry, Self::RuleModules];
 
     /// Every topic of the pipeline itself, in embedded mode as on a cluster.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::OrderCommands,
         Self::OrderEvents,
         Self::ItemCommands,
@@ -82,6 +84,7 @@ impl Topic {
         Self::WebhookEndpoints,
         Self::RuleRegistry,
         Self::RuleModules,
+        Self::RuleSamples,
     ];
 
     /// The pipeline's topics and the changelogs.
@@ -111,6 +114,7 @@ impl Topic {
             Self::WebhookEndpoints => "webhooks.endpoints.v1",
             Self::RuleRegistry => "rules.registry.v1",
             Self::RuleModules => "rules.modules.v1",
+            Self::RuleSamples => "rules.samples.v1",
             Self::WebhooksChangelog => "webhooks.order.changelog.v1",
             Self::ItemWebhooksChangelog => "webhooks.item.changelog.v1",
         }
@@ -138,6 +142,7 @@ impl Topic {
             Self::WebhookEndpoints => "webhooks.endpoints",
             Self::RuleRegistry => "rules.registry",
             Self::RuleModules => "rules.modules",
+            Self::RuleSamples => "rules.samples",
             Self::WebhooksChangelog => "webhooks.changelog",
             Self::ItemWebhooksChangelog => "item_webhooks.changelog",
         }
@@ -175,9 +180,11 @@ impl Topic {
         )
     }
 
-    /// Whether the latest value per key is kept for ever.
+    /// Whether the latest value per key is kept: for ever, but of samples.
     pub fn compacted(self) -> bool {
-        matches!(self, Self::Products | Self::AnalyticsWindows) || self.is_changelog() || self.is_registry()
+        matches!(self, Self::Products | Self::AnalyticsWindows | Self::RuleSamples)
+            || self.is_changelog()
+            || self.is_registry()
     }
 
     /// Whether it holds what tenants configured. Its records lie in the partition of their tenant, not of their key.

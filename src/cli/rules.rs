@@ -60,6 +60,18 @@ pub enum Fallback {
     Review,
 }
 
+/// Where a canary stops by itself.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct CanaryBounds {
+    /// It stops at so many failures; left out: 10.
+    #[arg(long, env = "TILLSTREAM_RULE_STOP_AT_FAILURES")]
+    pub stop_at_failures: Option<i64>,
+    /// It stops once the totals of one currency's orders differ by so much from what the active version would have made
+    /// them, minor units; left out: no bound.
+    #[arg(long, env = "TILLSTREAM_RULE_STOP_AT_DIFFERENCE", value_name = "MINOR")]
+    pub stop_at_difference: Option<i64>,
+}
+
 /// What to do with rules.
 #[derive(Debug, Subcommand)]
 pub enum RulesCommand {
@@ -94,6 +106,9 @@ pub enum RulesCommand {
         name: String,
         /// The component.
         module: PathBuf,
+        /// A JSON schema for its settings: the module brings it along from now on.
+        #[arg(long, env = "TILLSTREAM_RULE_SETTINGS_SCHEMA", value_name = "FILE")]
+        settings_schema: Option<PathBuf>,
         /// The pipeline.
         #[command(flatten)]
         target: Target,
@@ -120,7 +135,54 @@ pub enum RulesCommand {
         #[command(flatten)]
         target: Target,
     },
-    /// Brings back what was active before.
+    /// Asks a version beside the active one; what it says is compared, and never applied.
+    #[command(disable_version_flag = true)]
+    Shadow {
+        /// The rule's name.
+        name: String,
+        /// Which version; left out: the newest.
+        #[arg(long, env = "TILLSTREAM_RULE_VERSION")]
+        version: Option<i64>,
+        /// What it is told beside the order, a JSON object; left out: what the active version is told.
+        #[arg(long, env = "TILLSTREAM_RULE_SETTINGS", value_name = "JSON")]
+        settings: Option<String>,
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Lets a version answer for a share of the orders; at a bound it stops by itself.
+    #[command(disable_version_flag = true)]
+    Canary {
+        /// The rule's name.
+        name: String,
+        /// Which version; left out: the newest.
+        #[arg(long, env = "TILLSTREAM_RULE_VERSION")]
+        version: Option<i64>,
+        /// The share of the orders.
+        #[arg(long, env = "TILLSTREAM_RULE_PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+        percent: u8,
+        /// What it is told beside the order, a JSON object; left out: what the active version is told.
+        #[arg(long, env = "TILLSTREAM_RULE_SETTINGS", value_name = "JSON")]
+        settings: Option<String>,
+        /// Where it stops.
+        #[command(flatten)]
+        bounds: CanaryBounds,
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Changes the settings of the active version.
+    Settings {
+        /// The rule's name.
+        name: String,
+        /// What it is told beside the order, a JSON object.
+        #[arg(long, env = "TILLSTREAM_RULE_SETTINGS", value_name = "JSON")]
+        settings: String,
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Ends a trial; without one, brings back what was active before.
     Rollback {
         /// The rule's name.
         name: String,

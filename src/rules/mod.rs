@@ -4,6 +4,7 @@ mod backtest;
 mod build;
 mod local;
 mod remote;
+mod rollout;
 
 use crate::cli::RulesCommand;
 use crate::client::ClientError;
@@ -60,8 +61,26 @@ pub async fn run(command: RulesCommand) -> Result<bool, RulesError> {
         RulesCommand::Build { project, out } => build::build(&project, out.as_deref()).map(|()| true),
         RulesCommand::Validate { module } => local::validate(&module).map(|()| true),
         RulesCommand::Run { module, input, settings } => local::run(&module, &input, &settings),
-        RulesCommand::Upload { name, module, target } => {
-            remote::upload(&target, &name, read(&module)?).await?;
+        RulesCommand::Upload { name, module, settings_schema, target } => {
+            let mut bytes = read(&module)?;
+            if let Some(path) = settings_schema {
+                let schema = String::from_utf8_lossy(&read(&path)?).into_owned();
+                bytes = tillstream_rule_host::with_settings_schema(&bytes, &schema);
+            }
+            remote::upload(&target, &name, bytes).await?;
+            Ok(true)
+        }
+        RulesCommand::Shadow { name, version, settings, target } => {
+            rollout::shadow(&target, &name, rollout::Trial { version, settings }).await?;
+            Ok(true)
+        }
+        RulesCommand::Canary { name, version, percent, settings, bounds, target } => {
+            let trial = rollout::Trial { version, settings };
+            rollout::canary(&target, &name, trial, percent, bounds).await?;
+            Ok(true)
+        }
+        RulesCommand::Settings { name, settings, target } => {
+            rollout::configure(&target, &name, &settings).await?;
             Ok(true)
         }
         RulesCommand::Activate { name, version, order, settings, fallback, target } => {

@@ -36,15 +36,14 @@ pub(super) async fn activate(target: &Target, name: &str, activation: Activation
     let client = client(target)?;
     let version = match activation.version {
         Some(version) => json!(version),
-        None => client.get(&path(name, "")).await?["latest_version"].clone(),
+        None => latest(target, name).await?,
     };
     let mut body = json!({ "version": version });
     if let Some(order) = activation.order {
         body["order"] = json!(order);
     }
     if let Some(settings) = activation.settings {
-        body["settings"] = serde_json::from_str(&settings)
-            .map_err(|error| RulesError::Json { what: "--settings".to_owned(), error })?;
+        body["settings"] = read_settings(&settings)?;
     }
     if let Some(fallback) = activation.fallback {
         body["fallback"] = json!(match fallback {
@@ -75,8 +74,43 @@ pub(super) async fn list(target: &Target) -> Result<(), RulesError> {
     Ok(())
 }
 
-fn show(rule: &Value) {
+/// The newest version of a rule.
+pub(super) async fn latest(target: &Target, name: &str) -> Result<Value, RulesError> {
+    Ok(client(target)?.get(&path(name, "")).await?["latest_version"].clone())
+}
+
+/// Settings as they were typed.
+pub(super) fn read_settings(text: &str) -> Result<Value, RulesError> {
+    serde_json::from_str(text).map_err(|error| RulesError::Json { what: "--settings".to_owned(), error })
+}
+
+pub(super) fn show(rule: &Value) {
     let name = rule["name"].as_str().unwrap_or("-");
+    show_active(name, rule);
+    if !rule["trial"].is_null() {
+        show_trial(name, &rule["trial"]);
+    }
+}
+
+fn show_trial(name: &str, trial: &Value) {
+    let share = trial["percent"].as_i64().map_or_else(String::new, |it| format!(" {it} %"));
+    let stopped = trial["stopped"]["reason"].as_str();
+    let stopped = stopped.map_or_else(String::new, |it| format!("  stopped by itself: {it}"));
+    line(format_args!(
+        "{name:<24} version {}  {}{share}  {} calls, {} different, {} failed{stopped}",
+        trial["version"],
+        trial["kind"].as_str().unwrap_or("-"),
+        trial["calls"],
+        trial["different"],
+        trial["failures"]
+    ));
+    for money in trial["money"].as_array().into_iter().flatten() {
+        let currency = money["currency"].as_str().unwrap_or("-");
+        line(format_args!("{name:<24}   {currency} {} off, {} net", money["difference"], money["net"]));
+    }
+}
+
+fn show_active(name: &str, rule: &Value) {
     let active = &rule["active"];
     if active.is_null() {
         return line(format_args!("{name:<24} not active"));

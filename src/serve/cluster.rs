@@ -39,6 +39,9 @@ const START_INTERVAL: Duration = Duration::from_secs(1);
 /// The topics of configuration that this process follows.
 const REGISTRIES: [Topic; 1] = [Topic::AccessKeys];
 
+/// The topics of rules that this process follows.
+const RULES: [Topic; 3] = [Topic::RuleRegistry, Topic::RuleModules, Topic::RuleSamples];
+
 /// A task stops so long after its batch's hard deadline at the latest.
 const STOP_SLACK: Duration = Duration::from_secs(1);
 
@@ -107,7 +110,7 @@ async fn assemble(
     let payments = payments::build(options, log.clone(), clock.clone(), &effects)?;
     let products = log.follower(&[Topic::Products]).map_err(ClusterError::from)?;
     let events = log.follower(&[Topic::OrderEvents]).map_err(ClusterError::from)?;
-    let rules_log = log.follower(&[Topic::RuleRegistry, Topic::RuleModules]).map_err(ClusterError::from)?;
+    let rules_log = log.follower(&RULES).map_err(ClusterError::from)?;
     let partitions: Vec<TopicPartition> = [Topic::Products, Topic::OrderEvents]
         .into_iter()
         .flat_map(|topic| (0..options.partitions).map(move |it| TopicPartition::new(topic, it)))

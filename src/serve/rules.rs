@@ -11,15 +11,15 @@ use tillstream_ingest_api::ports;
 use tillstream_ingest_api::ports::{RuleSample, RuleUploaded, RuleView, RulesError};
 use tillstream_registry_log::{Registry, RegistryError};
 use tillstream_rule_host::{
-    ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleStation, RuleUpload, Tripping,
-    Uploaded,
+    ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleSamples, RuleStation, RuleUpload,
+    Says, TrialMetrics, Uploaded,
 };
-use tillstream_rule_lifecycle::{Modules, RuleRefusal, Rules};
+use tillstream_rule_lifecycle::{Modules, Rule, RuleRefusal, Rules};
 use tillstream_runtime::Clock;
 use tillstream_schemas::Text;
+use tillstream_schemas::rule_sample::RuleSample as CallSample;
 use tillstream_schemas::rules::RuleEvent;
 use tillstream_stage::rule::RuleHost;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Calls at a time: a task calls one rule at a time, and there are no more tasks than threads that run them.
@@ -35,7 +35,8 @@ pub struct RuleParts {
     station: Arc<RuleStation>,
     rules: Arc<Registry<Rules>>,
     modules: Arc<Registry<Modules>>,
-    trippings: Mutex<Option<mpsc::UnboundedReceiver<Tripping>>>,
+    samples: Arc<RuleSamples>,
+    says: Mutex<Option<Says>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -46,7 +47,8 @@ pub async fn build(options: &Serve, house: &House) -> Result<RuleParts, ServeErr
     let modules = Registry::open(house.rules_log.clone(), house.clock.clone(), Modules::default()).await;
     let (rules, modules) = (rules.map_err(open)?, modules.map_err(open)?);
     let settings = HostSettings { fuel_per_second: options.rule_fuel_per_second };
-    let (host, trippings) = Host::new(house.clock.clone(), settings);
+    let metrics = TrialMetrics::register(&house.metrics.registry).map_err(ServeError::Metrics)?;
+    let (host, says) = Host::new(house.clock.clone(), settings, metrics);
     let engine = RuleEngine::new(Pool::Slots(SLOTS)).map_err(|error| ServeError::Rules(error.into()))?;
     let dir = options.rules_dir.clone().unwrap_or_else(|| options.data_dir.join("rules"));
     let station = RuleStation::new(
@@ -57,8 +59,9 @@ pub async fn build(options: &Serve, house: &House) -> Result<RuleParts, ServeErr
         (rules.clone(), modules.clone()),
         house.clock.clone(),
     );
-    let (trippings, clock) = (Mutex::new(Some(trippings)), house.clock.clone());
-    Ok(RuleParts { host, station, rules, modules, trippings, clock })
+    let samples = RuleSamples::new(house.rules_log.clone(), house.clock.clone());
+    let (says, clock) = (Mutex::new(Some(says)), house.clock.clone());
+    Ok(RuleParts { host, station, rules, modules, samples, says, clock })
 }
 
 impl RuleParts {
@@ -74,7 +77,8 @@ impl RuleParts {
 
     /// What the door changes.
     pub fn door(&self) -> Arc<dyn ports::Rules> {
-        Arc::new(RulesDoor { station: self.station.clone(), clock: self.clock.clone() })
+        let (station, samples) = (self.station.clone(), self.samples.clone());
+        Arc::new(RulesDoor { station, samples, clock: self.clock.clone() })
     }
 
     /// Starts the followers, and returns once everything that was in the log is in force: a task that began before
@@ -93,9 +97,12 @@ impl RuleParts {
         self.rules.caught_up().await.map_err(failed)?;
         self.modules.caught_up().await.map_err(failed)?;
         self.station.bring_up().await;
-        let trippings = self.trippings.lock().take();
-        if let Some(trippings) = trippings {
-            let run = async move { station.run(trippings, stop_station).await };
+        let says = self.says.lock().take();
+        if let Some(Says { told, sampled }) = says {
+            let (samples, stop_samples) = (self.samples.clone(), stop());
+            let keep = async move { samples.run(sampled, stop_samples).await };
+            workers.push(crew.spawn(crew.watched("the rule samples", keep)));
+            let run = async move { station.run(told, stop_station).await };
             workers.push(crew.spawn(crew.watched("the rule station", run)));
         }
         Ok(workers)
@@ -105,6 +112,7 @@ impl RuleParts {
 /// The door's way to the station.
 struct RulesDoor {
     station: Arc<RuleStation>,
+    samples: Arc<RuleSamples>,
     clock: Arc<dyn Clock>,
 }
 
@@ -115,18 +123,27 @@ fn told(error: RegistryError) -> RulesError {
     }
 }
 
+impl RulesDoor {
+    fn view(&self, tenant: &str, name: &str, rule: Rule) -> RuleView {
+        let trial = rule.trial.as_ref();
+        let untold = trial.map(|it| self.station.untold(tenant, name, it.revision)).unwrap_or_default();
+        RuleView { name: name.into(), rule, untold }
+    }
+}
+
 impl ports::Rules for RulesDoor {
     fn list(&self, tenant: &str) -> Vec<RuleView> {
-        let view = |(name, rule): (&Text, &tillstream_rule_lifecycle::Rule)| RuleView {
-            name: name.clone(),
-            rule: rule.clone(),
-        };
+        let view = |(name, rule): (&Text, &Rule)| self.view(tenant, name, rule.clone());
         self.station.rules().read(|rules| rules.of(tenant).map(view).collect())
     }
 
     fn get(&self, tenant: &str, name: &str) -> Option<RuleView> {
         let rule = self.station.rules().read(|rules| rules.get(tenant, name).cloned())?;
-        Some(RuleView { name: name.into(), rule })
+        Some(self.view(tenant, name, rule))
+    }
+
+    fn samples(&self, tenant: &str, name: &str) -> Vec<Arc<CallSample>> {
+        self.samples.of(tenant, name)
     }
 
     fn new_id(&self) -> Result<Text, RulesError> {

@@ -114,8 +114,11 @@ pub(crate) async fn of_order(
     let feed = ingest.order_events.subscribe(&ids::key(&caller.tenant, &order_id));
     let row = find(&ingest, &caller, &order_id).await?;
     if let Wanted::Page = wanted {
-        let timeline = row.iter().flat_map(|it| &it.view.timeline).filter(|it| it.version > after);
-        let data: Vec<Value> = timeline.map(|it| view::event(&order_id, it)).collect();
+        let shown = row.iter().flat_map(|row| {
+            let timeline = row.view.timeline.iter().filter(|it| it.version > after);
+            timeline.map(|it| view::event(&order_id, it, row.view.rules_of(it)))
+        });
+        let data: Vec<Value> = shown.collect();
         return Ok(Json(Page::whole(data)).into_response());
     }
     check_place(&ingest, &caller, &order_id, after).await?;

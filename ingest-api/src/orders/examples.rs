@@ -50,6 +50,6 @@ pub(super) fn read() -> Value {
 pub(super) fn event() -> Value {
     json!({
         "id": "evt_9dnw4fkz2prx7bqs5hnv", "type": "payment.captured", "order_id": ID_EXAMPLES.order, "at": "2010-12-01T08:26:01.24Z", "version": 4,
-        "status": "confirmed", "amount": 1_652, "detail": null,
+        "status": "confirmed", "amount": 1_652, "detail": null, "rules": [],
     })
 }

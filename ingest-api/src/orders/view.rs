@@ -3,12 +3,13 @@
 use crate::moment::Moment;
 use crate::openapi::{OneOf, one_of};
 use crate::orders::address::ShownAddress;
-use crate::orders::shaped::{self, ShapedBy};
+use crate::orders::shaped::{self, EventRule, ShapedBy};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tillstream_schemas::order_command::{Allocation, CaptureMode};
+use tillstream_schemas::order_event::RuleStep;
 use tillstream_schemas::order_state::{
     HoldLine, HoldStatus, LineKind, OrderState, OrderStatus, PaymentState, PaymentStatus, PricedLine,
     PricedOrder, RefundStatus, ShipmentStatus, TimelineEntry,
@@ -326,6 +327,8 @@ pub(crate) struct Event<'a> {
     amount: Option<i64>,
     /// The code or id it is about.
     detail: Option<&'a str>,
+    /// The tenant's rules that shaped it, in the order they were asked.
+    rules: Vec<EventRule<'a>>,
 }
 
 /// What is answered before an order is settled.
@@ -381,8 +384,12 @@ fn shown(row: &OrderState) -> Order<'_> {
     }
 }
 
-/// One event of an order's history.
-pub(crate) fn event(order_id: &str, entry: &TimelineEntry) -> Value {
+/// One event of an order's history, and the rules that shaped it.
+pub(crate) fn event<'a>(
+    order_id: &str,
+    entry: &TimelineEntry,
+    rules: impl Iterator<Item = &'a RuleStep>,
+) -> Value {
     value(&Event {
         id: &entry.event_id,
         r#type: &entry.kind,
@@ -392,6 +399,7 @@ pub(crate) fn event(order_id: &str, entry: &TimelineEntry) -> Value {
         status: entry.status,
         amount: entry.amount_minor,
         detail: entry.detail.as_deref(),
+        rules: rules.map(EventRule::from).collect(),
     })
 }
 

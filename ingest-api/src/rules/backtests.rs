@@ -1,6 +1,6 @@
 //! Backtests: what a version would have changed in the tenant's own past.
 
-use super::calls::{EXAMPLE, NAME, SETTINGS_BYTES_MAX, find, rule_name, rules};
+use super::calls::{EXAMPLE, NAME, SETTINGS, find, rule_name, rules};
 use crate::Ingest;
 use crate::auth::Caller;
 use crate::body;
@@ -30,7 +30,7 @@ const ID_EXAMPLE: &str = "bt_2a41c06d1c0a97b3e85f2";
 const BACKTEST: &[Field] = &[
     optional("version", VERSION).about("The candidate, active or not; left out: the rule's newest version"),
     optional("against", VERSION).about("The version it is compared with; left out: what happened"),
-    optional("settings", Kind::Json { bytes: SETTINGS_BYTES_MAX })
+    optional("settings", SETTINGS)
         .about("What the candidate is told beside the order; left out: the settings of the active version"),
     optional("alone", Kind::Flag)
         .about("Whether the tenant's other active rules stay out of it; left out: they are asked too"),

@@ -1,5 +1,6 @@
 //! The calls.
 
+use super::settings;
 use super::view::{Shown, ShownUpload, ShownVersion, sample, shown, shown_versions};
 use crate::Ingest;
 use crate::auth::Caller;
@@ -17,7 +18,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use tillstream_rule_lifecycle::RuleRefusal;
+use tillstream_rule_lifecycle::{ORDER_DEFAULT, RuleRefusal};
 use tillstream_schemas::Text;
 use tillstream_schemas::rules::{
     RuleActivated, RuleEvent, RuleFallback, RulePayload, RuleRetired, RuleRolledBack,
@@ -27,26 +28,30 @@ use tillstream_schemas::rules::{
 const MODULE_BYTES_MAX: usize = 256 << 10;
 /// A module that has an extra is read to here, so that its author is told its size and not only that it is too large.
 const MODULE_READ_MAX: u64 = 1 << 20;
-pub(super) const SETTINGS_BYTES_MAX: usize = 16 << 10;
 const NAME_MAX: usize = 64;
 pub(super) const NAME: Kind = Kind::Slug { max: NAME_MAX };
-const REVISION: Kind = Kind::Integer { min: 0, max: i64::MAX };
+pub(super) const VERSION: Field = needed("version", Kind::Integer { min: 1, max: i64::MAX });
+pub(super) const ORDER: Kind = Kind::Integer { min: 0, max: 1_000 };
+pub(super) const SETTINGS: Kind = Kind::Json { bytes: 16 << 10 };
+pub(super) const FALLBACK: Kind = Kind::Choice(&["skip", "refuse", "review"]);
+pub(super) const REVISION: Field = optional("expected_revision", Kind::Integer { min: 0, max: i64::MAX })
+    .about("The revision this follows; another one is a conflict");
 pub(super) const EXAMPLE: &str = "volume-discount";
 
 const ACTIVATION: &[Field] = &[
-    needed("version", Kind::Integer { min: 1, max: i64::MAX }),
-    optional("order", Kind::Integer { min: 0, max: 1_000 })
+    VERSION,
+    optional("order", ORDER)
         .about("Its place among the rules of a hook: lower is asked first; left out: 100"),
-    optional("settings", Kind::Json { bytes: SETTINGS_BYTES_MAX })
-        .about("What the rule is told beside the order; left out: an empty object"),
-    optional("fallback", Kind::Choice(&["skip", "refuse", "review"])).about(
+    optional("settings", SETTINGS).about(
+        "What the rule is told beside the order, as the schema of the version wants it; left out: an empty object",
+    ),
+    optional("fallback", FALLBACK).about(
         "What holds for an order when the rule gives no answer: as if there were no rule, the order is refused, or \
          somebody looks at it before its money is taken; left out: `skip`",
     ),
-    optional("expected_revision", REVISION).about("The revision this follows; another one is a conflict"),
+    REVISION,
 ];
-const ROLLBACK: &[Field] =
-    &[optional("expected_revision", REVISION).about("The revision this follows; another one is a conflict")];
+const ROLLBACK: &[Field] = &[REVISION];
 
 #[derive(Deserialize)]
 struct ActivationInput {
@@ -73,7 +78,8 @@ pub(crate) fn upload_call() -> Call {
         .about(
             "The body is a WebAssembly component of the world `tillstream:rules`, at most 256 KiB. It is checked, \
              compiled, and tried on sample orders; then it is a version, and answers nothing before it is activated. \
-             The same module again is the same version.",
+             The same module again is the same version. A custom section `tillstream:settings-schema` may hold the JSON \
+             schema of its settings.",
         )
         .segment("name", NAME, "The rule's name: a to z, 0 to 9 and -", EXAMPLE)
         .bytes("RuleModule", "application/wasm", "A WebAssembly component")
@@ -196,12 +202,12 @@ pub(crate) async fn activate(
     body: Body,
 ) -> Result<Response, Problem> {
     let input: ActivationInput = shape::read(&body::json(&headers, body).await?, ACTIVATION)?;
-    let settings = serde_json::to_string(&input.settings.unwrap_or_default())
-        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    let rule = find(&ingest, &caller, &name)?.rule;
+    let settings = settings::checked(&rule, input.version, input.settings.unwrap_or_default())?;
     let payload = RulePayload::Activated(RuleActivated {
         version: input.version,
-        order: input.order.unwrap_or(100),
-        settings: settings.into(),
+        order: input.order.unwrap_or(ORDER_DEFAULT),
+        settings,
         fallback: input.fallback.unwrap_or_default(),
         expected_revision: input.expected_revision,
     });
@@ -211,7 +217,10 @@ pub(crate) async fn activate(
 /// `POST /v1/rules/{name}/rollback`
 pub(crate) fn roll_back_call() -> Call {
     Call::post("/v1/rules/{name}/rollback", "rollBackRule", "rules", "Bring back what was active before")
-        .about("Version, order, settings and fallback, as they were. Before the first activation there was nothing.")
+        .about(
+            "While a version is on trial, this ends the trial, and what is active stays. Else: version, order, settings \
+             and fallback, as they were before. Before the first activation there was nothing.",
+        )
         .segment("name", NAME, "The rule's name", EXAMPLE)
         .body("RuleRollbackInput", ROLLBACK, json!({}))
         .answer(Answer::json::<Shown>(200, "The rule"))
@@ -236,7 +245,7 @@ pub(crate) async fn roll_back(
 /// `DELETE /v1/rules/{name}`
 pub(crate) fn retire_call() -> Call {
     Call::delete("/v1/rules/{name}", "retireRule", "rules", "Take a rule out")
-        .about("It answers no more. Its versions stay, and it can be activated again.")
+        .about("It answers no more, and no version of it is on trial. It can be activated again: its versions stay.")
         .segment("name", NAME, "The rule's name", EXAMPLE)
         .answer(Answer::json::<Shown>(200, "The rule"))
         .problem(Code::NotFound)
@@ -253,7 +262,7 @@ pub(crate) async fn retire(
     change(&ingest, &caller, &name, RulePayload::Retired(RuleRetired {})).await
 }
 
-async fn change(
+pub(super) async fn change(
     ingest: &Ingest,
     caller: &Caller,
     name: &str,

@@ -1,5 +1,6 @@
 //! What the API shows of a rule.
 
+use super::trial_view::{ShownTrial, trial};
 use crate::moment::Moment;
 use crate::openapi::answer::AnyJson;
 use crate::ports::{RuleSample, RuleView};
@@ -20,6 +21,8 @@ pub(super) struct Shown {
     active: Option<Active>,
     /// Set while the rule is not asked, because it failed too often.
     tripped: Option<Tripped>,
+    /// What is on trial beside it, or in its place for a share of the orders; null: nothing.
+    trial: Option<ShownTrial>,
     /// Its newest version.
     latest_version: Option<i64>,
 }
@@ -75,6 +78,9 @@ pub(super) struct ShownVersion {
     uploaded_at: Moment,
     /// Whether it is the active one.
     active: bool,
+    /// The JSON schema that it brings for its settings; null: any object will do.
+    #[schemars(with = "Option<AnyJson>")]
+    settings_schema: Option<Value>,
 }
 
 /// What became of an upload.
@@ -114,6 +120,7 @@ pub(super) fn shown(it: &RuleView) -> Shown {
         revision: it.rule.revision,
         active: in_force.map(|(activation, version)| active(activation, version)),
         tripped: it.rule.tripped.as_ref().map(tripped),
+        trial: trial(it),
         latest_version: it.rule.versions.last().map(|it| it.number),
     }
 }
@@ -130,7 +137,7 @@ fn active(activation: &Activation, version: &Version) -> Active {
     }
 }
 
-fn hooks(version: &Version) -> Vec<&'static str> {
+pub(super) fn hooks(version: &Version) -> Vec<&'static str> {
     version.hooks.iter().map(|it| it.as_str()).collect()
 }
 
@@ -153,6 +160,7 @@ pub(super) fn shown_versions(rule: &Rule) -> Vec<ShownVersion> {
         size_bytes: it.size_bytes,
         uploaded_at: Moment(it.uploaded_at_ms),
         active: active == Some(it.number),
+        settings_schema: it.settings_schema.as_deref().and_then(|it| serde_json::from_str(it).ok()),
     };
     rule.versions.iter().rev().map(version).collect()
 }

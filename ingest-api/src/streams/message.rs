@@ -4,7 +4,7 @@ use crate::orders::view;
 use serde_json::{Value, json};
 use std::io::Write;
 use tillstream_schemas::Text;
-use tillstream_schemas::order_event::OrderEvent;
+use tillstream_schemas::order_event::{OrderEvent, RuleRef};
 use tillstream_schemas::order_state::OrderStatus;
 
 /// The kind of a message that tells of events that are not kept any more.
@@ -44,7 +44,9 @@ pub(crate) fn of_event(event: &OrderEvent) -> Value {
     // A refusal about an order that does not exist has no status; what nothing is known of is pending.
     let status = OrderStatus::parse(&event.status).unwrap_or_default();
     let entry = tillstream_order_view::entry(&event.payload, &event.id, event.at_ms, event.version, status);
-    view::event(&event.order_id, &entry)
+    let rules: Vec<_> =
+        tillstream_order_view::rule_of(&event.payload).into_iter().flat_map(RuleRef::steps).collect();
+    view::event(&event.order_id, &entry, rules.iter())
 }
 
 #[cfg(test)]

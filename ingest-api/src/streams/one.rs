@@ -156,7 +156,7 @@ fn after(row: &OrderState, said: &mut i64) -> Vec<Message> {
         messages.push(Message {
             place: entry.version.to_string(),
             kind: entry.kind.clone(),
-            data: view::event(&row.order_id, entry),
+            data: view::event(&row.order_id, entry, row.view.rules_of(entry)),
         });
     }
     if !messages.is_empty() {
@@ -183,6 +183,7 @@ mod tests {
             status: Default::default(),
             amount_minor: None,
             detail: None,
+            rules: Vec::new(),
         };
         let mut row = OrderState::default();
         row.view.timeline = versions.iter().map(entry).collect();

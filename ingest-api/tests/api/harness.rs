@@ -259,6 +259,7 @@ impl Api {
             progress: tasks.clone(),
             sandbox: Some(Arc::new(Sandbox)),
             rules: Some(Arc::new(crate::rules::Shelf::default())),
+            backtests: Some(Arc::new(crate::backtests::Desk::default())),
             webhooks: Arc::new(crate::webhooks::Endpoints::default()),
             registry: registry.clone(),
             clock: clock.clone(),

@@ -65,6 +65,15 @@ const VERDICTS: &[(&str, Verdict)] = &[
     ("GET /v1/rules/{name}/versions", Missing),
     ("POST /v1/rules/{name}/activate", Missing),
     ("POST /v1/rules/{name}/rollback", Missing),
+    ("POST /v1/rules/{name}/backtests", Missing),
+    ("GET /v1/rules/{name}/backtests", Missing),
+    ("GET /v1/rules/{name}/backtests/{id}", Missing),
+    ("POST /v1/rules/{name}/backtests/{id}/cancel", Missing),
+    ("POST /v1/rules/{name}/backtests/{id}/resume", Missing),
+    ("POST /v1/rules/{name}/shadow", Missing),
+    ("POST /v1/rules/{name}/canary", Missing),
+    ("PUT /v1/rules/{name}/settings", Missing),
+    ("GET /v1/rules/{name}/samples", Missing),
     ("GET /v1/keys", Own),
     ("POST /v1/keys", Own),
     ("DELETE /v1/keys/{id}", Missing),
@@ -113,6 +122,7 @@ struct Theirs {
     credit: Pair,
     key: Pair,
     endpoint: Pair,
+    backtest: Pair,
 }
 
 async fn world() -> (Api, Theirs) {
@@ -156,6 +166,8 @@ async fn world() -> (Api, Theirs) {
     let endpoint = made.json()["id"].as_str().unwrap().to_owned();
     let rule = crate::rules::upload(&api, "rule-theirs", SECRET).await;
     assert_eq!(rule.status, 201, "{}", rule.text);
+    let begun = crate::rules::post(&api, "/v1/rules/rule-theirs/backtests", &json!({})).await;
+    let backtest = begun.json()["id"].as_str().unwrap().to_owned();
     // The tasks go no further: what is only in flight stays so.
     api.tasks.stalled.store(true, Ordering::SeqCst);
     let theirs = Theirs {
@@ -163,6 +175,7 @@ async fn world() -> (Api, Theirs) {
         credit: pair(credit),
         key: pair(&key),
         endpoint: pair(&endpoint),
+        backtest: pair(&backtest),
     };
     (api, theirs)
 }
@@ -211,7 +224,7 @@ fn paths(template: &str, theirs: &Theirs) -> Vec<Pair> {
             vec![fill(&[("id", &theirs.endpoint), ("message", &pair("msg_00000000000000theirs"))])]
         }
         Some("keys") => vec![fill(&[("id", &theirs.key)])],
-        Some("rules") => vec![fill(&[("name", &pair("rule-theirs"))])],
+        Some("rules") => vec![fill(&[("name", &pair("rule-theirs")), ("id", &theirs.backtest)])],
         Some("dead-letters") => {
             let offset = ("0".to_owned(), "7".to_owned());
             vec![fill(&[("topic", &same("orders.commands")), ("partition", &same("0")), ("offset", &offset)])]

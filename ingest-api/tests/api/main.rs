@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod analytics;
+mod backtests;
 mod bulk;
 #[path = "../../../tests/bad_input/cases.rs"]
 mod cases;

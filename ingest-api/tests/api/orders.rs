@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use tillstream_schemas::Topic;
 use tillstream_schemas::order_command::OrderCommandPayload;
-use tillstream_schemas::order_event::{CommandRefused, OrderEvent, OrderEventPayload, PaymentActionRequired};
+use tillstream_schemas::order_event::{
+    CommandRefused, OrderEvent, OrderEventPayload, PaymentActionRequired, RuleStep,
+};
 use tillstream_schemas::order_state::{CommandMark, CreditState, OrderStatus, TimelineEntry};
 
 fn event(order_id: &str, command_id: &str, payload: OrderEventPayload) -> OrderEvent {
@@ -278,11 +280,21 @@ async fn the_history_is_the_timeline() {
             status: OrderStatus::Pending,
             amount_minor: Some(1_530),
             detail: None,
+            rules: vec![1, 0],
         });
+        row.view.rules = [("tiers", "3"), ("vat", "1")]
+            .map(|(name, version)| RuleStep {
+                name: name.into(),
+                version: version.into(),
+                digest: "d".into(),
+            })
+            .to_vec();
     });
     let json = api.get(&format!("/v1/orders/{id}/events")).await.json();
     assert_eq!(json["data"][0]["type"], "order.priced");
     assert_eq!(json["data"][0]["amount"], 1_530);
+    let rules = json!([{"name": "vat", "version": "1", "digest": "d"}, {"name": "tiers", "version": "3", "digest": "d"}]);
+    assert_eq!(json["data"][0]["rules"], rules);
     assert_eq!(json["next_cursor"], Value::Null);
 }
 
@@ -367,6 +379,7 @@ async fn a_waiting_command_hears_why_it_was_refused() {
         command: "cancel".into(),
         code: "already_shipped".into(),
         message: "Goods have left.".into(),
+        rule: None,
     };
     api.hub.publish(event(id, &command.id, payload.into()));
     api.tasks.stalled.store(false, Ordering::SeqCst);

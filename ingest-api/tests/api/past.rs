@@ -27,6 +27,7 @@ fn entry(version: i64, kind: &str, after_ms: i64, status: OrderStatus) -> Timeli
         status,
         amount_minor: None,
         detail: None,
+        rules: Vec::new(),
     }
 }
 

@@ -5,11 +5,13 @@ use futures::future::BoxFuture;
 use http::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tillstream_ingest_api::ports::{self, RuleSample, RuleUploaded, RuleView, RulesError};
+use tillstream_ingest_api::ports::{self, RuleSample as TriedSample, RuleUploaded, RuleView, RulesError};
 use tillstream_registry_log::{Appended, Fold};
 use tillstream_rule_lifecycle::{RuleRefusal, Rules};
 use tillstream_schemas::Text;
+use tillstream_schemas::rule_sample::{RuleSample, RuleSampleKind};
 use tillstream_schemas::rules::{RuleEvent, RulePayload, RuleVersionUploaded};
 
 /// A module that is taken begins so; its digest is the rest of it.
@@ -33,13 +35,40 @@ impl ports::Rules for Shelf {
         let view = |(name, rule): (&Text, &tillstream_rule_lifecycle::Rule)| RuleView {
             name: name.clone(),
             rule: rule.clone(),
+            untold: Vec::new(),
         };
         self.rules.lock().of(tenant).map(view).collect()
     }
 
     fn get(&self, tenant: &str, name: &str) -> Option<RuleView> {
         let rule = self.rules.lock().get(tenant, name).cloned()?;
-        Some(RuleView { name: name.into(), rule })
+        Some(RuleView { name: name.into(), rule, untold: Vec::new() })
+    }
+
+    fn samples(&self, tenant: &str, name: &str) -> Vec<Arc<RuleSample>> {
+        let sample = |(index, kind): (usize, RuleSampleKind)| RuleSample {
+            id: format!("smp_{index}").into(),
+            tenant: tenant.into(),
+            rule: name.into(),
+            version: "2".into(),
+            digest: "d2".into(),
+            order_id: format!("ord_{}", index % 2).into(),
+            hook: "price".into(),
+            kind,
+            at_ms: NOW_MS,
+            input: r#"{"hook":"price","order":{"customer":"***"},"lines":[]}"#.to_owned(),
+            masked: vec!["order.customer".into()],
+            settings: "{}".into(),
+            outcome: if kind == RuleSampleKind::Failure { "fuel" } else { "passed" }.into(),
+            answer: (kind != RuleSampleKind::Failure).then(|| r#""pass""#.to_owned()),
+            review: None,
+            fuel: 9,
+            memory_bytes: 8,
+            log: String::new(),
+            other_version: None,
+            other_answer: (kind == RuleSampleKind::Difference).then(|| r#"{"adjust":[]}"#.to_owned()),
+        };
+        RuleSampleKind::ALL.into_iter().enumerate().map(|it| Arc::new(sample(it))).collect()
     }
 
     fn new_id(&self) -> Result<Text, RulesError> {
@@ -70,6 +99,7 @@ impl ports::Rules for Shelf {
                     digest: digest.into(),
                     size_bytes: 4,
                     hooks: vec!["price".into()],
+                    settings_schema: digest.strip_prefix("schema:").map(Into::into),
                 });
                 let event = RuleEvent {
                     id: self.new_id().unwrap(),
@@ -84,7 +114,7 @@ impl ports::Rules for Shelf {
                     Ok(()) => {
                         let rule = self.get(tenant, rule).unwrap().rule;
                         let version = rule.version_of(digest).unwrap().number;
-                        let sample = RuleSample {
+                        let sample = TriedSample {
                             hook: "price",
                             lines: 1,
                             fuel: 9,
@@ -110,7 +140,7 @@ pub async fn upload(api: &Api, name: &str, digest: &str) -> Answer {
     put(api, name, "application/wasm", format!("{MAGIC}{digest}")).await
 }
 
-async fn post(api: &Api, path: &str, body: &Value) -> Answer {
+pub async fn post(api: &Api, path: &str, body: &Value) -> Answer {
     api.call(Method::POST, path, &[("content-type", "application/json")], body.to_string()).await
 }
 
@@ -151,6 +181,8 @@ async fn a_change_that_follows_another_revision_or_leads_nowhere_is_a_conflict()
         ("activate", json!({"version": 2})),
         ("activate", json!({"version": 1, "expected_revision": 9})),
         ("rollback", json!({})),
+        ("shadow", json!({"version": 2})),
+        ("canary", json!({"version": 1, "percent": 5, "expected_revision": 9})),
     ] {
         let answer = post(&api, &format!("/v1/rules/tiers/{path}"), &body).await;
         assert_eq!(answer.problem(), (409, "TS0664".to_owned()), "{path} {body}: {}", answer.text);
@@ -193,4 +225,115 @@ async fn what_cannot_be_a_rule_is_refused_by_what_is_wrong_with_it() {
         let answer = post(&api, "/v1/rules/tiers/activate", &body).await;
         assert_eq!((answer.status.as_u16(), fields(&answer)), (400, field.to_owned()), "{}", answer.text);
     }
+}
+
+async fn put_json(api: &Api, path: &str, body: &Value) -> Answer {
+    api.call(Method::PUT, path, &[("content-type", "application/json")], body.to_string()).await
+}
+
+#[tokio::test]
+async fn a_version_goes_on_trial_is_raised_and_ends_in_an_activation_or_a_rollback() {
+    let api = Api::start().await;
+    for digest in ["d1", "d2"] {
+        upload(&api, "tiers", digest).await;
+    }
+    let settings = json!({"from_quantity": 5});
+    post(&api, "/v1/rules/tiers/activate", &json!({"version": 1, "settings": settings})).await;
+    let shadow = post(&api, "/v1/rules/tiers/shadow", &json!({"version": 2})).await.json();
+    assert_eq!((&shadow["active"]["version"], &shadow["trial"]["version"]), (&json!(1), &json!(2)));
+    assert_eq!((&shadow["trial"]["kind"], &shadow["trial"]["percent"]), (&json!("shadow"), &Value::Null));
+    assert_eq!(shadow["trial"]["settings"], settings, "it is told what the active version is told");
+    for (percent, bound) in [(5, json!(700)), (50, Value::Null)] {
+        let body = json!({"version": 2, "percent": percent, "settings": {}, "stop_at_difference": bound});
+        let trial = post(&api, "/v1/rules/tiers/canary", &body).await.json()["trial"].clone();
+        assert_eq!(
+            (&trial["kind"], &trial["percent"], &trial["settings"]),
+            (&json!("canary"), &json!(percent), &json!({}))
+        );
+        assert_eq!((&trial["stop_at_failures"], &trial["stop_at_difference"]), (&json!(10), &bound));
+        assert_eq!((&trial["calls"], &trial["stopped"]), (&json!(0), &Value::Null));
+    }
+    let rule = post(&api, "/v1/rules/tiers/rollback", &json!({})).await.json();
+    assert_eq!((&rule["active"]["version"], &rule["trial"]), (&json!(1), &Value::Null));
+    post(&api, "/v1/rules/tiers/canary", &json!({"version": 2, "percent": 5})).await;
+    let rule = post(&api, "/v1/rules/tiers/activate", &json!({"version": 2})).await.json();
+    assert_eq!((&rule["active"]["version"], &rule["trial"]), (&json!(2), &Value::Null));
+}
+
+#[tokio::test]
+async fn settings_are_changed_without_a_version_and_held_against_its_schema() {
+    let api = Api::start().await;
+    let schema = json!({"required": ["from"], "properties": {"from": {"type": "integer"}}});
+    for digest in ["d1".to_owned(), format!("schema:{schema}")] {
+        assert_eq!(upload(&api, "tiers", &digest).await.status, 201);
+    }
+    let versions = api.get("/v1/rules/tiers/versions").await.json();
+    assert_eq!(
+        (&versions["data"][0]["settings_schema"], &versions["data"][1]["settings_schema"]),
+        (&schema, &Value::Null)
+    );
+    let early = put_json(&api, "/v1/rules/tiers/settings", &json!({"settings": {}})).await;
+    assert_eq!(early.problem(), (409, "TS0664".to_owned()), "{}", early.text);
+
+    let any = json!({"version": 1, "settings": {"anything": "goes"}});
+    assert_eq!(post(&api, "/v1/rules/tiers/activate", &any).await.status, 200);
+    let wrong = json!({"from": "five"});
+    for (path, body) in [
+        ("activate", json!({"version": 2, "settings": wrong})),
+        ("shadow", json!({"version": 2, "settings": wrong})),
+        ("canary", json!({"version": 2, "percent": 5, "settings": wrong})),
+    ] {
+        let refused = post(&api, &format!("/v1/rules/tiers/{path}"), &body).await;
+        assert_eq!(refused.status, 400, "{path}: {}", refused.text);
+        assert_eq!(refused.json()["errors"][0]["field"], "settings.from", "{path}");
+    }
+    let left_out = post(&api, "/v1/rules/tiers/activate", &json!({"version": 2})).await;
+    assert_eq!((left_out.status.as_u16(), &left_out.json()["errors"][0]["field"]), (400, &json!("settings")));
+
+    let body = json!({"version": 2, "order": 7, "fallback": "refuse", "settings": {"from": 5}});
+    post(&api, "/v1/rules/tiers/activate", &body).await;
+    let refused = put_json(&api, "/v1/rules/tiers/settings", &json!({"settings": wrong})).await;
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    let rule = put_json(&api, "/v1/rules/tiers/settings", &json!({"settings": {"from": 9}})).await.json();
+    let active = &rule["active"];
+    assert_eq!(
+        (&active["version"], &active["order"], &active["fallback"]),
+        (&json!(2), &json!(7), &json!("refuse"))
+    );
+    assert_eq!(active["settings"], json!({"from": 9}));
+    let stale = json!({"settings": {"from": 1}, "expected_revision": 1});
+    assert_eq!(put_json(&api, "/v1/rules/tiers/settings", &stale).await.problem().0, 409);
+    let rule = post(&api, "/v1/rules/tiers/rollback", &json!({})).await.json();
+    assert_eq!(rule["active"]["settings"], json!({"from": 5}));
+}
+
+#[tokio::test]
+async fn kept_calls_are_found_by_order_and_kind_and_can_be_run_again() {
+    let api = Api::start().await;
+    upload(&api, "tiers", "d2").await;
+    let ids = |page: &Value| {
+        page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let page = api.get("/v1/rules/tiers/samples").await.json();
+    assert_eq!(ids(&page), ["smp_0", "smp_1", "smp_2"]);
+    let [call, failure, difference] = [0, 1, 2].map(|it| &page["data"][it]);
+    assert_eq!((&call["input"]["hook"], &call["answer"]), (&json!("price"), &json!("pass")));
+    assert_eq!((&call["masked"], &call["other"]), (&json!(["order.customer"]), &Value::Null));
+    assert_eq!((&failure["kind"], &failure["answer"]), (&json!("failure"), &Value::Null));
+    assert_eq!(difference["other"], json!({"version": null, "answer": {"adjust": []}}));
+    for (query, found) in [
+        ("order=ord_0", vec!["smp_0", "smp_2"]),
+        ("order=ord_0&kind=difference", vec!["smp_2"]),
+        ("order=ord_9", vec![]),
+        ("limit=1", vec!["smp_0"]),
+    ] {
+        assert_eq!(ids(&api.get(&format!("/v1/rules/tiers/samples?{query}")).await.json()), found, "{query}");
+    }
+    assert_eq!(api.get("/v1/rules/tiers/samples?kind=odd").await.status, 400);
+    assert_eq!(api.get("/v1/rules/nobodys/samples").await.status, 404);
 }

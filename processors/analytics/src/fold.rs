@@ -9,7 +9,7 @@ use tillstream_schemas::order_event::{OrderEventPayload as Event, OrderPriced};
 use tillstream_schemas::order_state::{LineKind, OrderStatus, PricedLine, PricedOrder};
 use tillstream_stage::ids::derived_id;
 use tillstream_stage::rule::{
-    DIMENSIONS_MAX, MeasureInput, MeasureLine, RuleAnswer, RuleCall, RuleOrder, Verdict, steps,
+    DIMENSIONS_MAX, MeasureInput, MeasureLine, RuleAnswer, RuleCall, RuleOrder, Verdict,
 };
 
 /// Products in one delta before the next begins, so that a delta stays far below the log's message limit.
@@ -84,7 +84,7 @@ pub fn apply_dimensions(priced: &mut OrderPriced, verdict: &Verdict) {
     }
     priced.dimensions = pairs.iter().take(DIMENSIONS_MAX).cloned().collect();
     match &mut priced.rule {
-        Some(rule) => rule.also.extend(steps(&verdict.rule)),
+        Some(rule) => rule.also.extend(verdict.rule.steps()),
         none => *none = Some(verdict.rule.clone()),
     }
 }

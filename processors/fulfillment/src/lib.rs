@@ -11,7 +11,7 @@ mod shipments;
 
 use tillstream_schemas::Text;
 use tillstream_schemas::order_command::{OrderCommandPayload as Command, PaymentOperation};
-use tillstream_schemas::order_event::{CommandRefused, OrderEventPayload as Event};
+use tillstream_schemas::order_event::{CommandRefused, OrderEventPayload as Event, RuleRef};
 use tillstream_schemas::order_state::FulfillmentState;
 use tillstream_stage::rule::RuleCall;
 use tillstream_stage::{Decision, Facts, OrderInput, OrderStage, StageError, StageName};
@@ -86,11 +86,16 @@ impl Refusal {
     }
 
     fn of(self, command: &'static str, facts: &Facts<'_>) -> Outcome {
+        self.by(command, None, facts)
+    }
+
+    fn by(self, command: &'static str, rule: Option<RuleRef>, facts: &Facts<'_>) -> Outcome {
         Decision::none().event(CommandRefused {
             command_id: facts.input_id.into(),
             command: Text::const_new(command),
             code: self.code,
             message: self.message,
+            rule,
         })
     }
 }

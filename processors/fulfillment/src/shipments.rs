@@ -87,8 +87,9 @@ pub(crate) fn create(state: &FulfillmentState, command: &CreateShipment, facts: 
         Err(refusal) => return refusal.of("shipment", facts),
     };
     let (parcels, rule) = match facts.verdict.map(|it| (&it.answer, &it.rule)) {
-        Some((RuleAnswer::Refuse { code, message }, _)) => {
-            return Refusal { code: code.clone(), message: message.clone() }.of("shipment", facts);
+        Some((RuleAnswer::Refuse { code, message }, rule)) => {
+            let refusal = Refusal { code: code.clone(), message: message.clone() };
+            return refusal.by("shipment", Some(rule.clone()), facts);
         }
         // A split that does not fit the goods says nothing about them.
         Some((answer @ RuleAnswer::Split(parcels), rule)) if fits(&lines, answer, command, facts) => {
@@ -156,6 +157,7 @@ fn ship(
             delivered_at_ms: None,
             location: parcel.location.clone(),
             promised_at_ms: parcel.promised_at_ms,
+            rule: rule.cloned(),
         });
         events.push(ShipmentShipped {
             shipment_id,

@@ -440,6 +440,8 @@ fn the_ship_rule_chooses_the_carrier_or_refuses() {
     world.verdict = verdict(RuleAnswer::Refuse { code: "embargo".into(), message: "No.".into() });
     world.ship("s1", &[]);
     assert_eq!(world.last_code(), Some("embargo"));
+    assert!(matches!(world.events.last().unwrap(), Event::CommandRefused(it)
+        if it.rule.as_ref().is_some_and(|it| it.name == "carriers")));
 
     let parcel = Parcel {
         carrier: Some("post".into()),
@@ -452,6 +454,7 @@ fn the_ship_rule_chooses_the_carrier_or_refuses() {
     assert!(matches!(world.events.last().unwrap(), Event::ShipmentShipped(it)
         if it.carrier.as_deref() == Some("post") && it.rule.is_some() && it.promised_at_ms == Some(NOW + 1)));
     assert_eq!(world.state.shipments[0].carrier.as_deref(), Some("post"));
+    assert_eq!(world.state.shipments[0].rule, world.verdict.as_ref().map(|it| it.rule.clone()));
 }
 
 fn parcel(location: &str, contents: &[(u32, i64)]) -> Parcel {

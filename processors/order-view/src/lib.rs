@@ -9,7 +9,7 @@ pub use past::{Past, as_of};
 
 use tillstream_schemas::Text;
 use tillstream_schemas::order_command::PaymentOperation;
-use tillstream_schemas::order_event::OrderEventPayload as Event;
+use tillstream_schemas::order_event::{OrderEventPayload as Event, RuleRef, RuleStep};
 use tillstream_schemas::order_state::{OrderStatus, OrderView, TimelineEntry};
 
 /// The most entries a timeline keeps. Past it the oldest but the first go: how an order began stays to be seen.
@@ -41,10 +41,38 @@ pub fn apply(view: &mut OrderView, event: &Event, event_id: &Text, now_ms: i64) 
     if view.timeline.len() >= TIMELINE_MAX {
         view.timeline.remove(1);
     }
-    view.timeline.push(entry(event, event_id, now_ms, view.version, view.status));
+    let rules =
+        rule_of(event).into_iter().flat_map(RuleRef::steps).map(|it| place(&mut view.rules, it)).collect();
+    let entry = entry(event, event_id, now_ms, view.version, view.status);
+    view.timeline.push(TimelineEntry { rules, ..entry });
 }
 
-/// An event as a timeline shows it; version and status are the order's after it.
+/// Where a version of a rule stands among those that shaped the order; its first event puts it there.
+fn place(rules: &mut Vec<RuleStep>, step: RuleStep) -> i32 {
+    let found = rules.iter().position(|it| *it == step).unwrap_or_else(|| {
+        rules.push(step);
+        rules.len() - 1
+    });
+    i32::try_from(found).unwrap_or(i32::MAX)
+}
+
+/// The rules that shaped an event.
+pub fn rule_of(event: &Event) -> Option<&RuleRef> {
+    match event {
+        Event::OrderPriced(it) => it.rule.as_ref(),
+        Event::OrderRejected(it) => it.rule.as_ref(),
+        Event::OrderReserved(it) => it.rule.as_ref(),
+        Event::PaymentAuthorized(it) => it.rule.as_ref(),
+        Event::PaymentCaptured(it) => it.rule.as_ref(),
+        Event::PaymentFailed(it) => it.rule.as_ref(),
+        Event::ShipmentShipped(it) => it.rule.as_ref(),
+        Event::CommandRefused(it) => it.rule.as_ref(),
+        _ => None,
+    }
+}
+
+/// An event as a timeline shows it, without its rules, whose places the view knows; version and status are the order's
+/// after it.
 pub fn entry(event: &Event, event_id: &Text, at_ms: i64, version: i64, status: OrderStatus) -> TimelineEntry {
     TimelineEntry {
         event_id: event_id.clone(),
@@ -54,6 +82,7 @@ pub fn entry(event: &Event, event_id: &Text, at_ms: i64, version: i64, status: O
         status,
         amount_minor: amount_of(event),
         detail: detail_of(event),
+        rules: Vec::new(),
     }
 }
 

@@ -73,6 +73,8 @@ fn replay(row: &OrderState, events: &[TimelineEntry]) -> OrderView {
     // Before its first event an order stands where a new one does.
     let mut view =
         OrderView { stage: crate::PRICING, updated_at_ms: row.accepted_at_ms, ..OrderView::default() };
+    // An entry names its rules by their place among all of them.
+    view.rules.clone_from(&row.view.rules);
     for entry in events {
         if let Some(event) = unfold(row, entry, view.status) {
             apply(&mut view, &event, &entry.event_id, entry.at_ms);

@@ -10,7 +10,7 @@ use tillstream_schemas::order_event::{
     CommandConflicted, CommandRefused, CreditIssued, OrderCancelled, OrderCompleted,
     OrderEventPayload as Event, OrderPriced, OrderRejected, OrderReserved, OrderReturned,
     PaymentActionRequired, PaymentAuthorized, PaymentCancelled, PaymentCaptured, PaymentFailed,
-    PaymentRefunded, RefundFailed, RefundRequested, ShipmentDelivered, ShipmentShipped,
+    PaymentRefunded, RefundFailed, RefundRequested, RuleRef, RuleStep, ShipmentDelivered, ShipmentShipped,
 };
 use tillstream_schemas::order_state::{OrderStatus as At, OrderView};
 
@@ -124,6 +124,7 @@ fn event_of_goods(name: &str) -> Event {
             command: text("cancel"),
             code: text("already_shipped"),
             message: text("m"),
+            rule: None,
         }
         .into(),
         other => panic!("{other}"),
@@ -163,6 +164,38 @@ fn fold(names: &[&str]) -> OrderView {
         apply(&mut view, &event(name), &text(&format!("evt_{index}")), index as i64 + 10);
     }
     view
+}
+
+#[test]
+fn an_entry_names_the_rules_that_shaped_its_event_and_the_view_keeps_each_version_once() {
+    let step =
+        |name: &str, version: &str| RuleStep { name: text(name), version: text(version), digest: text("d") };
+    let rule = |version: &str, also: Vec<RuleStep>| {
+        Some(RuleRef { name: text("tiers"), version: text(version), digest: text("d"), also })
+    };
+    let mut view = OrderView::default();
+    for (name, by) in [
+        ("priced", rule("1", vec![step("vat", "2")])),
+        ("reserved", None),
+        ("shipped in part", rule("2", Vec::new())),
+        ("shipped", rule("1", Vec::new())),
+        ("refused", rule("2", Vec::new())),
+    ] {
+        let mut event = event(name);
+        match &mut event {
+            Event::OrderPriced(it) => it.rule = by,
+            Event::ShipmentShipped(it) => it.rule = by,
+            Event::CommandRefused(it) => it.rule = by,
+            _ => {}
+        }
+        apply(&mut view, &event, &text(name), 1);
+    }
+    assert_eq!(view.rules, [step("tiers", "1"), step("vat", "2"), step("tiers", "2")]);
+    let named = |it| view.rules_of(it).map(|it| (it.name.as_str(), it.version.as_str())).collect::<Vec<_>>();
+    let named: Vec<_> = view.timeline.iter().map(named).collect();
+    let expected: [&[_]; 5] =
+        [&[("tiers", "1"), ("vat", "2")], &[], &[("tiers", "2")], &[("tiers", "1")], &[("tiers", "2")]];
+    assert_eq!(named, expected);
 }
 
 #[test]

@@ -31,6 +31,7 @@ impl<'a> Turn<'a> {
             command: Text::const_new(command),
             code: Text::const_new(code),
             message: Text::const_new(message),
+            rule: None,
         });
     }
 

@@ -52,6 +52,9 @@ pub enum Refusal {
     /// More than a slot has.
     #[error("the module cannot be started: {0}")]
     Start(String),
+    /// What it brings for its settings.
+    #[error("the module's settings schema is not taken: {0}")]
+    SettingsSchema(String),
     /// The compiler was stopped.
     #[error("compiling the module took more than {0}; a rule has few, small functions")]
     Compile(String),
@@ -69,6 +72,7 @@ impl Refusal {
             Self::NoHook => "no_hook",
             Self::Hook { .. } => "hook",
             Self::Start(_) => "start",
+            Self::SettingsSchema(_) => "settings_schema",
             Self::Compile(_) => "compile",
         }
     }

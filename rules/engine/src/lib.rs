@@ -13,6 +13,7 @@ mod limits;
 mod module;
 mod request;
 mod run;
+mod section;
 
 pub use artifact::{ArtifactError, ArtifactKey};
 pub use config::{EngineError, Pool, RuleEngine};
@@ -20,3 +21,4 @@ pub use inspect::{Refusal, digest, look};
 pub use limits::Limits;
 pub use module::Module;
 pub use run::{Fault, Run};
+pub use section::{settings_schema, with_settings_schema};

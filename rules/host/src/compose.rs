@@ -5,7 +5,7 @@
 //! refusal ends the asking. A wish to look at the order stands beside any other answer.
 
 use tillstream_schemas::order_event::RuleRef;
-use tillstream_stage::rule::{DIMENSIONS_MAX, LineAdjustment, RuleAnswer, RuleCall, Verdict, steps};
+use tillstream_stage::rule::{DIMENSIONS_MAX, LineAdjustment, RuleAnswer, RuleCall, Verdict};
 
 /// The verdict in the making.
 #[derive(Default)]
@@ -36,9 +36,9 @@ impl Composed {
             Some(mut verdict) => {
                 if let Some(joined) = join(&verdict.answer, answer) {
                     verdict.answer = joined;
-                    verdict.rule.also.extend(steps(rule));
+                    verdict.rule.also.extend(rule.steps());
                 } else if review.is_some() && verdict.review.is_none() {
-                    verdict.rule.also.extend(steps(rule));
+                    verdict.rule.also.extend(rule.steps());
                 }
                 verdict.review = verdict.review.or(review.map(Into::into));
                 verdict

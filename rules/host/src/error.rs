@@ -24,6 +24,9 @@ pub enum RuleHostError {
     /// Randomness.
     #[error("TS0926: the system gives no random bytes: {0}")]
     Randomness(String),
+    /// A sample.
+    #[error("TS0927: a sample of a rule's call cannot be kept: {0}")]
+    Sample(String),
     /// The registry.
     #[error(transparent)]
     Registry(#[from] tillstream_registry_log::RegistryError),

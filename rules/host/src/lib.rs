@@ -2,28 +2,36 @@
 //!
 //! [`RuleStation`] follows what tenants uploaded and activated, compiles it in a child process, and puts it in force;
 //! [`Host`] answers [`tillstream_stage::rule::RuleHost`] from what is in force, shares out fuel, falls back by the
-//! tenant's policy where a rule gives no answer, and says which rules fail too often.
+//! tenant's policy where a rule gives no answer, and says which rules fail too often. A version on trial is asked beside
+//! the one in force, or in its place for a share of the orders, and what it does otherwise is counted.
 
 mod breaker;
 mod cache;
+mod capture;
+mod compare;
 mod compile;
 mod compose;
 mod error;
 mod host;
+mod mask;
 mod rehearse;
-
 mod sample;
+mod samples;
 mod share;
 mod station;
 mod table;
+mod trials;
 
 pub use cache::ArtifactCache;
 pub use compile::{Compiler, compile_child};
 pub use error::RuleHostError;
-pub use host::{Host, HostSettings, Tripping};
+pub use host::{Host, HostSettings, Says, Told, Tripping};
 pub use rehearse::Rehearsal;
 pub use sample::{SampleRun, dry_run, sample_calls};
+pub use samples::RuleSamples;
 pub use station::{Rehearse, RuleStation, RuleUpload, Uploaded};
 pub use tillstream_rule_engine::{
-    ArtifactKey, Fault, Limits, Module, Pool, Refusal, RuleEngine, Run, digest,
+    ArtifactKey, Fault, Limits, Module, Pool, Refusal, RuleEngine, Run, digest, settings_schema,
+    with_settings_schema,
 };
+pub use trials::{Measured, TrialMetrics};

@@ -10,18 +10,24 @@ use tillstream_stage::rule::{RuleAnswer, RuleCall, RuleRun, Verdict};
 
 /// Rules to ask, one of them in question.
 pub struct Rehearsal {
-    rules: Vec<InForce>,
+    /// By their place: the order of the rule, then its name.
+    rules: Vec<(i32, InForce)>,
     candidate: usize,
     clock: Arc<dyn Clock>,
 }
 
 impl Rehearsal {
     /// The others, and the one in question at its place among them.
-    pub(crate) fn new(mut others: Vec<InForce>, candidate: InForce, clock: Arc<dyn Clock>) -> Self {
-        let place = |it: &InForce| (it.order, it.rule.name.clone());
-        let at = others.partition_point(|it| place(it) < place(&candidate));
-        others.insert(at, candidate);
-        Self { rules: others, candidate: at, clock }
+    pub(crate) fn new(
+        mut rules: Vec<(i32, InForce)>,
+        candidate: (i32, InForce),
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let place = |it: &(i32, InForce)| (it.0, it.1.rule.name.clone());
+        rules.sort_by_key(place);
+        let at = rules.partition_point(|it| place(it) < place(&candidate));
+        rules.insert(at, candidate);
+        Self { rules, candidate: at, clock }
     }
 
     /// What they say together, and what became of the call of the one in question: `None` when a rule before it
@@ -29,7 +35,10 @@ impl Rehearsal {
     pub fn ask(&self, order_id: &str, call: &RuleCall) -> (Option<Verdict>, Option<RuleRun>) {
         let mut composed = Composed::default();
         let (mut run, mut changed) = (None, None);
-        for (at, it) in self.rules.iter().enumerate().filter(|(_, it)| it.hooks.contains(call.hook())) {
+        for (at, (_, it)) in self.rules.iter().enumerate() {
+            if !it.hooks.contains(call.hook()) {
+                continue;
+            }
             let asked = changed.as_ref().unwrap_or(call);
             let (answer, review, its_run) = self.ask_one(it, order_id, asked);
             if at == self.candidate {

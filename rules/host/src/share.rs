@@ -30,6 +30,11 @@ impl Share {
         self.left > 0
     }
 
+    /// Whether half of what there may be is left: enough for a call that nobody waits for.
+    pub(crate) fn has_spare(&mut self, now_ns: u64) -> bool {
+        self.may_begin(now_ns) && self.left > self.per_second / 2
+    }
+
     /// What a call used.
     pub(crate) fn take(&mut self, fuel: u64) {
         self.left = self.left.saturating_sub(i64::try_from(fuel).unwrap_or(i64::MAX));
@@ -54,6 +59,17 @@ mod tests {
         assert!(share.may_begin(100 * SECOND));
         share.take(100);
         assert!(!share.may_begin(100 * SECOND), "idle time earns one second's worth at most");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_leaves_half_of_the_share() {
+        let mut share = Share::new(100, 0);
+        share.take(49);
+        assert!(share.has_spare(0));
+        share.take(1);
+        assert!(!share.has_spare(0));
+        assert!(share.may_begin(0), "what answers an order may take the rest");
+        assert!(share.has_spare(SECOND / 50), "and it comes back");
     }
 
     #[test]

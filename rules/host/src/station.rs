@@ -3,25 +3,31 @@
 use crate::cache::ArtifactCache;
 use crate::compile::{Compiler, NotTaken};
 use crate::error::RuleHostError;
-use crate::host::{Host, Tripping};
+use crate::host::{Host, Told, Tripping};
 use crate::rehearse::Rehearsal;
 use crate::sample::{SampleRun, dry_run};
 use crate::table::{InForce, in_force, table};
+use crate::trials::Measured;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use tillstream_registry_log::{Registry, RegistryError};
-use tillstream_rule_engine::{Module, RuleEngine, digest};
-use tillstream_rule_lifecycle::{Modules, ModulesRefusal, Rule, RuleRefusal, Rules};
+use tillstream_rule_engine::{Module, Refusal, RuleEngine, digest, settings_schema};
+use tillstream_rule_lifecycle::{Modules, ModulesRefusal, Rule, RuleRefusal, Rules, SettingsSchema, Tally};
 use tillstream_runtime::Clock;
 use tillstream_schemas::Text;
-use tillstream_schemas::rules::{RuleEvent, RuleModule, RulePayload, RuleTripped, RuleVersionUploaded};
+use tillstream_schemas::rules::{
+    RuleEvent, RuleMeasured, RuleModule, RulePayload, RuleTripped, RuleVersionUploaded,
+};
 use tillstream_stage::rule::Hook;
 use tokio::sync::{mpsc, watch};
 
 /// Compilers at a time: more would take the machine from the orders.
 const COMPILERS_MAX: usize = 1;
+/// What a trial came to and could not be said is said again after so long.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The place of a rule that was never active.
 const ORDER_DEFAULT: i32 = 100;
@@ -96,10 +102,12 @@ impl RuleStation {
     /// Never for a tenant's rule: one that cannot be loaded falls back by its policy.
     pub async fn run(
         &self,
-        mut trippings: mpsc::UnboundedReceiver<Tripping>,
+        mut told: mpsc::UnboundedReceiver<Told>,
         mut shutdown: watch::Receiver<bool>,
     ) -> Result<(), RuleHostError> {
         let (mut rules, mut modules) = (self.rules.changes(), self.modules.changes());
+        // What was counted and could not be said yet: it stops a canary, so it is said again.
+        let mut unsaid: VecDeque<RuleEvent> = VecDeque::new();
         loop {
             rules.mark_unchanged();
             modules.mark_unchanged();
@@ -110,23 +118,68 @@ impl RuleStation {
                 _ = shutdown.wait_for(|it| *it) => return Ok(()),
                 changed = rules.changed() => if changed.is_err() { return Ok(()) } else { None },
                 changed = modules.changed() => if changed.is_err() { return Ok(()) } else { None },
-                Some(found) = trippings.recv() => Some(found),
+                Some(found) = told.recv() => Some(found),
+                () = self.clock.sleep(SAY_AGAIN), if !unsaid.is_empty() => None,
             };
-            if let Some(found) = found {
-                self.trip(found).await;
+            match found {
+                Some(Told::Tripping(found)) => self.trip(found).await,
+                Some(Told::Measured(measured)) => unsaid.push_back(self.measured(measured)?),
+                None => {}
+            }
+            while let Some(event) = unsaid.front() {
+                match self.rules.append(event).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(refusal)) => tracing::debug!(%refusal, "the trial was over before it was counted"),
+                    Err(error) => {
+                        tracing::warn!(%error, "what a trial came to cannot be said now; it is said again");
+                        break;
+                    }
+                }
+                unsaid.pop_front();
             }
         }
+    }
+
+    /// The event that says what was counted. Its id is new, and stays when it is said again: it counts once.
+    fn measured(&self, it: Measured) -> Result<RuleEvent, RuleHostError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| RuleHostError::Randomness(error.to_string()))?;
+        let nonce = u64::from_be_bytes(random);
+        let Tally { calls, failures, different, difference_minor, net_minor } = it.tally;
+        Ok(RuleEvent {
+            id: format!("msr_{}_{}_{nonce:016x}", it.rule, it.revision).into(),
+            tenant: it.tenant,
+            occurred_at_ms: self.clock.now_ms(),
+            actor: Text::const_new("trial"),
+            rule: it.rule,
+            payload: RulePayload::Measured(RuleMeasured {
+                revision: it.revision,
+                currency: it.currency,
+                calls,
+                failures,
+                different,
+                difference_minor,
+                net_minor,
+            }),
+        })
+    }
+
+    /// What this process counted of a trial and has not said yet, by currency.
+    pub fn untold(&self, tenant: &str, rule: &str, revision: i64) -> Vec<(Text, Tally)> {
+        self.host.untold(tenant, rule, revision)
     }
 
     /// Loads what is active and not loaded, then puts what is active in force.
     pub async fn bring_up(&self) {
         let wanted: BTreeSet<(Text, Text)> = self.rules.read(|rules| {
-            let active = |tenant: &Text| {
-                let versions =
-                    rules.of(tenant).filter_map(|(_, rule)| Some(rule.in_force()?.1.digest.clone()));
-                versions.map(|digest| (tenant.clone(), digest)).collect::<Vec<_>>()
+            let asked = |tenant: &Text| {
+                let versions = rules.of(tenant).flat_map(|(_, rule)| {
+                    let active = rule.in_force().map(|it| it.1);
+                    active.into_iter().chain(rule.on_trial().map(|it| it.1))
+                });
+                versions.map(|it| (tenant.clone(), it.digest.clone())).collect::<Vec<_>>()
             };
-            rules.tenants().flat_map(active).collect()
+            rules.tenants().flat_map(asked).collect()
         });
         for (tenant, digest) in &wanted {
             if self.loaded.lock().contains_key(digest) {
@@ -136,10 +189,10 @@ impl RuleStation {
                 match self.load(digest, &bytes).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(it)) => {
-                        tracing::error!(%tenant, %digest, reason = it.message, "an active rule cannot be loaded")
+                        tracing::error!(%tenant, %digest, reason = it.message, "a rule in force cannot be loaded")
                     }
                     Err(error) => {
-                        tracing::error!(%tenant, %digest, %error, "an active rule cannot be loaded")
+                        tracing::error!(%tenant, %digest, %error, "a rule in force cannot be loaded")
                     }
                 }
             }
@@ -246,7 +299,6 @@ impl RuleStation {
         let candidate = InForce {
             rule: Rule::reference(&ask.rule.into(), &version),
             revision: 0,
-            order: active.as_ref().map_or(ORDER_DEFAULT, |it| it.order),
             settings: settings.unwrap_or(Text::const_new("{}")),
             fallback: active.as_ref().map(|it| it.fallback).unwrap_or_default(),
             hooks: version.hooks,
@@ -255,14 +307,16 @@ impl RuleStation {
         };
         let loaded = self.loaded.lock().clone();
         let is_other = |(name, _): &(&Text, &Rule)| !ask.alone && *name != ask.rule;
-        let mut others: Vec<InForce> = self.rules.read(|rules| {
-            let of = rules.of(ask.tenant).filter(is_other);
-            of.filter_map(|(name, rule)| in_force(name, rule, &|digest: &str| loaded.get(digest).cloned()))
-                .filter(|it| !it.tripped)
-                .collect()
+        let load = |digest: &str| loaded.get(digest).cloned();
+        let others = self.rules.read(|rules| {
+            let placed = |(name, rule): (&Text, &Rule)| {
+                let order = rule.active.as_ref()?.order;
+                Some((order, in_force(name, rule, &load).filter(|it| !it.tripped)?))
+            };
+            rules.of(ask.tenant).filter(is_other).filter_map(placed).collect()
         });
-        others.sort_by(|a, b| a.order.cmp(&b.order).then_with(|| a.rule.name.cmp(&b.rule.name)));
-        Ok(Ok(Rehearsal::new(others, candidate, self.clock.clone())))
+        let order = active.as_ref().map_or(ORDER_DEFAULT, |it| it.order);
+        Ok(Ok(Rehearsal::new(others, (order, candidate), self.clock.clone())))
     }
 
     /// Checks, compiles and tries a module, and makes it the rule's next version when it passes.
@@ -271,6 +325,10 @@ impl RuleStation {
     /// When the compiler cannot be run or the registry does not answer.
     pub async fn upload(&self, event: RuleUpload<'_>, module: Vec<u8>) -> Result<Uploaded, RuleHostError> {
         let digest = digest(&module);
+        let settings_schema = match schema_of(&module) {
+            Ok(schema) => schema,
+            Err(NotTaken { reason, message }) => return Ok(Uploaded::Refused { reason, message }),
+        };
         let loaded = match self.load(&digest, &module).await? {
             Ok(loaded) => loaded,
             Err(NotTaken { reason, message }) => return Ok(Uploaded::Refused { reason, message }),
@@ -309,6 +367,7 @@ impl RuleStation {
                 digest: digest_text,
                 size_bytes,
                 hooks: loaded.hooks().iter().map(|it| Text::const_new(it.as_str())).collect(),
+                settings_schema,
             }),
         };
         if let Err(refusal) = self.rules.append(&uploaded).await? {
@@ -335,6 +394,17 @@ pub struct Rehearse<'a> {
     pub alone: bool,
     /// The hook that will be asked: a version without it is refused.
     pub hook: Hook,
+}
+
+/// The schema that a module brings for its settings, if it is one.
+fn schema_of(module: &[u8]) -> Result<Option<Text>, NotTaken> {
+    // What is no component at all is told by the compiler.
+    let Some(schema) = tillstream_rule_engine::look(module).is_ok().then(|| settings_schema(module)) else {
+        return Ok(None);
+    };
+    let Some(text) = schema? else { return Ok(None) };
+    SettingsSchema::parse(text).map_err(|it| Refusal::SettingsSchema(it.to_string()))?;
+    Ok(Some(text.into()))
 }
 
 /// Who uploads what.

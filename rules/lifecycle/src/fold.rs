@@ -1,11 +1,15 @@
 //! From events to rules.
 
 use crate::rule::{Activation, Rule, Trip, Version};
+use crate::trial::{Canary, Trial, TrialKind};
 use std::collections::BTreeMap;
 use thiserror::Error;
 use tillstream_registry_log::{Appended, Fold};
 use tillstream_schemas::Text;
-use tillstream_schemas::rules::{RuleActivated, RuleEvent, RulePayload, RuleTripped, RuleVersionUploaded};
+use tillstream_schemas::rules::{
+    RuleActivated, RuleCanaried, RuleConfigured, RuleEvent, RuleFallback, RuleMeasured, RulePayload,
+    RuleShadowed, RuleTripped, RuleVersionUploaded,
+};
 use tillstream_stage::rule::Hook;
 
 /// Rules of one tenant, at most.
@@ -14,6 +18,8 @@ pub const RULES_MAX: usize = 50;
 pub const VERSIONS_MAX: usize = 500;
 /// Activations that can be rolled back, at most: the oldest are forgotten.
 const BEFORE_MAX: usize = 50;
+/// The place of a rule that nobody gave one.
+pub const ORDER_DEFAULT: i32 = 100;
 
 /// Why an event changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -35,6 +41,9 @@ pub enum RuleRefusal {
     /// Nothing is active.
     #[error("no version of the rule is active")]
     NotActive,
+    /// Nothing is on trial.
+    #[error("no version of the rule is on trial")]
+    NoTrial,
     /// Nothing to roll back to.
     #[error("nothing was active before")]
     NothingBefore,
@@ -85,6 +94,10 @@ impl Fold for Rules {
             RulePayload::RolledBack(it) => rolled_back(rule, it.expected_revision),
             RulePayload::Tripped(it) => tripped(rule, it, appended.at_ms),
             RulePayload::Retired(_) => retired(rule),
+            RulePayload::Shadowed(it) => shadowed(rule, it, event, appended.at_ms),
+            RulePayload::Canaried(it) => canaried(rule, it, event, appended.at_ms),
+            RulePayload::Configured(it) => configured(rule, it, event, appended.at_ms),
+            RulePayload::Measured(it) => measured(rule, it, appended.at_ms),
         }
     }
 }
@@ -109,6 +122,7 @@ fn uploaded(
         hooks: it.hooks.iter().filter_map(|it| Hook::parse(it)).collect(),
         uploaded_at_ms: at_ms,
         actor: event.actor.clone(),
+        settings_schema: it.settings_schema.clone(),
     });
     rule.revision += 1;
     Ok(())
@@ -128,19 +142,105 @@ fn activated(rule: &mut Rule, it: &RuleActivated, event: &RuleEvent, at_ms: i64)
     if rule.version(it.version).is_none() {
         return Err(RuleRefusal::UnknownVersion(it.version));
     }
-    rule.revision += 1;
     let next = Activation {
         version: it.version,
-        revision: rule.revision,
+        revision: rule.revision + 1,
         order: it.order,
         settings: it.settings.clone(),
         fallback: it.fallback,
         since_ms: at_ms,
         actor: event.actor.clone(),
     };
+    put_in_force(rule, next);
+    // Whatever was tried: it is in force now, or another version was chosen.
+    rule.trial = None;
+    Ok(())
+}
+
+/// Other settings for what is active. A trial goes on: it has settings of its own.
+fn configured(
+    rule: &mut Rule,
+    it: &RuleConfigured,
+    event: &RuleEvent,
+    at_ms: i64,
+) -> Result<(), RuleRefusal> {
+    expect(rule, it.expected_revision)?;
+    let active = rule.active.as_ref().ok_or(RuleRefusal::NotActive)?;
+    let next = Activation {
+        revision: rule.revision + 1,
+        settings: it.settings.clone(),
+        since_ms: at_ms,
+        actor: event.actor.clone(),
+        ..active.clone()
+    };
+    put_in_force(rule, next);
+    Ok(())
+}
+
+fn put_in_force(rule: &mut Rule, next: Activation) {
+    rule.revision = next.revision;
     let last = rule.active.replace(next);
     remember(rule, last);
     rule.tripped = None;
+}
+
+fn shadowed(rule: &mut Rule, it: &RuleShadowed, event: &RuleEvent, at_ms: i64) -> Result<(), RuleRefusal> {
+    let trial = Trial {
+        version: it.version,
+        revision: rule.revision + 1,
+        kind: TrialKind::Shadow,
+        order: rule.active.as_ref().map_or(ORDER_DEFAULT, |it| it.order),
+        settings: it.settings.clone(),
+        fallback: RuleFallback::Skip,
+        since_ms: at_ms,
+        actor: event.actor.clone(),
+        tallies: BTreeMap::new(),
+        halted: None,
+    };
+    put_on_trial(rule, trial, it.expected_revision)
+}
+
+fn canaried(rule: &mut Rule, it: &RuleCanaried, event: &RuleEvent, at_ms: i64) -> Result<(), RuleRefusal> {
+    let canary = Canary {
+        percent: u8::try_from(it.percent.clamp(0, 100)).unwrap_or_default(),
+        failures_max: it.failures_max.max(1),
+        difference_max_minor: it.difference_max_minor,
+    };
+    let trial = Trial {
+        version: it.version,
+        revision: rule.revision + 1,
+        kind: TrialKind::Canary(canary),
+        order: it.order,
+        settings: it.settings.clone(),
+        fallback: it.fallback,
+        since_ms: at_ms,
+        actor: event.actor.clone(),
+        tallies: BTreeMap::new(),
+        halted: None,
+    };
+    put_on_trial(rule, trial, it.expected_revision)
+}
+
+/// One trial at a time: the one before is over.
+fn put_on_trial(rule: &mut Rule, trial: Trial, expected: Option<i64>) -> Result<(), RuleRefusal> {
+    expect(rule, expected)?;
+    if rule.version(trial.version).is_none() {
+        return Err(RuleRefusal::UnknownVersion(trial.version));
+    }
+    rule.revision = trial.revision;
+    rule.trial = Some(trial);
+    Ok(())
+}
+
+/// What was counted is no change that anybody decides from: the revision stays, unless the trial stops.
+fn measured(rule: &mut Rule, it: &RuleMeasured, at_ms: i64) -> Result<(), RuleRefusal> {
+    let trial = rule.trial.as_mut().ok_or(RuleRefusal::NoTrial)?;
+    if trial.revision != it.revision {
+        return Err(RuleRefusal::Revision { expected: it.revision, current: trial.revision });
+    }
+    if trial.measure(it, at_ms) {
+        rule.revision += 1;
+    }
     Ok(())
 }
 
@@ -151,8 +251,14 @@ fn remember(rule: &mut Rule, last: Option<Activation>) {
     rule.before.push(last);
 }
 
+/// What was tried last goes first, also when it had stopped by itself meanwhile: who rolls a trial back must never hit
+/// the version that was good.
 fn rolled_back(rule: &mut Rule, expected: Option<i64>) -> Result<(), RuleRefusal> {
     expect(rule, expected)?;
+    if rule.trial.take().is_some() {
+        rule.revision += 1;
+        return Ok(());
+    }
     let last = rule.before.pop().ok_or(RuleRefusal::NothingBefore)?;
     rule.revision += 1;
     // A new revision, so that failures of its first time in force do not count against its second.
@@ -176,9 +282,12 @@ fn tripped(rule: &mut Rule, it: &RuleTripped, at_ms: i64) -> Result<(), RuleRefu
 }
 
 fn retired(rule: &mut Rule) -> Result<(), RuleRefusal> {
-    if let Some(last) = rule.active.take() {
+    let (tried, last) = (rule.trial.take(), rule.active.take());
+    if tried.is_some() || last.is_some() {
         rule.revision += 1;
-        remember(rule, Some(last));
+    }
+    if last.is_some() {
+        remember(rule, last);
         rule.tripped = None;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! One rule.
 
+use crate::trial::Trial;
 use tillstream_schemas::Text;
 use tillstream_schemas::order_event::RuleRef;
 use tillstream_schemas::rules::RuleFallback;
@@ -20,6 +21,8 @@ pub struct Version {
     pub uploaded_at_ms: i64,
     /// Who uploaded it.
     pub actor: Text,
+    /// The JSON schema of its settings; `None`: any object will do.
+    pub settings_schema: Option<Text>,
 }
 
 /// A version in force.
@@ -65,6 +68,8 @@ pub struct Rule {
     pub before: Vec<Option<Activation>>,
     /// Set while the breaker holds the rule out.
     pub tripped: Option<Trip>,
+    /// A version on trial, also after it stopped by itself.
+    pub trial: Option<Trial>,
     /// Grows by one with every change.
     pub revision: i64,
 }
@@ -84,6 +89,12 @@ impl Rule {
     pub fn in_force(&self) -> Option<(&Activation, &Version)> {
         let active = self.active.as_ref()?;
         Some((active, self.version(active.version)?))
+    }
+
+    /// What is on trial and has not stopped, with its version.
+    pub fn on_trial(&self) -> Option<(&Trial, &Version)> {
+        let trial = self.trial.as_ref().filter(|it| it.halted.is_none())?;
+        Some((trial, self.version(trial.version)?))
     }
 
     /// How events name a version of it.

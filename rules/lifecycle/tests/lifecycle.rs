@@ -31,7 +31,12 @@ impl World {
         self.take(
             "demo",
             "volume",
-            RulePayload::Uploaded(RuleVersionUploaded { digest: digest.into(), size_bytes: 9, hooks }),
+            RulePayload::Uploaded(RuleVersionUploaded {
+                digest: digest.into(),
+                size_bytes: 9,
+                hooks,
+                settings_schema: None,
+            }),
         )
     }
 
@@ -147,8 +152,14 @@ fn a_retired_rule_answers_no_more_and_can_come_back() {
 #[test]
 fn a_tenant_sees_its_own_rules_and_no_more_than_it_may_have() {
     let mut world = World::default();
-    let uploaded =
-        || RulePayload::Uploaded(RuleVersionUploaded { digest: "a".into(), size_bytes: 1, hooks: vec![] });
+    let uploaded = || {
+        RulePayload::Uploaded(RuleVersionUploaded {
+            digest: "a".into(),
+            size_bytes: 1,
+            hooks: vec![],
+            settings_schema: None,
+        })
+    };
     for index in 0..RULES_MAX {
         world.take("demo", &format!("rule-{index}"), uploaded()).unwrap();
     }

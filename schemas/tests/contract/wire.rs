@@ -27,6 +27,7 @@ macro_rules! with_type {
             Schema::WatermarkState => $call::<analytics::WatermarkState>($($arg),*),
             Schema::AccessEvent => $call::<access::AccessEvent>($($arg),*),
             Schema::RuleEvent => $call::<rules::RuleEvent>($($arg),*),
+            Schema::RuleSample => $call::<tillstream_schemas::rule_sample::RuleSample>($($arg),*),
             Schema::RuleModule => $call::<rules::RuleModule>($($arg),*),
             Schema::WebhookEndpointEvent => $call::<webhook::WebhookEndpointEvent>($($arg),*),
             Schema::WebhookFeedState => $call::<webhook::WebhookFeedState>($($arg),*),

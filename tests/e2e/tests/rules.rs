@@ -4,7 +4,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tillstream_e2e::{Answer, KEY, Server, bare_command, metric_values, root};
-use tillstream_rule_modules::{HARMS, Harm, harms_guests, plain, price_rule};
+use tillstream_rule_modules::{HARMS, Harm, harms_guests, off, plain, price_rule};
 
 /// How far the server's memory may grow under modules that mean harm.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
@@ -168,6 +168,70 @@ async fn a_discount_holds_from_its_activation_over_a_crash_to_its_rollback() {
     assert!(server.terminate().await.success());
 }
 
+/// Calls of versions on trial.
+async fn trial_calls(server: &Server, kind: &str, outcome: &str) -> f64 {
+    let labels = format!("{{kind=\"{kind}\",outcome=\"{outcome}\",stage=\"pricing\"}}");
+    let series = format!("tillstream_rule_trial_calls_total{labels}");
+    let text = metrics(server).await;
+    let line = text.lines().find_map(|it| it.strip_prefix(&series));
+    line.unwrap_or_else(|| panic!("no {series}")).trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_version_is_tried_beside_the_active_one_then_on_orders_until_it_moves_too_much_money() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    let merchant = demo(&server);
+    merchant.stock("main", 1_000).await;
+    merchant.put_in_force("off", off(5), &json!({"version": 1})).await;
+    assert_eq!(merchant.upload("off", off(7)).await.json["version"], 2);
+    merchant.change("/v1/rules/off/shadow", &json!({"version": 2})).await;
+    for index in 0..10 {
+        assert_eq!(merchant.order(&format!("shadow-{index}"), 1).await["total"], 334, "nothing is applied");
+    }
+    assert_eq!(trial_calls(&server, "shadow", "different").await, 10.0);
+    let trial = server.until("/v1/rules/off", |it| it["trial"]["calls"] == 10).await["trial"].clone();
+    assert_eq!(
+        (&trial["calls"], &trial["different"], &trial["failures"]),
+        (&json!(10), &json!(10), &json!(0))
+    );
+    assert_eq!(trial["money"], json!([{"currency": "GBP", "difference": 20, "net": -20}]));
+
+    let body = json!({"version": 2, "percent": 100, "stop_at_difference": 10});
+    merchant.change("/v1/rules/off/canary", &body).await;
+    let mut heard = Vec::new();
+    for index in 0..8 {
+        let order = merchant.order(&format!("canary-{index}"), 1).await;
+        let version = order["rules"][0]["version"].as_str().unwrap().to_owned();
+        heard.push((order["total"].as_i64().unwrap(), version));
+    }
+    let expected = [vec![(332, "2".to_owned()); 5], vec![(334, "1".to_owned()); 3]].concat();
+    assert_eq!(heard, expected, "at 2 each, the fifth order reaches the bound of 10");
+    let rule = server.until("/v1/rules/off", |it| !it["trial"]["stopped"].is_null()).await;
+    assert_eq!(
+        (&rule["active"]["version"], &rule["trial"]["stopped"]["reason"]),
+        (&json!(1), &json!("difference"))
+    );
+    assert_eq!(trial_calls(&server, "canary", "different").await, 5.0);
+
+    let samples = server.until("/v1/rules/off/samples?kind=difference", |it| it["data"][0].is_object()).await;
+    let sample = &samples["data"][0];
+    assert_eq!((&sample["version"], &sample["other"]["version"]), (&json!("2"), &json!("1")), "{sample:#}");
+    assert_eq!(sample["input"]["lines"][0]["quantity"], 1);
+    let order = merchant.get(&format!("/v1/orders/{}", sample["order_id"].as_str().unwrap())).await;
+    assert_eq!(order.status, StatusCode::OK, "it is a real order's");
+
+    server.kill();
+    let server = Server::start(dir.path(), &[]).await;
+    let merchant = demo(&server);
+    assert_eq!(merchant.order("restarted", 1).await["total"], 334, "it stays stopped");
+    server.until("/v1/rules/off/samples?kind=difference", |it| it["data"][0].is_object()).await;
+    let rule = merchant.change("/v1/rules/off/activate", &json!({"version": 2})).await.json;
+    assert_eq!(rule["trial"], Value::Null);
+    assert_eq!(merchant.order("for all", 1).await["total"], 332);
+    assert!(server.terminate().await.success());
+}
+
 /// `tillstream rules …`: whether it succeeded, and what it printed.
 fn rules(server: &Server, arguments: &[&str]) -> (bool, String) {
     let mut command = bare_command();
@@ -191,7 +255,11 @@ async fn the_command_line_tries_uploads_activates_lists_and_rolls_back() {
     let line = json!({"sku": "71053", "quantity": 12, "unit_price_minor": 339, "tax_rate_bp": 2_000});
     std::fs::write(&input, json!({"hook": "price", "order": order, "lines": [line]}).to_string()).unwrap();
     let settings = r#"{"from_quantity":12}"#;
-    let steps: [(&[&str], &str); 7] = [
+    let schema = dir.path().join("schema.json");
+    let from = json!({"properties": {"from_quantity": {"type": "integer"}}});
+    std::fs::write(&schema, from.to_string()).unwrap();
+    let schema = schema.to_str().unwrap();
+    let steps: [(&[&str], &str); 14] = [
         (&["validate", module], "good: price"),
         (&["run", module, "--input", input.to_str().unwrap(), "--settings", settings], "407"),
         (&["upload", "tiers", module], "version 1"),
@@ -199,13 +267,23 @@ async fn the_command_line_tries_uploads_activates_lists_and_rolls_back() {
         (&["activate", "tiers", "--settings", settings, "--fallback", "refuse"], "version 1"),
         (&["list"], "tiers"),
         (&["rollback", "tiers"], "version 1"),
+        (&["upload", "tiers", module, "--settings-schema", schema], "version 2"),
+        (&["shadow", "tiers"], "version 2  shadow  0 calls"),
+        (&["canary", "tiers", "--percent", "5", "--stop-at-difference", "900"], "version 2  canary 5 %"),
+        (&["rollback", "tiers"], "version 1"),
+        (&["activate", "tiers"], "version 2"),
+        (&["settings", "tiers", "--settings", settings], settings),
+        (&["rollback", "tiers"], "version 2  order 100  price  skip  {}"),
     ];
     for (arguments, expected) in steps {
         let (good, said) = rules(&server, arguments);
         assert!(good && said.contains(expected), "{arguments:?}: {said}");
     }
     let rule = demo(&server).get("/v1/rules/tiers").await.json;
-    assert_eq!((&rule["active"]["version"], &rule["active"]["settings"]), (&json!(1), &json!({})));
+    assert_eq!((&rule["active"]["version"], &rule["active"]["settings"]), (&json!(2), &json!({})));
+    let wrong = r#"{"from_quantity":"many"}"#;
+    let (good, said) = rules(&server, &["settings", "tiers", "--settings", wrong]);
+    assert!(!good && said.contains("settings.from_quantity"), "{said}");
     let (good, said) = rules(&server, &["activate", "nobodys"]);
     assert!(!good && said.contains("404"), "{said}");
     let (good, said) = rules(&server, &["validate", input.to_str().unwrap()]);
@@ -237,6 +315,15 @@ async fn goods_of_two_places_leave_in_two_shipments_that_name_the_rule() {
     for event in &events {
         assert_names(event, "split-by-location", "1", &uploaded["digest"]);
     }
+    let version = json!({"name": "split-by-location", "version": "1", "digest": uploaded["digest"]});
+    let history = merchant.get(&format!("/v1/orders/{id}/events")).await.json;
+    for event in history["data"].as_array().unwrap() {
+        let shaped = event["type"] == "shipment.shipped";
+        assert_eq!(event["rules"], if shaped { json!([version]) } else { json!([]) }, "{event:#}");
+    }
+    let mut shown = version;
+    shown["stage"] = json!("fulfillment");
+    assert_eq!(shipped["rules"], json!([shown]), "once, though it shaped two shipments");
     assert_eq!(calls(&server, "fulfillment", "answered").await, 1.0);
     assert!(server.terminate().await.success());
 }

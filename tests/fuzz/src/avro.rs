@@ -43,6 +43,7 @@ fn recode(schema: Schema, value: &[u8]) -> Result<Vec<u8>, CodecError> {
         Schema::WebhookLaneState => call::<webhook::WebhookLaneState>(value),
         Schema::WebhookDeliveryState => call::<webhook::WebhookDeliveryState>(value),
         Schema::RuleEvent => call::<rules::RuleEvent>(value),
+        Schema::RuleSample => call::<tillstream_schemas::rule_sample::RuleSample>(value),
         Schema::RuleModule => call::<rules::RuleModule>(value),
     }
 }

@@ -63,12 +63,16 @@ impl TopicsSpec {
             ("min.insync.replicas", self.min_insync_replicas.to_string()),
         ];
         if topic.compacted() {
-            settings.push(("cleanup.policy", "compact".to_owned()));
+            let policy = if topic == Topic::RuleSamples { "compact,delete" } else { "compact" };
+            settings.push(("cleanup.policy", policy.to_owned()));
             // A reader that is a day behind still sees what was deleted.
             settings.push(("delete.retention.ms", DAY_MS.to_string()));
             // Only closed segments are compacted.
             settings.push(("segment.ms", 3_600_000.to_string()));
             settings.push(("min.cleanable.dirty.ratio", "0.3".to_owned()));
+            if topic == Topic::RuleSamples {
+                settings.push(("retention.ms", DAY_MS.to_string()));
+            }
         } else {
             let retention_ms = match topic {
                 Topic::OrderEvents => self.history_retention_ms,

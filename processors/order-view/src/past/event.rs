@@ -104,6 +104,7 @@ fn later(entry: &TimelineEntry, detail: Text, amount_minor: i64) -> Option<Event
             command: Text::default(),
             code: detail,
             message: Text::default(),
+            rule: None,
         }
         .into(),
         _ => return None,

@@ -12,7 +12,7 @@ use crate::StageName;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tillstream_schemas::order_command::PlaceOrder;
-use tillstream_schemas::order_event::{RuleRef, RuleStep};
+use tillstream_schemas::order_event::RuleRef;
 use tillstream_schemas::order_state::PricedOrder;
 use tillstream_schemas::{Text, TextMap};
 
@@ -335,13 +335,6 @@ impl Verdict {
     pub fn new(rule: RuleRef, answer: RuleAnswer) -> Self {
         Self { rule, answer, review: None }
     }
-}
-
-/// A verdict's rules as steps, to stand behind those of another verdict.
-pub fn steps(rule: &RuleRef) -> impl Iterator<Item = RuleStep> {
-    let first =
-        RuleStep { name: rule.name.clone(), version: rule.version.clone(), digest: rule.digest.clone() };
-    std::iter::once(first).chain(rule.also.iter().cloned())
 }
 
 /// What changes on one line.

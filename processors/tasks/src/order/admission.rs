@@ -165,6 +165,7 @@ pub(super) fn say_refusal(
         command: command_name(&command.payload).into(),
         code: code.into(),
         message: message.into(),
+        rule: None,
     };
     say(command, id, payload.into(), version, status, context)
 }

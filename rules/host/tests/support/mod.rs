@@ -9,17 +9,22 @@ use tempfile::TempDir;
 use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
 use tillstream_registry_log::Registry;
 use tillstream_rule_host::{
-    ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleStation, RuleUpload, Uploaded,
+    ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleSamples, RuleStation, RuleUpload,
+    Says, TrialMetrics, Uploaded,
 };
-use tillstream_rule_lifecycle::{Modules, RuleRefusal, Rules};
+use tillstream_rule_lifecycle::{Modules, RuleRefusal, Rules, Tally, Trial};
 use tillstream_runtime::SystemClock;
-use tillstream_schemas::rules::{RuleActivated, RuleEvent, RuleFallback, RulePayload, RuleRolledBack};
+use tillstream_schemas::rule_sample::RuleSample;
+use tillstream_schemas::rules::{
+    RuleActivated, RuleCanaried, RuleEvent, RuleFallback, RulePayload, RuleRolledBack, RuleShadowed,
+};
 use tillstream_stage::rule::{PriceInput, RuleCall, RuleHost, RuleLine, RuleOrder, RuleOutcome};
 use tokio::sync::watch;
 
 pub struct World {
     pub host: Arc<Host>,
     pub station: Arc<RuleStation>,
+    pub samples: Arc<RuleSamples>,
     stop: watch::Sender<bool>,
     store: Arc<EmbeddedStore>,
     ids: AtomicU64,
@@ -36,7 +41,9 @@ impl World {
         let clock = Arc::new(SystemClock::new());
         let rules = Registry::open(store.clone(), clock.clone(), Rules::default()).await.unwrap();
         let modules = Registry::open(store.clone(), clock.clone(), Modules::default()).await.unwrap();
-        let (host, trippings) = Host::new(clock.clone(), settings);
+        let metrics = TrialMetrics::register(&prometheus::Registry::new()).unwrap();
+        let (host, Says { told, sampled }) = Host::new(clock.clone(), settings, metrics);
+        let samples = RuleSamples::new(store.clone(), clock.clone());
         let station = RuleStation::new(
             host.clone(),
             RuleEngine::new(Pool::Slots(2)).unwrap(),
@@ -53,9 +60,11 @@ impl World {
         rules.caught_up().await.unwrap();
         modules.caught_up().await.unwrap();
         station.bring_up().await;
-        let running = station.clone();
-        tokio::spawn(async move { running.run(trippings, stopping).await });
-        Self { host, station, stop, store, ids: AtomicU64::new(0) }
+        let (running, stopped) = (station.clone(), stopping.clone());
+        tokio::spawn(async move { running.run(told, stopped).await });
+        let running = samples.clone();
+        tokio::spawn(async move { running.run(sampled, stopping).await });
+        Self { host, station, samples, stop, store, ids: AtomicU64::new(0) }
     }
 
     pub async fn stop(self) {
@@ -100,19 +109,71 @@ impl World {
         self.change(tenant, rule, RulePayload::Activated(it)).await.unwrap();
     }
 
+    pub async fn shadow(&self, tenant: &str, rule: &str, version: i64) {
+        let it = RuleShadowed { version, settings: "{}".into(), expected_revision: None };
+        self.change(tenant, rule, RulePayload::Shadowed(it)).await.unwrap();
+    }
+
+    pub async fn canary(
+        &self,
+        tenant: &str,
+        rule: &str,
+        version: i64,
+        percent: i32,
+        bounds: (i64, Option<i64>),
+    ) {
+        let it = RuleCanaried {
+            version,
+            percent,
+            order: 100,
+            settings: "{}".into(),
+            fallback: RuleFallback::Refuse,
+            failures_max: bounds.0,
+            difference_max_minor: bounds.1,
+            expected_revision: None,
+        };
+        self.change(tenant, rule, RulePayload::Canaried(it)).await.unwrap();
+    }
+
+    /// What was counted of a trial, once it is so many calls: what is being said is on its way for a moment.
+    pub async fn counted(&self, tenant: &str, rule: &str, calls: i64) -> Tally {
+        self.until(|_| self.trial(tenant, rule).1.calls == calls).await;
+        self.trial(tenant, rule).1
+    }
+
+    /// A trial, and what was counted of it as far as this process knows.
+    pub fn trial(&self, tenant: &str, rule: &str) -> (Trial, Tally) {
+        let trial = self.station.rules().read(|it| it.get(tenant, rule).unwrap().trial.clone()).unwrap();
+        let untold = self.station.untold(tenant, rule, trial.revision);
+        let all = untold.into_iter().map(|it| it.1).chain(trial.tallies.values().copied());
+        let all = all.fold(Tally::default(), Tally::plus);
+        (trial, all)
+    }
+
     pub async fn roll_back(&self, tenant: &str, rule: &str) {
         let it = RuleRolledBack { expected_revision: None };
         self.change(tenant, rule, RulePayload::RolledBack(it)).await.unwrap();
+    }
+
+    pub fn price_of(&self, tenant: &str, order_id: &str) -> RuleOutcome {
+        self.host.call(tenant, order_id, &price_call())
     }
 
     pub fn price(&self, tenant: &str) -> RuleOutcome {
         self.host.call(tenant, "ord_1", &price_call())
     }
 
+    /// The samples of a rule, once there are so many.
+    pub async fn sampled(&self, tenant: &str, rule: &str, count: usize) -> Vec<Arc<RuleSample>> {
+        self.until(|_| self.samples.of(tenant, rule).len() >= count).await;
+        self.samples.of(tenant, rule)
+    }
+
     /// Waits until a look at the registry says so.
     pub async fn until(&self, done: impl Fn(&Rules) -> bool) {
         for _ in 0..600 {
-            if self.station.rules().read(&done) {
+            let rules = self.station.rules().read(Rules::clone);
+            if done(&rules) {
                 self.station.bring_up().await;
                 return;
             }

@@ -24,6 +24,7 @@ const LABELS: &[&str] = &[
     "route",
     "status",
     "le",
+    "kind",
     "provider",
     "operation",
     "transport",
