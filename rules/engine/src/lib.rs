@@ -11,6 +11,7 @@ mod config;
 mod inspect;
 mod limits;
 mod module;
+mod profile;
 mod request;
 mod run;
 
@@ -19,4 +20,5 @@ pub use config::{EngineError, Pool, RuleEngine};
 pub use inspect::{Refusal, digest, look};
 pub use limits::Limits;
 pub use module::Module;
+pub use profile::StackFuel;
 pub use run::{Fault, Run};

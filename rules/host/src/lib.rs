@@ -22,5 +22,5 @@ pub use host::{Host, HostSettings, Tripping};
 pub use sample::{SampleRun, dry_run, sample_calls};
 pub use station::{RuleStation, RuleUpload, Uploaded};
 pub use tillstream_rule_engine::{
-    ArtifactKey, Fault, Limits, Module, Pool, Refusal, RuleEngine, Run, digest,
+    ArtifactKey, Fault, Limits, Module, Pool, Refusal, RuleEngine, Run, StackFuel, digest,
 };
