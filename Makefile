@@ -134,11 +134,11 @@ bench-takeover: build jars ## From kill -9 of a worker to the first new commit o
 	$(CARGO) build --release --locked -p tillstream-e2e-cluster
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_KEYS=$(KEYS) target/release/takeover
 
-rules: build ## Builds the example rules as components (rules/examples/target/NAME.wasm), and runs their tests
+rules: build ## Builds the example rules as components (rules/examples/target/NAME.wasm), and runs their tests and fixtures
 	@ops/dev/setup.sh
 	cd rules/examples && $(CARGO) test --lib --locked
 	for rule in $(RULES); do \
-		target/release/tillstream rules build rules/examples/$$rule; \
+		target/release/tillstream rules test rules/examples/$$rule; \
 		target/release/tillstream rules validate rules/examples/target/$$rule.wasm; \
 	done
 

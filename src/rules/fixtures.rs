@@ -75,9 +75,9 @@ fn one(module: &Module, folder: &Path, name: &str, update: bool) -> Result<bool,
         run.fuel as f64 * 100.0 / most as f64
     ));
     if word == "DIFFERS" {
-        for (mark, text) in [('-', kept.as_deref().unwrap_or_default()), ('+', found.as_str())] {
-            text.lines().for_each(|it| line(format_args!("  {mark} {it}")));
-        }
+        difference(kept.as_deref().unwrap_or_default(), &found)
+            .iter()
+            .for_each(|it| line(format_args!("  {it}")));
     }
     if word == "NEW" {
         line(format_args!("  nothing is kept of it; look at this and keep it with --update:"));
@@ -102,6 +102,19 @@ fn judge(found: &str, kept: Option<&str>) -> Judgement {
     }
 }
 
+/// The lines that are no more, and those that are there instead: without what both begin and end with.
+fn difference(kept: &str, found: &str) -> Vec<String> {
+    let (kept, found): (Vec<_>, Vec<_>) = (kept.lines().collect(), found.lines().collect());
+    let same = |it: &(&&str, &&str)| it.0 == it.1;
+    let head = kept.iter().zip(&found).take_while(same).count();
+    let (kept, found) = (&kept[head..], &found[head..]);
+    let tail = kept.iter().rev().zip(found.iter().rev()).take_while(same).count();
+    let marked = |mark: char, lines: &[&str]| -> Vec<String> {
+        lines[..lines.len() - tail].iter().map(|it| format!("{mark} {it}")).collect()
+    };
+    [marked('-', kept), marked('+', found)].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +125,13 @@ mod tests {
         assert_eq!(judge("a\nb\n", Some("a\nc\n")), Judgement::Differs);
         assert_eq!(judge("a\nb\n", Some("a\n")), Judgement::Differs);
         assert_eq!(judge("a\n", None), Judgement::New);
+    }
+
+    #[test]
+    fn a_difference_shows_what_changed_and_not_what_stayed() {
+        assert_eq!(difference("a\nb\nc\n", "a\nx\ny\nc\n"), ["- b", "+ x", "+ y"]);
+        assert_eq!(difference("a\na\n", "a\n"), ["- a"]);
+        assert_eq!(difference("", "a\n"), ["+ a"]);
     }
 
     #[test]

@@ -8,16 +8,18 @@ const STACK_BYTES: u32 = 32_768;
 
 /// Folders, and the names that stand for them in what a module keeps of its sources (the places of panics).
 ///
-/// A folder within another stands behind it: the compiler takes the last that fits.
+/// A package of the workspace needs none: cargo names its files from the workspace on. So the flags, and with them what is
+/// built of foreign packages, are the same wherever the project lies. A folder within another stands behind it: the
+/// compiler takes the last that fits.
 pub(super) fn folder_names(metadata: &Value, sysroot: &Path) -> Vec<(PathBuf, String)> {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let folder = |key: &str| metadata[key].as_str().map(PathBuf::from);
+    let workspace = folder("workspace_root");
     let mut names = vec![(sysroot.to_path_buf(), "rust".to_owned())];
-    for (key, name) in [("workspace_root", "workspace"), ("target_directory", "target")] {
-        names.extend(text(&metadata[key]).map(|folder| (folder.into(), name.to_owned())));
-    }
+    names.extend(folder("target_directory").map(|it| (it, "target".to_owned())));
     for package in metadata["packages"].as_array().into_iter().flatten() {
         let manifest = package["manifest_path"].as_str().map(Path::new);
-        if let Some(folder) = manifest.and_then(Path::parent) {
+        let Some(folder) = manifest.and_then(Path::parent) else { continue };
+        if workspace.as_ref().is_none_or(|it| !folder.starts_with(it)) {
             let word = |key: &str| package[key].as_str().unwrap_or_default();
             names.push((folder.to_path_buf(), format!("{}-{}", word("name"), word("version"))));
         }
@@ -41,12 +43,15 @@ mod tests {
     use serde_json::json;
 
     fn metadata() -> Value {
+        let package = |name: &str, folder: &str| json!({"name": name, "version": "1.0.0", "manifest_path": format!("{folder}/Cargo.toml")});
         json!({
             "workspace_root": "/home/ann/shop",
             "target_directory": "/home/ann/shop/target",
             "packages": [
-                {"name": "tens", "version": "0.1.0", "manifest_path": "/home/ann/shop/rules/tens/Cargo.toml"},
-                {"name": "serde", "version": "1.0.1", "manifest_path": "/home/ann/.cargo/registry/src/x/serde-1.0.1/Cargo.toml"},
+                package("tens", "/home/ann/shop/rules/tens"),
+                package("serde", "/home/ann/.cargo/registry/src/x/serde-1.0.0"),
+                package("sdk", "/home/ann/sdk"),
+                package("macros", "/home/ann/sdk/macros"),
             ],
         })
     }
@@ -55,10 +60,24 @@ mod tests {
     fn a_folder_within_another_stands_behind_it() {
         let names = folder_names(&metadata(), Path::new("/opt/rust"));
         let at = |folder: &str| names.iter().position(|it| it.0 == Path::new(folder)).unwrap();
-        assert_eq!(names.len(), 5);
-        assert!(at("/home/ann/shop") < at("/home/ann/shop/target"));
-        assert!(at("/home/ann/shop") < at("/home/ann/shop/rules/tens"));
-        assert_eq!(names[at("/home/ann/shop/rules/tens")].1, "tens-0.1.0");
+        assert!(at("/home/ann/sdk") < at("/home/ann/sdk/macros"));
+        assert_eq!(names[at("/home/ann/sdk/macros")].1, "macros-1.0.0");
+    }
+
+    #[test]
+    fn the_flags_are_the_same_wherever_the_project_lies() {
+        let names = |root: &str| {
+            let mut metadata = metadata();
+            metadata["workspace_root"] = root.into();
+            metadata["packages"][0]["manifest_path"] = format!("{root}/rules/tens/Cargo.toml").into();
+            folder_names(&metadata, Path::new("/opt/rust"))
+        };
+        assert_eq!(names("/home/ann/shop"), names("/srv/other"));
+        assert_eq!(
+            names("/home/ann/shop").len(),
+            5,
+            "the compiler, the target, and three packages from elsewhere"
+        );
     }
 
     #[test]

@@ -23,9 +23,11 @@ pub(super) struct Wanted<'a> {
 #[derive(Debug)]
 struct Captured {
     input: Input,
-    version: Value,
-    /// What the rule said then: an answer, or the outcome by which it gave none.
-    said: Value,
+    version: String,
+    /// What is masked in the input, so that the pipeline keeps nobody's name.
+    masked: Vec<String>,
+    /// What the rule said then: an answer and a review, or the outcome by which it gave none.
+    said: (Value, Value),
 }
 
 /// `rules replay`; whether the module says what was said then.
@@ -45,14 +47,25 @@ pub(super) async fn replay(
     }
     let run = local::ask(module, &captured.input, None)?;
     let said = match &run.result {
-        Ok((answer, _)) => json!(answer),
-        Err(fault) => json!(fault.outcome()),
+        Ok((answer, review)) => (json!(answer), json!(review)),
+        Err(fault) => (json!(fault.outcome()), Value::Null),
     };
     let same = said == captured.said;
     if same {
         line(format_args!("as version {} said then", captured.version));
     } else {
-        line(format_args!("version {} said then: {:#}", captured.version, captured.said));
+        let (answer, review) = &captured.said;
+        line(format_args!(
+            "version {} said then: {:#}",
+            captured.version,
+            json!({"answer": answer, "review": review})
+        ));
+    }
+    if !captured.masked.is_empty() {
+        let masked = captured.masked.join(", ");
+        line(format_args!(
+            "masked in the input: {masked}; a rule that decides from it says something else here"
+        ));
     }
     Ok(same)
 }
@@ -60,10 +73,7 @@ pub(super) async fn replay(
 /// The newest captured call of the wanted hook.
 fn find(page: &Value, wanted: &Wanted<'_>) -> Result<Captured, RulesError> {
     let none = || RulesError::NoSample { rule: wanted.rule.to_owned(), order: wanted.order.to_owned() };
-    let of_hook = |it: &&Value| match wanted.hook {
-        Some(hook) => it["input"]["hook"] == hook.as_str(),
-        None => true,
-    };
+    let of_hook = |it: &&Value| wanted.hook.is_none_or(|hook| it["hook"] == hook.as_str());
     let sample = page["data"].as_array().into_iter().flatten().find(of_hook).ok_or_else(none)?;
     let mut input = sample["input"].clone();
     input["order_id"] = json!(wanted.order);
@@ -71,8 +81,13 @@ fn find(page: &Value, wanted: &Wanted<'_>) -> Result<Captured, RulesError> {
         input["settings"] = sample["settings"].clone();
     }
     let input = Input::parse("the captured input", input.to_string().as_bytes())?;
-    let said = if sample["answer"].is_null() { &sample["outcome"] } else { &sample["answer"] };
-    Ok(Captured { input, version: sample["version"].clone(), said: said.clone() })
+    let said = match &sample["answer"] {
+        Value::Null => (sample["outcome"].clone(), Value::Null),
+        answer => (answer.clone(), sample["review"].clone()),
+    };
+    let word = |it: &Value| it.as_str().map(str::to_owned);
+    let masked = sample["masked"].as_array().into_iter().flatten().filter_map(word).collect();
+    Ok(Captured { input, version: word(&sample["version"]).unwrap_or_default(), masked, said })
 }
 
 /// A captured input as a fixture's file.
