@@ -60,8 +60,8 @@ pub enum RulesError {
     Name(String),
     /// A language.
     #[error(
-        "TS0942: there is no SDK for {}: its engine does not fit a call's limits; docs/RULES.md says by how much, and \
-         `--lang rust` has one", .0.as_str()
+        "TS0942: there is no SDK for {}: a module that brings its engine is far larger than a rule may be; docs/RULES.md, \
+         \"Other languages\", has the figures, and `--lang rust` an SDK", .0.as_str()
     )]
     Language(Language),
     /// Nothing to test.
