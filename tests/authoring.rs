@@ -70,6 +70,19 @@ fn a_new_project_builds_tests_and_names_no_folder_of_the_machine() {
 }
 
 #[test]
+fn a_new_project_passes_its_own_tests_on_the_authors_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = project(folder.path(), "nearest", "nearest-first");
+    let cargo =
+        Command::new("cargo").args(["test"]).current_dir(&project).env("CARGO_TARGET_DIR", target()).output();
+    let output = cargo.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let erred = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("4 passed"), "{said}{erred}");
+    assert!(!erred.contains("warning"), "{erred}");
+}
+
+#[test]
 fn a_rule_that_changes_its_answer_fails_its_fixtures_until_they_are_kept_anew() {
     let folder = tempfile::tempdir().unwrap();
     let project = project(folder.path(), "fifth-off", "volume-discount");
