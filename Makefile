@@ -14,7 +14,7 @@ SEED ?= 1592590340
 KEYS ?= 10000
 MODULES ?= 10000
 RULE ?=
-RULES ?= volume-discount split-by-location
+RULES ?= volume-discount split-by-location tiered-discount vat nearest-first fraud-score carrier-choice
 STATES ?= 400
 TARGET ?= all
 YARDSTICK ?= ../shared/yardstick/kafka-streams
@@ -134,11 +134,11 @@ bench-takeover: build jars ## From kill -9 of a worker to the first new commit o
 	$(CARGO) build --release --locked -p tillstream-e2e-cluster
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_KEYS=$(KEYS) target/release/takeover
 
-rules: build ## Builds the example rules as components (rules/examples/target/NAME.wasm), and runs their tests
+rules: build ## Builds the example rules as components (rules/examples/target/NAME.wasm), and runs their tests and fixtures
 	@ops/dev/setup.sh
 	cd rules/examples && $(CARGO) test --lib --locked
 	for rule in $(RULES); do \
-		target/release/tillstream rules build rules/examples/$$rule; \
+		target/release/tillstream rules test rules/examples/$$rule; \
 		target/release/tillstream rules validate rules/examples/target/$$rule.wasm; \
 	done
 

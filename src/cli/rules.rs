@@ -1,6 +1,7 @@
 //! `rules`.
 
 use super::Target;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -72,9 +73,51 @@ pub struct CanaryBounds {
     pub stop_at_difference: Option<i64>,
 }
 
+/// A language to write a rule in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// Rust.
+    Rust,
+    /// JavaScript.
+    Javascript,
+    /// Python.
+    Python,
+}
+
+/// A hook of a rule.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum HookName {
+    /// Prices.
+    Price,
+    /// Locations.
+    Allocate,
+    /// Risk.
+    Risk,
+    /// Shipments.
+    Ship,
+    /// Dimensions for analytics.
+    Measure,
+}
+
 /// What to do with rules.
 #[derive(Debug, Subcommand)]
 pub enum RulesCommand {
+    /// Begins a project in a new folder, from one of the examples: it builds and tests at once.
+    New {
+        /// The rule's name, and the folder's: a to z, 0 to 9 and -.
+        name: String,
+        /// The language.
+        #[arg(long, env = "TILLSTREAM_RULE_LANGUAGE", value_enum, default_value = "rust")]
+        lang: Language,
+        /// The example to begin from.
+        #[arg(
+            long,
+            env = "TILLSTREAM_RULE_EXAMPLE",
+            default_value = "volume-discount",
+            value_parser = PossibleValuesParser::new(crate::rules::example_names())
+        )]
+        from: String,
+    },
     /// Builds a rule written in Rust (needs the target wasm32-unknown-unknown) and writes its component.
     Build {
         /// The project's folder.
@@ -83,6 +126,18 @@ pub enum RulesCommand {
         /// Where the component goes; left out: `target/<name>.wasm` in the project.
         #[arg(long, short, env = "TILLSTREAM_RULE_OUT", value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Keeps the names of functions, for `rules run --profile`; the module is larger by them.
+        #[arg(long, env = "TILLSTREAM_RULE_NAMES")]
+        names: bool,
+    },
+    /// Builds a rule and runs its fixtures: what it says must be what is kept beside them.
+    Test {
+        /// The project's folder.
+        #[arg(default_value = ".")]
+        project: PathBuf,
+        /// Keeps what the rule says now.
+        #[arg(long, env = "TILLSTREAM_RULE_UPDATE")]
+        update: bool,
     },
     /// Checks, compiles and tries a module here, as an upload does.
     Validate {
@@ -96,9 +151,31 @@ pub enum RulesCommand {
         /// A JSON file: what the hook is asked.
         #[arg(long, env = "TILLSTREAM_RULE_INPUT", value_name = "FILE")]
         input: PathBuf,
-        /// The rule's settings, a JSON object.
-        #[arg(long, env = "TILLSTREAM_RULE_SETTINGS", default_value = "{}", value_name = "JSON")]
-        settings: String,
+        /// The rule's settings, a JSON object; left out: those in the file, or none.
+        #[arg(long, env = "TILLSTREAM_RULE_SETTINGS", value_name = "JSON")]
+        settings: Option<String>,
+        /// Writes where the fuel went: collapsed stacks, for tools that draw flame graphs.
+        #[arg(long, env = "TILLSTREAM_RULE_PROFILE", value_name = "FILE")]
+        profile: Option<PathBuf>,
+    },
+    /// Fetches the input of a real call and runs it here; says whether the module answers what was answered then.
+    Replay {
+        /// The rule's name.
+        name: String,
+        /// The component to run.
+        module: PathBuf,
+        /// The order's id.
+        #[arg(long, env = "TILLSTREAM_RULE_ORDER_ID", value_name = "ID")]
+        order: String,
+        /// The hook, where the rule has several; left out: the newest call of any.
+        #[arg(long, env = "TILLSTREAM_RULE_HOOK", value_enum)]
+        hook: Option<HookName>,
+        /// Keeps the input as a fixture.
+        #[arg(long, env = "TILLSTREAM_RULE_SAVE", value_name = "FILE")]
+        save: Option<PathBuf>,
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
     },
     /// Uploads a module as a rule's next version; it answers nothing before it is activated.
     Upload {

@@ -2,32 +2,18 @@
 
 use super::RulesError;
 use super::remote::{client, path};
+use crate::cli::Backtest;
 use crate::client::{Client, segment};
 use crate::output::line;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How often a running backtest is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// What is asked.
-pub(super) struct Ask {
-    pub name: Option<String>,
-    pub module: Option<PathBuf>,
-    pub version: Option<i64>,
-    pub against: Option<i64>,
-    pub settings: Option<String>,
-    pub alone: bool,
-    pub from: Option<String>,
-    pub to: Option<String>,
-    pub orders_per_second: Option<u32>,
-    pub json: bool,
-}
-
 /// Runs one to its end; whether it got there. Ctrl-C stops it.
-pub(super) async fn backtest(target: &crate::cli::Target, ask: Ask) -> Result<bool, RulesError> {
-    let client = client(target)?;
+pub(super) async fn backtest(ask: Backtest) -> Result<bool, RulesError> {
+    let client = client(&ask.target)?;
     let name = name_of(&ask)?;
     let mut body = json!({ "alone": ask.alone });
     if let Some(module) = &ask.module {
@@ -67,7 +53,7 @@ pub(super) async fn backtest(target: &crate::cli::Target, ask: Ask) -> Result<bo
 }
 
 /// The name given, or that of the module's file.
-fn name_of(ask: &Ask) -> Result<String, RulesError> {
+fn name_of(ask: &Backtest) -> Result<String, RulesError> {
     let stem = || ask.module.as_ref()?.file_stem()?.to_str().map(str::to_owned);
     let missing = || RulesError::Build("name the rule (--name), or give its module".to_owned());
     ask.name.clone().or_else(stem).ok_or_else(missing)

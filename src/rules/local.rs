@@ -1,17 +1,18 @@
 //! What an author does here, on the engine that the pipeline has.
 
-use super::{RulesError, read};
+use super::input::{Input, outcome};
+use super::{RulesError, profile, read};
 use crate::output::line;
-use serde_json::json;
+use serde_json::{Map, Value};
 use std::path::Path;
 use tillstream_rule_host::{
     ArtifactKey, Limits, Module, Pool, Refusal, RuleEngine, RuleHostError, Run, digest, dry_run,
 };
-use tillstream_stage::rule::RuleCall;
 
-fn load(path: &Path) -> Result<Module, RulesError> {
+/// A module from a file, checked and compiled as an upload is.
+pub(super) fn load(path: &Path, pool: Pool) -> Result<Module, RulesError> {
     let bytes = read(path)?;
-    let engine = RuleEngine::new(Pool::OnDemand).map_err(RuleHostError::from)?;
+    let engine = RuleEngine::new(pool).map_err(RuleHostError::from)?;
     let digest = digest(&bytes);
     let code = engine.compile(&bytes)?;
     // The code never leaves this process, so neither does its seal.
@@ -25,7 +26,7 @@ fn load(path: &Path) -> Result<Module, RulesError> {
 
 /// `rules validate`
 pub(super) fn validate(path: &Path) -> Result<(), RulesError> {
-    let module = load(path)?;
+    let module = load(path, Pool::OnDemand)?;
     let samples =
         dry_run(&module, "{}").map_err(|(hook, lines, fault)| RulesError::Sample { hook, lines, fault })?;
     let hooks: Vec<_> = module.hooks().iter().map(|it| it.as_str()).collect();
@@ -40,21 +41,40 @@ pub(super) fn validate(path: &Path) -> Result<(), RulesError> {
     Ok(())
 }
 
-/// `rules run`
-pub(super) fn run(path: &Path, input: &Path, settings: &str) -> Result<bool, RulesError> {
-    let what = input.display().to_string();
-    let call: RuleCall =
-        serde_json::from_slice(&read(input)?).map_err(|error| RulesError::Json { what, error })?;
-    let _: serde_json::Map<String, serde_json::Value> = serde_json::from_str(settings)
-        .map_err(|error| RulesError::Json { what: "--settings".to_owned(), error })?;
-    let run = load(path)?.run("ord_local", &call, settings, u64::MAX);
-    let answer = match &run.result {
-        Ok((answer, review)) => json!({ "answer": answer, "review": review }),
-        Err(fault) => json!({ "fault": fault.outcome(), "message": fault.to_string() }),
+/// Settings from the command line, in place of those beside the input.
+pub(super) fn settings(text: &str) -> Result<Map<String, Value>, RulesError> {
+    serde_json::from_str(text).map_err(|error| RulesError::Json { what: "--settings".to_owned(), error })
+}
+
+/// `rules run`; whether there was an answer.
+pub(super) fn run(
+    path: &Path,
+    input: &Path,
+    settings_text: Option<&str>,
+    profile_out: Option<&Path>,
+) -> Result<bool, RulesError> {
+    let mut input = Input::read(input)?;
+    if let Some(text) = settings_text {
+        input.settings = settings(text)?;
+    }
+    ask(path, &input, profile_out).map(|it| it.result.is_ok())
+}
+
+/// Asks a module, and shows what it said and what that cost.
+pub(super) fn ask(path: &Path, input: &Input, profile_out: Option<&Path>) -> Result<Run, RulesError> {
+    let settings = input.settings_text();
+    let run = match profile_out {
+        None => load(path, Pool::OnDemand)?.run(&input.order_id, &input.call, &settings, u64::MAX),
+        Some(out) => {
+            let (run, stacks) = load(path, Pool::Traced)?.profile(&input.order_id, &input.call, &settings);
+            std::fs::write(out, profile::collapsed(&stacks))
+                .map_err(|error| RulesError::File { path: out.to_path_buf(), error })?;
+            run
+        }
     };
-    line(format_args!("{answer:#}"));
-    show(&run, &Limits::of(call.lines()));
-    Ok(run.result.is_ok())
+    line(format_args!("{:#}", outcome(&run)));
+    show(&run, &Limits::of(input.call.lines()));
+    Ok(run)
 }
 
 fn show(run: &Run, limits: &Limits) {
@@ -67,8 +87,5 @@ fn show(run: &Run, limits: &Limits) {
         ("log", run.log.len() as u64, limits.log_bytes as u64),
     ] {
         line(format_args!("{name:<7} {used:>10} of {of:>10}  {:>6.2} %", share(used, of)));
-    }
-    for text in run.log.lines() {
-        line(format_args!("log: {text}"));
     }
 }

@@ -2,11 +2,19 @@
 
 mod backtest;
 mod build;
+mod fixtures;
+mod flags;
+mod input;
 mod local;
+mod profile;
+mod project;
 mod remote;
+mod replay;
 mod rollout;
 
-use crate::cli::RulesCommand;
+pub use project::example_names;
+
+use crate::cli::{HookName, Language, RulesCommand};
 use crate::client::ClientError;
 use std::path::{Path, PathBuf};
 use tillstream_rule_host::{Fault, Refusal, RuleHostError};
@@ -47,6 +55,28 @@ pub enum RulesError {
     /// The project.
     #[error("TS0935: the rule cannot be built: {0}")]
     Build(String),
+    /// A name.
+    #[error(
+        "TS0941: {0:?} cannot be the name of a rule: send a to z, 0 to 9 and -, a letter first, at most 64"
+    )]
+    Name(String),
+    /// A language.
+    #[error(
+        "TS0942: there is no SDK for {}: a module that brings its engine is far larger than a rule may be; docs/RULES.md, \
+         \"Other languages\", has the figures, and `--lang rust` an SDK", .0.as_str()
+    )]
+    Language(Language),
+    /// Nothing to test.
+    #[error("TS0943: {0} has no fixture; put an input there as NAME.json and run this with --update")]
+    NoFixture(PathBuf),
+    /// Nothing to replay.
+    #[error("TS0944: no call of {rule} is kept for order {order}: only some are, and not for long")]
+    NoSample {
+        /// The rule.
+        rule: String,
+        /// The order.
+        order: String,
+    },
     /// The engine.
     #[error(transparent)]
     Host(#[from] RuleHostError),
@@ -58,9 +88,19 @@ pub enum RulesError {
 /// Runs a command; whether what it looked at is good.
 pub async fn run(command: RulesCommand) -> Result<bool, RulesError> {
     match command {
-        RulesCommand::Build { project, out } => build::build(&project, out.as_deref()).map(|()| true),
+        RulesCommand::New { name, lang, from } => project::new(&name, lang, &from).map(|()| true),
+        RulesCommand::Build { project, out, names } => {
+            build::build(&project, out.as_deref(), names).map(|_| true)
+        }
+        RulesCommand::Test { project, update } => fixtures::test(&project, update),
         RulesCommand::Validate { module } => local::validate(&module).map(|()| true),
-        RulesCommand::Run { module, input, settings } => local::run(&module, &input, &settings),
+        RulesCommand::Run { module, input, settings, profile } => {
+            local::run(&module, &input, settings.as_deref(), profile.as_deref())
+        }
+        RulesCommand::Replay { name, module, order, hook, save, target } => {
+            let wanted = replay::Wanted { rule: &name, order: &order, hook: hook.map(Hook::from) };
+            replay::replay(&target, &wanted, &module, save.as_deref()).await
+        }
         RulesCommand::Upload { name, module, settings_schema, target } => {
             let mut bytes = read(&module)?;
             if let Some(path) = settings_schema {
@@ -96,21 +136,7 @@ pub async fn run(command: RulesCommand) -> Result<bool, RulesError> {
             remote::retire(&target, &name).await?;
             Ok(true)
         }
-        RulesCommand::Backtest(it) => {
-            let ask = backtest::Ask {
-                name: it.name,
-                module: it.module,
-                version: it.version,
-                against: it.against,
-                settings: it.settings,
-                alone: it.alone,
-                from: it.from,
-                to: it.to,
-                orders_per_second: it.orders_per_second,
-                json: it.json,
-            };
-            backtest::backtest(&it.target, ask).await
-        }
+        RulesCommand::Backtest(asked) => backtest::backtest(*asked).await,
         RulesCommand::List { target } => {
             remote::list(&target).await?;
             Ok(true)
@@ -120,4 +146,26 @@ pub async fn run(command: RulesCommand) -> Result<bool, RulesError> {
 
 fn read(path: &Path) -> Result<Vec<u8>, RulesError> {
     std::fs::read(path).map_err(|error| RulesError::File { path: path.to_path_buf(), error })
+}
+
+impl Language {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Javascript => "javascript",
+            Self::Python => "python",
+        }
+    }
+}
+
+impl From<HookName> for Hook {
+    fn from(name: HookName) -> Self {
+        match name {
+            HookName::Price => Self::Price,
+            HookName::Allocate => Self::Allocate,
+            HookName::Risk => Self::Risk,
+            HookName::Ship => Self::Ship,
+            HookName::Measure => Self::Measure,
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use crate::limits::{MEMORY_BYTES_MAX, STACK_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use crate::run::Session;
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
 use thiserror::Error;
 use wasmtime::component::{Linker, WasmStr};
 use wasmtime::{
@@ -21,6 +22,8 @@ const TABLE_RESIDENT_BYTES: usize = 16 << 10;
 const MEMORY_GUARD_BYTES: u64 = 1 << 20;
 /// Core instances of one module: itself, and what joins it to its import.
 const CORE_INSTANCES_MAX: u32 = 8;
+/// Frames of a stack that a profile shows.
+const TRACED_FRAMES_MAX: usize = 256;
 
 /// Why there is no engine.
 #[derive(Debug, Error)]
@@ -34,6 +37,8 @@ pub enum Pool {
     Slots(u32),
     /// Made when needed: for a process that compiles, or runs few calls.
     OnDemand,
+    /// Made when needed, and what ends a call says where: for [`Module::profile`](crate::Module::profile).
+    Traced,
 }
 
 /// Compiles and runs modules.
@@ -89,8 +94,14 @@ fn config(pool: Pool) -> Config {
         .wasm_multi_memory(false)
         .wasm_tail_call(false)
         .wasm_backtrace_max_frames(None);
-    if let Pool::Slots(calls) = pool {
-        config.allocation_strategy(slots(calls));
+    match pool {
+        Pool::Slots(calls) => {
+            config.allocation_strategy(slots(calls));
+        }
+        Pool::OnDemand => {}
+        Pool::Traced => {
+            config.wasm_backtrace_max_frames(NonZeroUsize::new(TRACED_FRAMES_MAX));
+        }
     }
     config
 }

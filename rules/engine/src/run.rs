@@ -180,7 +180,7 @@ impl Module {
         run
     }
 
-    fn ask(
+    pub(crate) fn ask(
         &self,
         store: &mut Store<Session>,
         order_id: &str,

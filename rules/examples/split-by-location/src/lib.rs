@@ -68,7 +68,7 @@ export_ship!(SplitByLocation);
 mod tests {
     use super::*;
     use tillstream_rules::ship::{Held, Line};
-    use tillstream_rules::{Destination, Order};
+    use tillstream_rules::testing;
 
     fn decide(lines: &[(i64, &[(&str, i64)])]) -> Vec<(String, Vec<(u32, i64)>)> {
         let held = |it: &(&str, i64)| Held { location: it.0.into(), quantity: it.1 };
@@ -78,16 +78,7 @@ mod tests {
             category: None,
             held: it.1.iter().map(held).collect(),
         };
-        let destination = Destination { country: "GB".into(), region: None, city: None, postal_code: None };
-        let order = Order {
-            id: "ord_1".into(),
-            placed_at: 0,
-            currency: "GBP".into(),
-            customer: None,
-            destination,
-            metadata: Vec::new(),
-            settings: "{}".into(),
-        };
+        let order = testing::order("GB", "{}");
         let lines = lines.iter().map(line).collect();
         match SplitByLocation::decide(Request { order, lines, carrier: None }) {
             Answer::Split(it) => it

@@ -45,7 +45,7 @@ export_price!(VolumeDiscount);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tillstream_rules::{Destination, Order};
+    use tillstream_rules::testing;
 
     fn decide(quantities: &[i64], settings: &str) -> Vec<(u32, i64)> {
         let line = |quantity: &i64| Line {
@@ -56,16 +56,7 @@ mod tests {
             tax_rate: "0.2".into(),
             category: None,
         };
-        let destination = Destination { country: "GB".into(), region: None, city: None, postal_code: None };
-        let order = Order {
-            id: "ord_1".into(),
-            placed_at: 0,
-            currency: "GBP".into(),
-            customer: None,
-            destination,
-            metadata: Vec::new(),
-            settings: settings.into(),
-        };
+        let order = testing::order("GB", settings);
         match VolumeDiscount::decide(Request { order, lines: quantities.iter().map(line).collect() }) {
             Answer::Adjust(it) => it.into_iter().map(|it| (it.line, it.discount)).collect(),
             Answer::Pass | Answer::Refuse(_) => Vec::new(),
