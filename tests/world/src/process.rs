@@ -1,6 +1,7 @@
 //! One worker process: the parts that `tillstream serve --mode cluster` puts together, on simulated ports.
 
 use crate::house::House;
+use crate::plan::Tuning;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -14,7 +15,10 @@ use tillstream_effects::{
     supervise_executor,
 };
 use tillstream_log::{Log, LogError, NewRecord, ReadLimit, Record, TopicPartition};
-use tillstream_runtime::{CatalogCache, Clock, Metrics, Progress, TaskPorts, TaskSettings, supervise};
+use tillstream_runtime::{
+    CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, StoreBehind, TaskPorts, TaskSettings,
+    supervise,
+};
 use tillstream_schemas::Topic;
 use tillstream_simulation::SimClock;
 use tillstream_simulation::broker::SimLog;
@@ -90,6 +94,12 @@ pub async fn ports(
         nodes,
         settings: Arc::new(house.settings.clone()),
     })
+}
+
+fn catalog_settings(tuning: &Tuning) -> CatalogSettings {
+    let behind =
+        StoreBehind { replay_records: CATALOG_REPLAY_RECORDS, notes_max: tuning.catalog_notes_max };
+    CatalogSettings { entries_max: tuning.catalog_entries_max, behind: Some(behind) }
 }
 
 /// A follower's view of the log: like the real one it is fed from a buffer, and a broker that does not answer only makes
@@ -235,10 +245,14 @@ impl Process {
         let all: Vec<TopicPartition> =
             (0..house.settings.partitions).map(|it| TopicPartition::new(Topic::Products, it)).collect();
         products.refresh(&all).await?;
-        let entries_max = house.tuning.catalog_entries_max;
-        let patient = Arc::new(PatientState(state));
-        let catalog = CatalogCache::new(products, patient, entries_max, CATALOG_REPLAY_RECORDS)
-            .map_err(|error| made(&error))?;
+        let catalog = CatalogPorts {
+            log: products.clone(),
+            follower: products,
+            state: Arc::new(PatientState(state)),
+            clock: house.clock.clone(),
+        };
+        let catalog =
+            CatalogCache::new(catalog, catalog_settings(&house.tuning)).map_err(|error| made(&error))?;
         let halted = Halted::default();
         let crew = Arc::new(Crew {
             ports: TaskPorts {

@@ -7,7 +7,7 @@ use super::member::ClientMember;
 use super::partition::{Partition, StoredRecord};
 use super::producer::ClientProducer;
 use super::transaction::{Coordinated, Hold, LateCommit, Phase};
-use crate::Random;
+use tillstream_random::Random;
 use bytes::Bytes;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,7 +7,7 @@ mod tables;
 pub use faults::{Loss, RowFaults, WriteFault};
 pub use tables::RowsSnapshot;
 
-use crate::Random;
+use tillstream_random::Random;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

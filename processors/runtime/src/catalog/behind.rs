@@ -1,0 +1,73 @@
+//! A store that is behind the topic: what it does not have yet is read from the log.
+
+use super::{CatalogCache, Note, Notes, decode_product};
+use crate::RuntimeError;
+use std::sync::Arc;
+use std::time::Duration;
+use tillstream_log::{LogError, ReadLimit, TopicPartition};
+use tillstream_schemas::Topic;
+use tillstream_schemas::item::ProductState;
+use tillstream_stage::{Key, RowKey, Table};
+
+/// Rows that are asked for at once to see whether the store has what is noted.
+const SETTLED_ROWS_MAX: usize = 1_000;
+/// Between two tries to find something that the store has.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
+
+const ONE: ReadLimit = ReadLimit { records_max: 1, bytes_max: 1 };
+
+impl CatalogCache {
+    /// The record that is noted; `None` when it is gone, since compaction leaves only the newest of a product.
+    pub(super) async fn record(&self, key: &Key, note: Note) -> Result<Option<Arc<ProductState>>, RuntimeError> {
+        let partition = TopicPartition::new(Topic::Products, self.partition_of(key));
+        let records = match self.ports.log.read(partition, note.offset, ONE).await {
+            Err(LogError::OutOfRange { start, .. }) if start > note.offset => return Ok(None),
+            records => records?,
+        };
+        let noted = records.first().filter(|it| it.offset == note.offset && it.key == key.as_bytes());
+        noted.map(|it| decode_product(&it.value).map(Arc::new)).transpose()
+    }
+
+    /// Waits until more can be noted of a partition's products, and drops what the store has by now.
+    pub(super) async fn make_room(&self, partition: u32) -> Result<(), RuntimeError> {
+        if !self.is_behind {
+            return Ok(());
+        }
+        while self.with_notes(partition, |it| it.is_full()) {
+            let noted = self.with_notes(partition, |it| it.keys());
+            for keys in noted.chunks(SETTLED_ROWS_MAX) {
+                self.settle(partition, keys).await?;
+                if self.with_notes(partition, |it| it.has_plenty_of_room()) {
+                    return Ok(());
+                }
+            }
+            if self.with_notes(partition, |it| it.is_full()) {
+                tracing::debug!(partition, "the catalog waits until the store has some of what was followed");
+                self.ports.clock.sleep(SETTLE_INTERVAL).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the notes of what the store has.
+    async fn settle(&self, partition: u32, keys: &[Key]) -> Result<(), RuntimeError> {
+        let rows: Vec<RowKey> = keys.iter().map(|it| RowKey::new(Table::Product, it.clone())).collect();
+        let stored = self.ports.state.get_many(&rows).await?;
+        for (key, row) in keys.iter().zip(stored) {
+            if let Some(bytes) = row {
+                self.stored(key, decode_product(&bytes)?.version);
+            }
+        }
+        Ok(())
+    }
+
+    /// The store has this version of a product.
+    pub(super) fn stored(&self, key: &Key, version: i64) {
+        self.with_notes(self.partition_of(key), |it| it.stored(key, version));
+    }
+
+    /// Asks a partition's notes.
+    fn with_notes<T: Default>(&self, partition: u32, ask: impl FnOnce(&mut Notes<Key>) -> T) -> T {
+        self.shared.lock().notes.get_mut(partition as usize).map_or_else(T::default, ask)
+    }
+}
