@@ -21,8 +21,7 @@ use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
 use tillstream_log::{Headers, Log, NewRecord, TopicPartition};
 use tillstream_runtime::{
     CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, SystemClock, TaskPorts,
-    TaskSettings,
-    supervise,
+    TaskSettings, supervise,
 };
 use tillstream_schemas::codec::{self, Wire};
 use tillstream_schemas::{Text, Topic};

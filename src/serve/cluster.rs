@@ -17,8 +17,8 @@ use tillstream_ingest_api::ports;
 use tillstream_kafka::KafkaClientError;
 use tillstream_log::{LogError, TopicPartition};
 use tillstream_runtime::{
-    CATALOG_ENTRIES_MAX, CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, StoreBehind, Subscriptions,
-    SystemClock,
+    CATALOG_ENTRIES_MAX, CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, StoreBehind,
+    Subscriptions, SystemClock,
 };
 use tillstream_schemas::Topic;
 use tillstream_stage::task::TaskKind;
@@ -143,8 +143,7 @@ async fn assemble(
 }
 
 fn catalog_settings() -> CatalogSettings {
-    let behind =
-        StoreBehind { replay_records: CATALOG_REPLAY_RECORDS, notes_max: CATALOG_NOTES_MAX };
+    let behind = StoreBehind { replay_records: CATALOG_REPLAY_RECORDS, notes_max: CATALOG_NOTES_MAX };
     CatalogSettings { entries_max: CATALOG_ENTRIES_MAX, behind: Some(behind) }
 }
 

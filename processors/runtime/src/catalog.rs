@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tillstream_log::{Log, LogError, Record, TopicPartition};
+use tillstream_log::{LogError, Record, TopicPartition};
 use tillstream_schemas::item::ProductState;
 use tillstream_schemas::{Text, Topic, codec};
 use tillstream_stage::ids::key;
@@ -304,7 +304,8 @@ impl CatalogCache {
         unknown: Vec<Unknown>,
         snapshot: &mut CatalogSnapshot,
     ) -> Result<Vec<Key>, RuntimeError> {
-        let keys: Vec<RowKey> = unknown.iter().map(|it| RowKey::new(Table::Product, it.key.clone())).collect();
+        let keys: Vec<RowKey> =
+            unknown.iter().map(|it| RowKey::new(Table::Product, it.key.clone())).collect();
         let rows = self.ports.state.get_many(&keys).await?;
         let mut gone = Vec::new();
         for (Unknown { key, followed, note }, row) in unknown.into_iter().zip(rows) {

@@ -8,10 +8,10 @@
     reason = "tests"
 )]
 
-use tillstream_random::Random;
 use tillstream_e2e_cluster::cluster::Cluster;
 use tillstream_e2e_cluster::faults::Fault::{self, *};
 use tillstream_e2e_cluster::{from_environment, history};
+use tillstream_random::Random;
 
 /// The short histories of `make test`; more than these are drawn.
 const SHORT: [&[Fault]; 25] = [

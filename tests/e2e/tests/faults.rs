@@ -5,7 +5,6 @@
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::path::Path;
 use tillstream_e2e::audit::audit;
 use tillstream_e2e::disk::check::check;
 use tillstream_e2e::{Server, bare_command, free_port};
@@ -105,7 +104,11 @@ async fn outlives(fault: &Fault, random: &mut Random, seed: u64) {
     let totals = audit(&server, &acknowledged, &[]).await;
     let confirmed = totals.by_status.get("confirmed").copied().unwrap_or_default();
     println!("{name}: {} acknowledged, {:?}", acknowledged.len(), totals.by_status);
-    assert_eq!(confirmed, acknowledged.len() as u64, "{name}: a disk's fault is no reason to refuse an order");
+    assert_eq!(
+        confirmed,
+        acknowledged.len() as u64,
+        "{name}: a disk's fault is no reason to refuse an order"
+    );
     assert_eq!(totals.captured, 100 * i64::try_from(confirmed).unwrap(), "{name}: each is paid, once");
     assert!(server.terminate().await.success());
 }

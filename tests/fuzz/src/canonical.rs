@@ -110,7 +110,12 @@ impl<'a> Reader<'a> {
         String::from_utf8(bytes.to_vec()).map_err(|_| Nothing::Trap)
     }
 
-    fn option<T>(&mut self, at: u32, value_at: u32, read: impl FnOnce(&mut Self, u32) -> Found<T>) -> Found<Option<T>> {
+    fn option<T>(
+        &mut self,
+        at: u32,
+        value_at: u32,
+        read: impl FnOnce(&mut Self, u32) -> Found<T>,
+    ) -> Found<Option<T>> {
         match self.case(at, 2)? {
             0 => Ok(None),
             _ => read(self, value_at).map(Some),
@@ -177,7 +182,8 @@ impl<'a> Reader<'a> {
     }
 
     fn risk(&mut self, at: u32) -> Found<Said> {
-        let approve = |review: Option<String>, bytes| Said { answer: Some(RuleAnswer::Approve), review, bytes };
+        let approve =
+            |review: Option<String>, bytes| Said { answer: Some(RuleAnswer::Approve), review, bytes };
         match self.case(at, 4)? {
             0 => Ok(pass()),
             1 => Ok(approve(None, FIXED)),
@@ -210,7 +216,8 @@ impl<'a> Reader<'a> {
     }
 
     fn measure(&mut self, at: u32) -> Found<Said> {
-        let pairs = self.list(at, (16, 4), |it, at| Ok((Text::from(it.text(at)?), Text::from(it.text(at + 8)?))))?;
+        let pairs =
+            self.list(at, (16, 4), |it, at| Ok((Text::from(it.text(at)?), Text::from(it.text(at + 8)?))))?;
         let bytes = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
         Ok(Said { answer: Some(RuleAnswer::Dimensions(pairs)), review: None, bytes })
     }

@@ -45,10 +45,7 @@ static MODULES: LazyLock<Modules> = LazyLock::new(|| {
     };
     Modules {
         copying: Hook::ALL.into_iter().map(|hook| load(module(hook, &copies(hook)))).collect(),
-        telling: load(module(
-            Hook::Measure,
-            &format!("(i32.add (local.get 0) (i32.const {METADATA_AT}))"),
-        )),
+        telling: load(module(Hook::Measure, &format!("(i32.add (local.get 0) (i32.const {METADATA_AT}))"))),
     }
 });
 
@@ -141,7 +138,11 @@ fn request(hook: Hook, carried: &[i64]) -> RuleCall {
         }
         Hook::Ship => {
             let held = numbers.map(|it| (Text::const_new("main"), it)).collect();
-            RuleCall::Ship(ShipInput { order, lines: vec![ShipLine { goods: goods(UNITS), held }], carrier: None })
+            RuleCall::Ship(ShipInput {
+                order,
+                lines: vec![ShipLine { goods: goods(UNITS), held }],
+                carrier: None,
+            })
         }
         Hook::Measure => {
             let line = |gross_minor| MeasureLine {

@@ -13,8 +13,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tillstream_fuzz::mutate::mutate;
-use tillstream_random::Random;
 use tillstream_fuzz::{TARGETS, Target, run};
+use tillstream_random::Random;
 
 const INPUT_BYTES_MAX: usize = 4_096;
 
@@ -110,6 +110,7 @@ targets!(
     import,
     batch,
     ledger,
+    rules,
     store
 );
 

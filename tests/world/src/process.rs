@@ -16,8 +16,8 @@ use tillstream_effects::{
 };
 use tillstream_log::{Log, LogError, NewRecord, ReadLimit, Record, TopicPartition};
 use tillstream_runtime::{
-    CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, StoreBehind, TaskPorts, TaskSettings,
-    supervise,
+    CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, StoreBehind, TaskPorts,
+    TaskSettings, supervise,
 };
 use tillstream_schemas::Topic;
 use tillstream_simulation::SimClock;
@@ -97,8 +97,7 @@ pub async fn ports(
 }
 
 fn catalog_settings(tuning: &Tuning) -> CatalogSettings {
-    let behind =
-        StoreBehind { replay_records: CATALOG_REPLAY_RECORDS, notes_max: tuning.catalog_notes_max };
+    let behind = StoreBehind { replay_records: CATALOG_REPLAY_RECORDS, notes_max: tuning.catalog_notes_max };
     CatalogSettings { entries_max: tuning.catalog_entries_max, behind: Some(behind) }
 }
 

@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use thiserror::Error;
-use tokio::sync::watch;
 use tillstream_schemas::Text;
 use tillstream_schemas::effects::PaymentRequest;
 use tillstream_schemas::order_command::{PaymentOperation, PaymentOutcome, PaymentResult};
 use tillstream_stage::ids::derived_id;
+use tokio::sync::watch;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Requests that are made durable together, at most.

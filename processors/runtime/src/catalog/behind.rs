@@ -18,7 +18,11 @@ const ONE: ReadLimit = ReadLimit { records_max: 1, bytes_max: 1 };
 
 impl CatalogCache {
     /// The record that is noted; `None` when it is gone, since compaction leaves only the newest of a product.
-    pub(super) async fn record(&self, key: &Key, note: Note) -> Result<Option<Arc<ProductState>>, RuntimeError> {
+    pub(super) async fn record(
+        &self,
+        key: &Key,
+        note: Note,
+    ) -> Result<Option<Arc<ProductState>>, RuntimeError> {
         let partition = TopicPartition::new(Topic::Products, self.partition_of(key));
         let records = match self.ports.log.read(partition, note.offset, ONE).await {
             Err(LogError::OutOfRange { start, .. }) if start > note.offset => return Ok(None),
@@ -36,7 +40,7 @@ impl CatalogCache {
         while self.with_notes(partition, |it| it.is_full()) {
             let noted = self.with_notes(partition, |it| it.keys());
             for keys in noted.chunks(SETTLED_ROWS_MAX) {
-                self.settle(partition, keys).await?;
+                self.settle(keys).await?;
                 if self.with_notes(partition, |it| it.has_plenty_of_room()) {
                     return Ok(());
                 }
@@ -50,7 +54,7 @@ impl CatalogCache {
     }
 
     /// Drops the notes of what the store has.
-    async fn settle(&self, partition: u32, keys: &[Key]) -> Result<(), RuntimeError> {
+    async fn settle(&self, keys: &[Key]) -> Result<(), RuntimeError> {
         let rows: Vec<RowKey> = keys.iter().map(|it| RowKey::new(Table::Product, it.clone())).collect();
         let stored = self.ports.state.get_many(&rows).await?;
         for (key, row) in keys.iter().zip(stored) {

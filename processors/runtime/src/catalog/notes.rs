@@ -94,7 +94,11 @@ mod tests {
         assert_eq!(notes.get("s"), Some(Note { offset: 7, version: 3 }));
         notes.note("s", Note { offset: 9, version: 4 });
         notes.stored("s", 3);
-        assert_eq!(notes.get("s").map(|it| it.offset), Some(9), "what was stored is older than the newest record");
+        assert_eq!(
+            notes.get("s").map(|it| it.offset),
+            Some(9),
+            "what was stored is older than the newest record"
+        );
         notes.stored("s", 4);
         assert_eq!(notes.get("s"), None);
     }

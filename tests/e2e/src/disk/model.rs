@@ -5,12 +5,12 @@
 //! and less than any file system in use keeps.
 
 use super::trace::Change;
-use tillstream_random::Random;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use tillstream_random::Random;
 
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;

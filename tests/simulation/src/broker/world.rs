@@ -7,7 +7,6 @@ use super::member::ClientMember;
 use super::partition::{Partition, StoredRecord};
 use super::producer::ClientProducer;
 use super::transaction::{Coordinated, Hold, LateCommit, Phase};
-use tillstream_random::Random;
 use bytes::Bytes;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tillstream_log::broker::BrokerError;
 use tillstream_log::{Headers, TopicPartition};
+use tillstream_random::Random;
 use tillstream_schemas::Topic;
 use tokio::sync::Notify;
 
