@@ -121,7 +121,7 @@ async fn assemble(
     let patient = Arc::new(PatientState(state.clone()));
     let catalog = CatalogPorts { follower: products, log: log.clone(), state: patient, clock: clock.clone() };
     let house = House {
-        catalog: CatalogCache::new(catalog, catalog_settings())?,
+        catalog: CatalogCache::new(catalog, catalog_settings(ports.settings.durable_after))?,
         events: Subscriptions::new(events, SUBSCRIBER_EVENTS_MAX),
         progress: Arc::new(Progress::new()),
         sessions: sessions.clone(),
@@ -142,8 +142,9 @@ async fn assemble(
     Ok((house, Box::new(engine)))
 }
 
-fn catalog_settings() -> CatalogSettings {
-    let behind = StoreBehind { replay_records: CATALOG_REPLAY_RECORDS, notes_max: CATALOG_NOTES_MAX };
+fn catalog_settings(durable_after: Duration) -> CatalogSettings {
+    let behind =
+        StoreBehind { replay_records: CATALOG_REPLAY_RECORDS, notes_max: CATALOG_NOTES_MAX, durable_after };
     CatalogSettings { entries_max: CATALOG_ENTRIES_MAX, behind: Some(behind) }
 }
 

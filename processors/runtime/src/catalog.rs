@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tillstream_log::{LogError, Record, TopicPartition};
 use tillstream_schemas::item::ProductState;
 use tillstream_schemas::{Text, Topic, codec};
@@ -95,6 +96,8 @@ struct Shared {
 struct Position {
     offset: u64,
     ended: bool,
+    /// Records were read that cannot be taken yet: nothing in the cache is surely in force.
+    held_up: bool,
 }
 
 /// Where a partition's follower stands, and who waits for it to go on. They are woken in the order in which they came: a
@@ -106,7 +109,7 @@ struct Reached {
 
 impl Reached {
     fn new(offset: u64) -> Self {
-        Self { position: Mutex::new(Position { offset, ended: false }), moved: Notify::new() }
+        Self { position: Mutex::new(Position { offset, ended: false, held_up: false }), moved: Notify::new() }
     }
 
     fn position(&self) -> Position {
@@ -149,14 +152,15 @@ impl CatalogCache {
     /// # Errors
     /// When the log does not know its own partitions.
     pub fn new(ports: CatalogPorts, settings: CatalogSettings) -> Result<Arc<Self>, RuntimeError> {
-        let StoreBehind { replay_records, notes_max } =
-            settings.behind.unwrap_or(StoreBehind { replay_records: 0, notes_max: 0 });
+        let (replay_records, notes_max, durable_after) = settings
+            .behind
+            .map_or_else(Default::default, |it| (it.replay_records, it.notes_max, it.durable_after));
         let (mut positions, mut notes) = (Vec::new(), Vec::new());
         for partition in partitions(&*ports.follower, Topic::Products) {
             let end = ports.follower.end_offset(partition)?;
             let offset = end.saturating_sub(replay_records).max(ports.follower.start_offset(partition)?);
             positions.push(Reached::new(offset));
-            notes.push(Notes::new(notes_max));
+            notes.push(Notes::new(notes_max, nanos(durable_after)));
         }
         let entries = Generations::new(settings.entries_max);
         let shared = Mutex::new(Shared { entries, notes, waiting: FxHashMap::default() });
@@ -185,7 +189,7 @@ impl CatalogCache {
             let offset = position.position().offset;
             match follow(&*self.ports.follower, partition, offset).await? {
                 Followed::Records(records, next_offset) => {
-                    self.make_room(partition.partition).await?;
+                    self.make_room(partition.partition, position).await?;
                     self.apply(partition, position, &records, next_offset);
                 }
                 Followed::Gap(next_offset) => {
@@ -204,7 +208,7 @@ impl CatalogCache {
             let Ok(key) = std::str::from_utf8(&record.key) else { continue };
             match codec::decode::<ProductState>(&record.value) {
                 Ok(product) => {
-                    let note = Note { offset: record.offset, version: product.version };
+                    let note = Note { offset: record.offset, version: product.version, stored_ns: None };
                     shared.note(partition.partition, key, self.is_behind.then_some(note));
                     shared.insert(Key::from(key), Arc::new(product));
                 }
@@ -233,11 +237,12 @@ impl CatalogCache {
                 if !seen.insert(key.clone()) {
                     continue;
                 }
+                let held_up = self.position(self.partition_of(&key))?.position().held_up;
                 match shared.entries.get(&key) {
-                    Some(Some(product)) => {
+                    Some(Some(product)) if !held_up => {
                         snapshot.products.insert(key, Some(Arc::clone(product)));
                     }
-                    Some(None) | None => missing.push(key),
+                    _ => missing.push(key),
                 }
             }
         }
@@ -310,11 +315,10 @@ impl CatalogCache {
         let mut gone = Vec::new();
         for (Unknown { key, followed, note }, row) in unknown.into_iter().zip(rows) {
             let mut product = row.map(|bytes| decode_product(&bytes)).transpose()?.map(Arc::new);
-            if let Some(note) = note {
-                match &product {
-                    Some(stored) if stored.version >= note.version => self.stored(&key, stored.version),
-                    _ => product = self.record(&key, note).await?,
-                }
+            if let Some(note) = note
+                && product.as_ref().is_none_or(|it| it.version < note.version)
+            {
+                product = self.record(&key, note).await?;
                 if product.is_none() {
                     gone.push(key);
                     continue;
@@ -432,6 +436,10 @@ impl Shared {
         }
         self.entries.insert(key, Some(product), 1);
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn decode_product(bytes: &[u8]) -> Result<ProductState, RuntimeError> {

@@ -377,7 +377,7 @@ impl Tuning {
             fetch_records_max: one_of(&[10, 1_000]),
             in_flight_max: one_of(&[2, 16, 1_024]),
             catalog_entries_max: one_of(&[2, 6, 10_000]),
-            catalog_notes_max: one_of(&[4, 10_000]),
+            catalog_notes_max: one_of(&[12, 10_000, 10_000]),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! One worker process: the parts that `tillstream serve --mode cluster` puts together, on simulated ports.
 
 use crate::house::House;
-use crate::plan::Tuning;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -96,9 +95,13 @@ pub async fn ports(
     })
 }
 
-fn catalog_settings(tuning: &Tuning) -> CatalogSettings {
-    let behind = StoreBehind { replay_records: CATALOG_REPLAY_RECORDS, notes_max: tuning.catalog_notes_max };
-    CatalogSettings { entries_max: tuning.catalog_entries_max, behind: Some(behind) }
+fn catalog_settings(house: &House) -> CatalogSettings {
+    let behind = StoreBehind {
+        replay_records: CATALOG_REPLAY_RECORDS,
+        notes_max: house.tuning.catalog_notes_max,
+        durable_after: house.settings.durable_after,
+    };
+    CatalogSettings { entries_max: house.tuning.catalog_entries_max, behind: Some(behind) }
 }
 
 /// A follower's view of the log: like the real one it is fed from a buffer, and a broker that does not answer only makes
@@ -250,8 +253,7 @@ impl Process {
             state: Arc::new(PatientState(state)),
             clock: house.clock.clone(),
         };
-        let catalog =
-            CatalogCache::new(catalog, catalog_settings(&house.tuning)).map_err(|error| made(&error))?;
+        let catalog = CatalogCache::new(catalog, catalog_settings(house)).map_err(|error| made(&error))?;
         let halted = Halted::default();
         let crew = Arc::new(Crew {
             ports: TaskPorts {

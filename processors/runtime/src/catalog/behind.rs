@@ -1,6 +1,6 @@
 //! A store that is behind the topic: what it does not have yet is read from the log.
 
-use super::{CatalogCache, Note, Notes, decode_product};
+use super::{CatalogCache, Note, Notes, Reached, decode_product, nanos};
 use crate::RuntimeError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use tillstream_stage::{Key, RowKey, Table};
 
 /// Rows that are asked for at once to see whether the store has what is noted.
 const SETTLED_ROWS_MAX: usize = 1_000;
-/// Between two tries to find something that the store has.
-const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two looks.
+const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
 const ONE: ReadLimit = ReadLimit { records_max: 1, bytes_max: 1 };
 
@@ -33,41 +33,35 @@ impl CatalogCache {
     }
 
     /// Waits until more can be noted of a partition's products, and drops what the store has by now.
-    pub(super) async fn make_room(&self, partition: u32) -> Result<(), RuntimeError> {
-        if !self.is_behind {
-            return Ok(());
-        }
-        while self.with_notes(partition, |it| it.is_full()) {
-            let noted = self.with_notes(partition, |it| it.keys());
-            for keys in noted.chunks(SETTLED_ROWS_MAX) {
-                self.settle(keys).await?;
-                if self.with_notes(partition, |it| it.has_plenty_of_room()) {
-                    return Ok(());
-                }
+    pub(super) async fn make_room(&self, partition: u32, position: &Reached) -> Result<(), RuntimeError> {
+        while self.is_behind {
+            let now_ns = self.ports.clock.monotonic_ns();
+            let due = self.with_notes(partition, |it| it.to_look_at(now_ns, nanos(SETTLE_INTERVAL)));
+            for keys in due.chunks(SETTLED_ROWS_MAX) {
+                self.settle(keys, now_ns).await?;
             }
-            if self.with_notes(partition, |it| it.is_full()) {
-                tracing::debug!(partition, "the catalog waits until the store has some of what was followed");
-                self.ports.clock.sleep(SETTLE_INTERVAL).await;
+            let is_full = self.with_notes(partition, |it| it.is_full());
+            if position.position().held_up != is_full {
+                position.change(|it| it.held_up = is_full);
             }
+            if !is_full {
+                break;
+            }
+            tracing::debug!(partition, "the catalog waits until the store has some of what was followed");
+            self.ports.clock.sleep(SETTLE_INTERVAL).await;
         }
         Ok(())
     }
 
-    /// Drops the notes of what the store has.
-    async fn settle(&self, keys: &[Key]) -> Result<(), RuntimeError> {
+    /// Looks at the rows of these products, and drops the notes of what the store has for good.
+    async fn settle(&self, keys: &[Key], now_ns: u64) -> Result<(), RuntimeError> {
         let rows: Vec<RowKey> = keys.iter().map(|it| RowKey::new(Table::Product, it.clone())).collect();
         let stored = self.ports.state.get_many(&rows).await?;
         for (key, row) in keys.iter().zip(stored) {
-            if let Some(bytes) = row {
-                self.stored(key, decode_product(&bytes)?.version);
-            }
+            let version = row.map(|bytes| decode_product(&bytes)).transpose()?.map(|it| it.version);
+            self.with_notes(self.partition_of(key), |it| it.looked(key, version, now_ns));
         }
         Ok(())
-    }
-
-    /// The store has this version of a product.
-    pub(super) fn stored(&self, key: &Key, version: i64) {
-        self.with_notes(self.partition_of(key), |it| it.stored(key, version));
     }
 
     /// Asks a partition's notes.

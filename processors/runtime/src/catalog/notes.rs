@@ -11,6 +11,8 @@ pub(super) struct Note {
     pub offset: u64,
     /// The version it tells.
     pub version: i64,
+    /// Since when the store is known to have it, ns.
+    pub stored_ns: Option<u64>,
 }
 
 /// Notes of one partition. Whoever adds makes room first: what is noted and dropped without proof is a product that may
@@ -19,12 +21,14 @@ pub(super) struct Note {
 pub(super) struct Notes<K> {
     of: FxHashMap<K, Note>,
     full: usize,
+    durable_after_ns: u64,
+    looked_ns: u64,
 }
 
 impl<K: Eq + Hash + Clone> Notes<K> {
     /// None yet; full with `full` of them.
-    pub fn new(full: usize) -> Self {
-        Self { of: FxHashMap::default(), full }
+    pub fn new(full: usize, durable_after_ns: u64) -> Self {
+        Self { of: FxHashMap::default(), full, durable_after_ns, looked_ns: 0 }
     }
 
     /// The newest record of a product.
@@ -50,30 +54,35 @@ impl<K: Eq + Hash + Clone> Notes<K> {
         self.of.remove(key);
     }
 
-    /// The store has this version of a product: a note that tells no later one has done its work.
-    pub fn stored<Q>(&mut self, key: &Q, version: i64)
+    /// The products whose rows are to be looked at now: half of the room is taken, and it was not done just now.
+    pub fn to_look_at(&mut self, now_ns: u64, interval_ns: u64) -> Vec<K> {
+        if self.of.len() <= self.full / 2 || now_ns < self.looked_ns.saturating_add(interval_ns) {
+            return Vec::new();
+        }
+        self.looked_ns = now_ns;
+        let due =
+            |it: &Note| it.stored_ns.is_none_or(|at| at.saturating_add(self.durable_after_ns) <= now_ns);
+        self.of.iter().filter(|(_, note)| due(note)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The store has this version of a product now (`None`: no row). A note that tells no later one has done its work
+    /// once this is so for long enough.
+    pub fn looked<Q>(&mut self, key: &Q, version: Option<i64>, now_ns: u64)
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        if self.get(key).is_some_and(|it| it.version <= version) {
-            self.forget(key);
+        let Some(note) = self.of.get_mut(key) else { return };
+        if version.is_none_or(|it| it < note.version) {
+            note.stored_ns = None;
+        } else if now_ns >= note.stored_ns.get_or_insert(now_ns).saturating_add(self.durable_after_ns) {
+            self.of.remove(key);
         }
     }
 
     /// Whether there is no room for more.
     pub fn is_full(&self) -> bool {
         self.of.len() >= self.full
-    }
-
-    /// Whether half of the room is free, which is enough for a while.
-    pub fn has_plenty_of_room(&self) -> bool {
-        self.of.len() <= self.full / 2
-    }
-
-    /// The products of which something is noted.
-    pub fn keys(&self) -> Vec<K> {
-        self.of.keys().cloned().collect()
     }
 
     /// How many notes there are.
@@ -86,32 +95,57 @@ impl<K: Eq + Hash + Clone> Notes<K> {
 mod tests {
     use super::*;
 
+    fn note(offset: u64, version: i64) -> Note {
+        Note { offset, version, stored_ns: None }
+    }
+
     #[test]
-    fn a_note_stays_until_the_store_has_what_it_tells() {
-        let mut notes = Notes::new(10);
-        notes.note("s", Note { offset: 7, version: 3 });
-        notes.stored("s", 2);
-        assert_eq!(notes.get("s"), Some(Note { offset: 7, version: 3 }));
-        notes.note("s", Note { offset: 9, version: 4 });
-        notes.stored("s", 3);
-        assert_eq!(
-            notes.get("s").map(|it| it.offset),
-            Some(9),
-            "what was stored is older than the newest record"
-        );
-        notes.stored("s", 4);
+    fn a_note_stays_until_the_store_has_what_it_tells_for_good() {
+        let mut notes = Notes::new(1, 100);
+        notes.note("s", note(7, 3));
+        for (version, now_ns) in [(Some(2), 0), (Some(3), 10), (Some(3), 109)] {
+            notes.looked("s", version, now_ns);
+            assert_eq!(notes.get("s").map(|it| it.offset), Some(7), "{version:?} at {now_ns}");
+        }
+        // A crash took it again: it has to be there for long once more.
+        notes.looked("s", None, 110);
+        notes.looked("s", Some(3), 120);
+        notes.looked("s", Some(3), 219);
+        assert!(notes.get("s").is_some());
+        notes.looked("s", Some(3), 220);
         assert_eq!(notes.get("s"), None);
     }
 
     #[test]
-    fn room_is_what_is_not_noted() {
-        let mut notes = Notes::new(2);
-        assert!(!notes.is_full() && notes.has_plenty_of_room());
-        notes.note("a", Note { offset: 0, version: 1 });
-        assert!(!notes.is_full() && notes.has_plenty_of_room());
-        notes.note("a", Note { offset: 1, version: 2 });
-        assert_eq!(notes.len(), 1);
-        notes.note("b", Note { offset: 2, version: 1 });
-        assert!(notes.is_full() && !notes.has_plenty_of_room());
+    fn a_newer_record_is_noted_anew() {
+        let mut notes = Notes::new(1, 100);
+        notes.note("s", note(7, 3));
+        notes.looked("s", Some(3), 0);
+        notes.note("s", note(9, 4));
+        notes.looked("s", Some(3), 100);
+        notes.looked("s", Some(4), 200);
+        assert_eq!(notes.get("s").map(|it| it.offset), Some(9));
+        notes.looked("s", Some(5), 300);
+        assert_eq!(notes.get("s"), None);
+    }
+
+    #[test]
+    fn rows_are_looked_at_once_half_of_the_room_is_taken_and_those_that_are_there_only_when_it_counts() {
+        let mut notes = Notes::new(4, 100);
+        notes.note("a", note(0, 1));
+        notes.note("b", note(1, 1));
+        assert!(notes.to_look_at(10, 5).is_empty());
+        notes.note("b", note(2, 2));
+        notes.note("c", note(3, 1));
+        assert!(!notes.is_full());
+        let mut keys = notes.to_look_at(10, 5);
+        keys.sort_unstable();
+        assert_eq!(keys, ["a", "b", "c"]);
+        notes.looked("a", Some(1), 10);
+        notes.note("d", note(4, 1));
+        assert!(notes.is_full());
+        assert!(notes.to_look_at(14, 5).is_empty(), "it was done just now");
+        assert_eq!(notes.to_look_at(15, 5).len(), 3, "a is there, and nothing is learnt from it yet");
+        assert_eq!(notes.to_look_at(110, 5).len(), 4);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::Clock;
 use std::sync::Arc;
+use std::time::Duration;
 use tillstream_log::Log;
 use tillstream_state::State;
 
@@ -29,8 +30,11 @@ pub struct StoreBehind {
     /// Records before the topic's present end from which it is followed, per partition: what is before them is stored.
     pub replay_records: u64,
     /// Products of which it is noted where their newest record stands, per partition. Once there are so many, the topic
-    /// is followed no further until the store has some of them.
+    /// is followed no further until the store has some of them for good.
     pub notes_max: usize,
+    /// A row that is there, and still there so much later, is there for good: a store that crashes loses of what it has
+    /// acknowledged only the newest.
+    pub durable_after: Duration,
 }
 
 /// What a catalog works with.
