@@ -28,7 +28,10 @@ pub(crate) const LIMIT: Kind = Kind::Integer { min: 1, max: 10_000_000 };
 const KEY: &[Field] = &[
     needed("name", Kind::Text { min: 1, max: 100 }).about("What people call it"),
     optional("tenant", Kind::Text { min: 1, max: 64 })
-        .about("Whose key it is; left out: the caller's tenant. Another one needs the scope tenants:write"),
+        .about(
+            "Whose key it is; left out: the caller's tenant. Another one needs the scope tenants:write, and its name is up \
+             to 64 of a-z, 0-9, - and _, beginning with a letter or digit",
+        ),
     optional("roles", Kind::List { of: &Kind::Choice(ROLE_NAMES), min: 1, max: 10 })
         .about("Named sets of scopes. Without roles and scopes the key may do what its maker may"),
     optional("scopes", Kind::List { of: &Kind::Choice(SCOPE_NAMES), min: 1, max: 50 })

@@ -20,8 +20,8 @@ use tillstream_effects::{
 use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
 use tillstream_log::{Headers, Log, NewRecord, TopicPartition};
 use tillstream_runtime::{
-    CATALOG_ENTRIES_MAX, CatalogCache, Clock, Metrics, Progress, SystemClock, TaskPorts, TaskSettings,
-    supervise,
+    CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, SystemClock, TaskPorts,
+    TaskSettings, supervise,
 };
 use tillstream_schemas::codec::{self, Wire};
 use tillstream_schemas::{Text, Topic};
@@ -93,7 +93,13 @@ impl House {
         let metrics = Arc::new(Metrics::new().map_err(BenchError::pipeline)?);
         let effects = EffectsMetrics::register(&metrics.registry).map_err(BenchError::pipeline)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let catalog = CatalogCache::new(store.clone(), store.clone(), CATALOG_ENTRIES_MAX, 0);
+        let catalog = CatalogPorts {
+            follower: store.clone(),
+            log: store.clone(),
+            state: store.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let catalog = CatalogCache::new(catalog, CatalogSettings::default());
         let provider = Arc::new(GuardedProvider::new(
             sandbox.clone(),
             BreakerSettings::default(),

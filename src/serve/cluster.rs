@@ -17,7 +17,8 @@ use tillstream_ingest_api::ports;
 use tillstream_kafka::KafkaClientError;
 use tillstream_log::{LogError, TopicPartition};
 use tillstream_runtime::{
-    CATALOG_ENTRIES_MAX, CatalogCache, Clock, Metrics, Progress, Subscriptions, SystemClock,
+    CATALOG_ENTRIES_MAX, CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, StoreBehind,
+    Subscriptions, SystemClock,
 };
 use tillstream_schemas::Topic;
 use tillstream_stage::task::TaskKind;
@@ -47,6 +48,8 @@ const STOP_SLACK: Duration = Duration::from_secs(1);
 
 /// Products of the last seconds may not be in the database yet: the cache begins so far back, per partition.
 const CATALOG_REPLAY_RECORDS: u64 = 50_000;
+/// And notes where the records of so many products stand: more than it begins with. About 6 MB per partition.
+const CATALOG_NOTES_MAX: usize = 65_536;
 
 /// A cluster as an engine.
 pub struct Cluster {
@@ -119,8 +122,9 @@ async fn assemble(
     events.refresh(&partitions).await?;
     let endpoints = log.follower(&[Topic::WebhookEndpoints]).map_err(ClusterError::from)?;
     let patient = Arc::new(PatientState(state.clone()));
+    let catalog = CatalogPorts { follower: products, log: log.clone(), state: patient, clock: clock.clone() };
     let house = House {
-        catalog: CatalogCache::new(products, patient, CATALOG_ENTRIES_MAX, CATALOG_REPLAY_RECORDS)?,
+        catalog: CatalogCache::new(catalog, catalog_settings(ports.settings.durable_after))?,
         events: Subscriptions::new(events, SUBSCRIBER_EVENTS_MAX),
         progress: Arc::new(Progress::new()),
         sessions: sessions.clone(),
@@ -139,6 +143,12 @@ async fn assemble(
     let progress = ClusterProgress::new(ports.clone(), log);
     let engine = Cluster { ports, sessions, progress, roles: options.roles(), stop };
     Ok((house, Box::new(engine)))
+}
+
+fn catalog_settings(durable_after: Duration) -> CatalogSettings {
+    let behind =
+        StoreBehind { replay_records: CATALOG_REPLAY_RECORDS, notes_max: CATALOG_NOTES_MAX, durable_after };
+    CatalogSettings { entries_max: CATALOG_ENTRIES_MAX, behind: Some(behind) }
 }
 
 /// A broker that does not answer refuses each append by itself.

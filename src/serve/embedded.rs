@@ -12,7 +12,7 @@ use tillstream_effects::EffectsMetrics;
 use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
 use tillstream_ingest_api::ports;
 use tillstream_runtime::{
-    CATALOG_ENTRIES_MAX, CatalogCache, Clock, Metrics, Progress, Subscriptions, SystemClock,
+    CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, Subscriptions, SystemClock,
 };
 use tillstream_stage::task::TaskKind;
 use tillstream_state::{Shared, TaskId};
@@ -41,8 +41,14 @@ pub fn build(options: &Serve) -> Result<(House, Box<dyn Engine>), ServeError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let effects = EffectsMetrics::register(&metrics.registry).map_err(ServeError::Metrics)?;
     let payments: Payments = payments::build(options, store.clone(), clock.clone(), &effects)?;
+    let catalog = CatalogPorts {
+        follower: store.clone(),
+        log: store.clone(),
+        state: store.clone(),
+        clock: clock.clone(),
+    };
     let house = House {
-        catalog: CatalogCache::new(store.clone(), store.clone(), CATALOG_ENTRIES_MAX, 0)?,
+        catalog: CatalogCache::new(catalog, CatalogSettings::default())?,
         events: Subscriptions::new(store.clone(), SUBSCRIBER_EVENTS_MAX),
         progress: Arc::new(Progress::new()),
         sessions: Arc::new(Shared(store.clone())),

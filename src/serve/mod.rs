@@ -290,6 +290,9 @@ fn start(crew: &Crew, house: &House, engine: &dyn Engine) -> Result<Vec<JoinHand
     let (registry, stop) = (crew.webhooks.registry.clone(), crew.stopping.clone());
     let endpoints = async move { registry.run_follower(stop).await };
     workers.push(crew.spawn(crew.watched("the webhook endpoints follower", endpoints)));
+    if let Some(ledger) = house.payments.watch_ledger(crew.stopping.clone()) {
+        workers.push(crew.spawn(crew.watched("the sandbox", ledger)));
+    }
     Ok(workers)
 }
 

@@ -12,6 +12,7 @@ use tillstream_effects::{
 use tillstream_ingest_api::ports::SandboxControl;
 use tillstream_log::Log;
 use tillstream_runtime::Clock;
+use tokio::sync::watch;
 
 /// A provider that takes longer is asked again with the same key.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -22,6 +23,28 @@ pub struct Payments {
     pub provider: Arc<dyn PaymentProvider>,
     /// The sandbox's back door.
     pub control: Option<Arc<dyn SandboxControl>>,
+    /// The sandbox, where its ledger is this process's.
+    own: Option<Arc<SandboxProvider>>,
+}
+
+impl Payments {
+    /// Watches over this process's ledger, if it has one, until `stopping` turns true.
+    ///
+    /// # Errors
+    /// It takes nothing more.
+    pub fn watch_ledger(
+        &self,
+        mut stopping: watch::Receiver<bool>,
+    ) -> Option<impl Future<Output = Result<(), LedgerError>> + Send + use<>> {
+        let failed = self.own.as_ref()?.stopped();
+        Some(async move {
+            tokio::select! {
+                biased;
+                failed = failed => Err(failed),
+                _ = stopping.wait_for(|it| *it) => Ok(()),
+            }
+        })
+    }
 }
 
 /// The provider that the options choose.
@@ -31,6 +54,7 @@ pub fn build(
     clock: Arc<dyn Clock>,
     effects: &EffectsMetrics,
 ) -> Result<Payments, ServeError> {
+    let mut own_sandbox = None;
     let (provider, ledger): (Arc<dyn PaymentProvider>, Arc<dyn SandboxLedger>) = match &options.sandbox_url {
         Some(url) => {
             let sandbox = Arc::new(RemoteSandbox::new(RemoteSettings::new(url))?);
@@ -44,13 +68,14 @@ pub fn build(
                 );
             }
             let sandbox = Arc::new(own(options)?);
+            own_sandbox = Some(sandbox.clone());
             (sandbox.clone(), sandbox)
         }
     };
     let provider =
         GuardedProvider::new(provider, BreakerSettings::default(), PROVIDER_TIMEOUT, clock.clone(), effects);
     let control = Sandbox { provider: ledger, log, clock };
-    Ok(Payments { provider: Arc::new(provider), control: Some(Arc::new(control)) })
+    Ok(Payments { provider: Arc::new(provider), control: Some(Arc::new(control)), own: own_sandbox })
 }
 
 /// The sandbox of this process alone.

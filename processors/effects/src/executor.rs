@@ -95,10 +95,12 @@ pub enum ExecutorError {
         end: u64,
     },
     /// The executor itself panicked.
-    #[error("TS0506: {task} panicked")]
+    #[error("TS0506: {task} panicked: {message}")]
     Panicked {
         /// The task.
         task: TaskId,
+        /// The panic's words.
+        message: String,
     },
     /// The executor's own bytes cannot be written.
     #[error("TS0505: an answer cannot be written: {0}")]

@@ -2,6 +2,16 @@
 //!
 //! A product that is in the cache is in force. One that is not may have been written this very moment, so a
 //! miss is not an answer: the topic's end is noted and followed to, and only then the store is asked.
+//!
+//! Where rows follow the log later, the store's answer may be older than what was followed and dropped from the cache in
+//! between. So it is noted where each followed product's newest record stands, until the store is seen to have it; a row
+//! that is older than its note is not an answer either: the record is read again.
+
+mod behind;
+mod notes;
+mod settings;
+
+pub use settings::{CATALOG_ENTRIES_MAX, CatalogPorts, CatalogSettings, StoreBehind};
 
 use crate::clock::timeout;
 use crate::follow::{Followed, follow, partitions};
@@ -9,21 +19,23 @@ use crate::generations::Generations;
 use crate::shell::stopped;
 use crate::{Clock, RuntimeError};
 use futures::future::try_join_all;
+use notes::{Note, Notes};
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tillstream_log::{Log, Record, TopicPartition};
+use std::time::Duration;
+use tillstream_log::{LogError, Record, TopicPartition};
 use tillstream_schemas::item::ProductState;
 use tillstream_schemas::{Text, Topic, codec};
 use tillstream_stage::ids::key;
 use tillstream_stage::partition::partition_of;
 use tillstream_stage::{Key, RowKey, Table};
-use tillstream_state::State;
 use tokio::sync::{Notify, oneshot, watch};
 
-/// Products held when nothing else is asked for: about 60 MB of them.
-pub const CATALOG_ENTRIES_MAX: usize = 60_000;
+/// A record that is gone was replaced by one further on, which is there after following to the end once more. It may be
+/// replaced again meanwhile, but hardly so often.
+const FOLLOWS_MAX: usize = 8;
 
 /// A product, or the certainty that there was none at the offset followed to: the follower overwrites it when
 /// one comes, so it holds for whoever has followed to the topic's end.
@@ -64,9 +76,18 @@ struct Waiting {
     answer: oneshot::Sender<Arc<ProductState>>,
 }
 
+/// A product that is not in the cache, when the follower stood at `followed`.
+struct Unknown {
+    key: Key,
+    followed: u64,
+    note: Option<Note>,
+}
+
 #[derive(Debug)]
 struct Shared {
     entries: Generations<Key, Entry>,
+    /// By partition.
+    notes: Vec<Notes<Key>>,
     waiting: FxHashMap<Key, Vec<Waiting>>,
 }
 
@@ -75,6 +96,8 @@ struct Shared {
 struct Position {
     offset: u64,
     ended: bool,
+    /// Records were read that cannot be taken yet: nothing in the cache is surely in force.
+    held_up: bool,
 }
 
 /// Where a partition's follower stands, and who waits for it to go on. They are woken in the order in which they came: a
@@ -86,7 +109,7 @@ struct Reached {
 
 impl Reached {
     fn new(offset: u64) -> Self {
-        Self { position: Mutex::new(Position { offset, ended: false }), moved: Notify::new() }
+        Self { position: Mutex::new(Position { offset, ended: false, held_up: false }), moved: Notify::new() }
     }
 
     fn position(&self) -> Position {
@@ -115,8 +138,8 @@ impl Reached {
 
 /// The catalog of a process.
 pub struct CatalogCache {
-    log: Arc<dyn Log>,
-    state: Arc<dyn State>,
+    ports: CatalogPorts,
+    is_behind: bool,
     shared: Mutex<Shared>,
     /// Written under the lock of `shared`, together with what the records changed.
     positions: Vec<Reached>,
@@ -124,26 +147,25 @@ pub struct CatalogCache {
 }
 
 impl CatalogCache {
-    /// An empty cache of at most `entries_max` products, which follows from `replay_records` before the topic's present
-    /// end: everything before that is in the store.
+    /// An empty cache.
     ///
     /// # Errors
     /// When the log does not know its own partitions.
-    pub fn new(
-        log: Arc<dyn Log>,
-        state: Arc<dyn State>,
-        entries_max: usize,
-        replay_records: u64,
-    ) -> Result<Arc<Self>, RuntimeError> {
-        let mut positions = Vec::new();
-        for partition in partitions(&*log, Topic::Products) {
-            let end = log.end_offset(partition)?;
-            let offset = end.saturating_sub(replay_records).max(log.start_offset(partition)?);
+    pub fn new(ports: CatalogPorts, settings: CatalogSettings) -> Result<Arc<Self>, RuntimeError> {
+        let (replay_records, notes_max, durable_after) = settings
+            .behind
+            .map_or_else(Default::default, |it| (it.replay_records, it.notes_max, it.durable_after));
+        let (mut positions, mut notes) = (Vec::new(), Vec::new());
+        for partition in partitions(&*ports.follower, Topic::Products) {
+            let end = ports.follower.end_offset(partition)?;
+            let offset = end.saturating_sub(replay_records).max(ports.follower.start_offset(partition)?);
             positions.push(Reached::new(offset));
+            notes.push(Notes::new(notes_max, nanos(durable_after)));
         }
-        let entries = Generations::new(entries_max);
-        let shared = Mutex::new(Shared { entries, waiting: FxHashMap::default() });
-        Ok(Arc::new(Self { log, state, shared, positions, next_waiter: AtomicU64::new(0) }))
+        let entries = Generations::new(settings.entries_max);
+        let shared = Mutex::new(Shared { entries, notes, waiting: FxHashMap::default() });
+        let (is_behind, next_waiter) = (settings.behind.is_some(), AtomicU64::new(0));
+        Ok(Arc::new(Self { ports, is_behind, shared, positions, next_waiter }))
     }
 
     /// Follows the topic until `shutdown`. Lookups that miss fail once this has ended.
@@ -152,7 +174,8 @@ impl CatalogCache {
     /// What the log says.
     pub async fn run_follower(&self, mut shutdown: watch::Receiver<bool>) -> Result<(), RuntimeError> {
         let _ending = Ending(self);
-        let all = partitions(&*self.log, Topic::Products).into_iter().map(|it| self.follow_partition(it));
+        let all = partitions(&*self.ports.follower, Topic::Products);
+        let all = all.into_iter().map(|it| self.follow_partition(it));
         tokio::select! {
             biased;
             () = stopped(&mut shutdown) => Ok(()),
@@ -164,8 +187,11 @@ impl CatalogCache {
         let position = self.position(partition.partition)?;
         loop {
             let offset = position.position().offset;
-            match follow(&*self.log, partition, offset).await? {
-                Followed::Records(records, next_offset) => self.apply(position, &records, next_offset),
+            match follow(&*self.ports.follower, partition, offset).await? {
+                Followed::Records(records, next_offset) => {
+                    self.make_room(partition.partition, position).await?;
+                    self.apply(partition, position, &records, next_offset);
+                }
                 Followed::Gap(next_offset) => {
                     // Any product may have changed in the gap: the store knows.
                     let mut shared = self.shared.lock();
@@ -176,14 +202,19 @@ impl CatalogCache {
         }
     }
 
-    fn apply(&self, position: &Reached, records: &[Record], next_offset: u64) {
+    fn apply(&self, partition: TopicPartition, position: &Reached, records: &[Record], next_offset: u64) {
         let mut shared = self.shared.lock();
         for record in records {
             let Ok(key) = std::str::from_utf8(&record.key) else { continue };
             match codec::decode::<ProductState>(&record.value) {
-                Ok(product) => shared.insert(Key::from(key), Arc::new(product)),
+                Ok(product) => {
+                    let note = Note { offset: record.offset, version: product.version, stored_ns: None };
+                    shared.note(partition.partition, key, self.is_behind.then_some(note));
+                    shared.insert(Key::from(key), Arc::new(product));
+                }
                 Err(error) => {
                     tracing::warn!(offset = record.offset, %error, "a product cannot be decoded");
+                    shared.note(partition.partition, key, None);
                     shared.entries.remove(key);
                 }
             }
@@ -206,11 +237,12 @@ impl CatalogCache {
                 if !seen.insert(key.clone()) {
                     continue;
                 }
+                let held_up = self.position(self.partition_of(&key))?.position().held_up;
                 match shared.entries.get(&key) {
-                    Some(Some(product)) => {
+                    Some(Some(product)) if !held_up => {
                         snapshot.products.insert(key, Some(Arc::clone(product)));
                     }
-                    Some(None) | None => missing.push(key),
+                    _ => missing.push(key),
                 }
             }
         }
@@ -231,43 +263,75 @@ impl CatalogCache {
 
     async fn resolve_missing(
         &self,
-        missing: Vec<Key>,
+        mut missing: Vec<Key>,
         snapshot: &mut CatalogSnapshot,
     ) -> Result<(), RuntimeError> {
-        self.follow_to_end(&missing).await?;
-        let mut unknown = Vec::new();
-        {
-            let mut shared = self.shared.lock();
-            for key in missing {
-                match shared.entries.get(&key) {
-                    Some(entry) => {
-                        snapshot.products.insert(key, entry.clone());
-                    }
-                    None => {
-                        let followed = self.position(self.partition_of(&key))?.position().offset;
-                        unknown.push((RowKey::new(Table::Product, key), followed));
-                    }
-                }
+        for _ in 0..FOLLOWS_MAX {
+            self.follow_to_end(&missing).await?;
+            let unknown = self.take_followed(missing, snapshot)?;
+            if unknown.is_empty() {
+                return Ok(());
+            }
+            missing = self.take_stored(unknown, snapshot).await?;
+            if missing.is_empty() {
+                return Ok(());
             }
         }
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        let (keys, followed): (Vec<_>, Vec<_>) = unknown.into_iter().unzip();
-        let rows = self.state.get_many(&keys).await?;
-        for ((key, followed), row) in keys.into_iter().zip(followed).zip(rows) {
-            let product = match row {
-                Some(bytes) => Some(Arc::new(decode_product(&bytes)?)),
-                None => None,
-            };
-            self.remember(&key.key, &product, followed)?;
-            snapshot.products.insert(key.key, product);
-        }
-        Ok(())
+        let gone = format!("{}: the newest record of {} is not there", Topic::Products, missing.join(", "));
+        Err(LogError::Unavailable(gone).into())
     }
 
-    /// Keeps what the store said, unless the topic has moved on since the follower stood at `followed`: the
-    /// row may be older than what was followed (and evicted) in between.
+    /// Takes what the follower has brought; answers the others.
+    fn take_followed(
+        &self,
+        keys: Vec<Key>,
+        snapshot: &mut CatalogSnapshot,
+    ) -> Result<Vec<Unknown>, RuntimeError> {
+        let mut unknown = Vec::new();
+        let mut shared = self.shared.lock();
+        for key in keys {
+            if let Some(entry) = shared.entries.get(&key) {
+                snapshot.products.insert(key, entry.clone());
+                continue;
+            }
+            let partition = self.partition_of(&key);
+            let followed = self.position(partition)?.position().offset;
+            let note = shared.notes.get(partition as usize).and_then(|it| it.get(&key));
+            unknown.push(Unknown { key, followed, note });
+        }
+        Ok(unknown)
+    }
+
+    /// Takes what the store has, or, where its row is older than what was followed, what the log has. Answers those whose
+    /// record is gone: a newer one stands further on.
+    async fn take_stored(
+        &self,
+        unknown: Vec<Unknown>,
+        snapshot: &mut CatalogSnapshot,
+    ) -> Result<Vec<Key>, RuntimeError> {
+        let keys: Vec<RowKey> =
+            unknown.iter().map(|it| RowKey::new(Table::Product, it.key.clone())).collect();
+        let rows = self.ports.state.get_many(&keys).await?;
+        let mut gone = Vec::new();
+        for (Unknown { key, followed, note }, row) in unknown.into_iter().zip(rows) {
+            let mut product = row.map(|bytes| decode_product(&bytes)).transpose()?.map(Arc::new);
+            if let Some(note) = note
+                && product.as_ref().is_none_or(|it| it.version < note.version)
+            {
+                product = self.record(&key, note).await?;
+                if product.is_none() {
+                    gone.push(key);
+                    continue;
+                }
+            }
+            self.remember(&key, &product, followed)?;
+            snapshot.products.insert(key, product);
+        }
+        Ok(gone)
+    }
+
+    /// Keeps what was found, unless the topic has moved on since the follower stood at `followed`: it may be older than
+    /// what was followed (and evicted) in between.
     fn remember(&self, key: &Key, product: &Entry, followed: u64) -> Result<(), RuntimeError> {
         let mut shared = self.shared.lock();
         let unmoved = self.position(self.partition_of(key))?.position().offset == followed;
@@ -283,9 +347,9 @@ impl CatalogCache {
         asked.dedup();
         let ends: Vec<TopicPartition> =
             asked.iter().map(|it| TopicPartition::new(Topic::Products, *it)).collect();
-        self.log.refresh(&ends).await?;
+        self.ports.follower.refresh(&ends).await?;
         for partition in asked {
-            let end = self.log.end_offset(TopicPartition::new(Topic::Products, partition))?;
+            let end = self.ports.follower.end_offset(TopicPartition::new(Topic::Products, partition))?;
             if self.position(partition)?.reaches(end).await.offset < end {
                 return Err(RuntimeError::FollowerStopped("catalog.products"));
             }
@@ -332,6 +396,11 @@ impl CatalogCache {
     pub fn entries(&self) -> usize {
         self.shared.lock().entries.len()
     }
+
+    /// Of how many products it is noted where their newest record stands.
+    pub fn notes(&self) -> usize {
+        self.shared.lock().notes.iter().map(Notes::len).sum()
+    }
 }
 
 /// However the follower ends (an error, a dropped future), lookups must not wait for it.
@@ -346,6 +415,15 @@ impl Drop for Ending<'_> {
 }
 
 impl Shared {
+    /// Notes the newest record of a product; `None`: the store alone knows of it.
+    fn note(&mut self, partition: u32, key: &str, note: Option<Note>) {
+        let Some(notes) = self.notes.get_mut(partition as usize) else { return };
+        match note {
+            Some(note) => notes.note(Key::from(key), note),
+            None => notes.forget(key),
+        }
+    }
+
     fn insert(&mut self, key: Key, product: Arc<ProductState>) {
         if let Some(waiting) = self.waiting.get_mut(key.as_str()) {
             for met in waiting.extract_if(.., |it| it.expected.is_met_by(&product)) {
@@ -358,6 +436,10 @@ impl Shared {
         }
         self.entries.insert(key, Some(product), 1);
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn decode_product(bytes: &[u8]) -> Result<ProductState, RuntimeError> {

@@ -24,7 +24,10 @@ mod supervise;
 pub mod tenant_feed;
 mod timers;
 
-pub use catalog::{CATALOG_ENTRIES_MAX, CatalogCache, CatalogSnapshot, ProductWaiter};
+pub use catalog::{
+    CATALOG_ENTRIES_MAX, CatalogCache, CatalogPorts, CatalogSettings, CatalogSnapshot, ProductWaiter,
+    StoreBehind,
+};
 pub use clock::{Clock, SystemClock, timeout};
 pub use dead_letter::{PANIC_CODE, PARTITION_CODE};
 pub use error::RuntimeError;
@@ -33,5 +36,5 @@ pub use progress::{Progress, TaskProgress, TaskStatus};
 pub use settings::TaskSettings;
 pub use shell::{TaskPorts, run_task};
 pub use subscriptions::{HubEvent, Subscription, Subscriptions};
-pub use supervise::supervise;
+pub use supervise::{LifeError, Lives, supervise};
 pub use tenant_feed::{TenantEvent, TenantFeed};

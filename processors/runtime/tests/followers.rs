@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::{Rig, record, soon};
 use tillstream_log::Log;
-use tillstream_runtime::{CatalogCache, Clock, RuntimeError, Subscriptions};
+use tillstream_runtime::{
+    CatalogCache, CatalogPorts, CatalogSettings, Clock, RuntimeError, StoreBehind, Subscriptions,
+};
 use tillstream_schemas::item::ProductState;
 use tillstream_schemas::order_event::{OrderCompleted, OrderEvent};
 use tillstream_schemas::{Topic, codec};
@@ -28,7 +30,25 @@ async fn publish(rig: &Rig, sku: &str, version: i64) {
 }
 
 fn catalog(rig: &Rig, entries_max: usize) -> Arc<CatalogCache> {
-    CatalogCache::new(rig.store.clone(), rig.store.clone(), entries_max, 0).unwrap()
+    catalog_with(rig, CatalogSettings { entries_max, behind: None })
+}
+
+const DURABLE_AFTER: Duration = Duration::from_secs(4);
+
+/// One whose rows follow the log later: when the test says so.
+fn behind(rig: &Rig, entries_max: usize, notes_max: usize) -> Arc<CatalogCache> {
+    let behind = Some(StoreBehind { replay_records: 1_000, notes_max, durable_after: DURABLE_AFTER });
+    catalog_with(rig, CatalogSettings { entries_max, behind })
+}
+
+fn catalog_with(rig: &Rig, settings: CatalogSettings) -> Arc<CatalogCache> {
+    let ports = CatalogPorts {
+        follower: rig.store.clone(),
+        log: rig.store.clone(),
+        state: rig.store.clone(),
+        clock: rig.clock.clone(),
+    };
+    CatalogCache::new(ports, settings).unwrap()
 }
 
 fn follow(rig: &Rig, catalog: &Arc<CatalogCache>) -> JoinHandle<Result<(), RuntimeError>> {
@@ -130,6 +150,60 @@ async fn the_catalog_holds_no_more_than_its_bound_and_still_answers_for_all() {
         assert!(cache.entries() <= 21, "{} entries", cache.entries());
     }
     assert_eq!(version(&cache, "s0").await, Some(0));
+}
+
+#[tokio::test]
+async fn a_product_that_was_evicted_before_the_store_has_it_is_neither_unknown_nor_old() {
+    let rig = Rig::new();
+    rig.store.put_row(Table::Product, "t/old", product("old", 1));
+    let cache = behind(&rig, 4, 1_000);
+    let _follower = follow(&rig, &cache);
+    publish(&rig, "new", 1).await;
+    publish(&rig, "old", 2).await;
+    for n in 0..20 {
+        publish(&rig, &format!("s{n}"), 1).await;
+    }
+    assert_eq!(version(&cache, "s19").await, Some(1));
+    assert!(cache.entries() <= 5, "{} entries", cache.entries());
+    assert_eq!(version(&cache, "new").await, Some(1), "its row is not there yet");
+    assert_eq!(version(&cache, "old").await, Some(2), "its row is that of the version before");
+    assert_eq!(version(&cache, "never").await, None);
+    rig.store.put_row(Table::Product, "t/s1", product("s1", 9));
+    assert_eq!(version(&cache, "s1").await, Some(9), "what the store has counts");
+}
+
+#[tokio::test]
+async fn the_topic_is_followed_no_further_than_can_be_noted_until_the_store_has_some_of_it_for_good() {
+    const NOTES_MAX: usize = 8;
+    let rig = Rig::new();
+    let cache = behind(&rig, 40, NOTES_MAX);
+    let _follower = follow(&rig, &cache);
+    for n in 0..NOTES_MAX {
+        publish(&rig, &format!("s{n}"), 1).await;
+    }
+    assert_eq!(version(&cache, "s7").await, Some(1));
+    publish(&rig, "s7", 2).await;
+    let lookup = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { version(&cache, "s7").await }
+    });
+    // It has looked at all rows and waits; what is in the cache may be old by now, so the lookup waits as well.
+    rig.clock.sleeper_within(1_000).await;
+    assert!(!lookup.is_finished());
+    for n in 0..NOTES_MAX {
+        rig.store.put_row(Table::Product, &format!("t/s{n}"), product(&format!("s{n}"), 1));
+    }
+    rig.clock.advance(1_000);
+    rig.clock.sleeper_within(1_000).await;
+    assert_eq!(cache.notes(), NOTES_MAX, "they are there, but perhaps not on the disk");
+    for _ in 0..DURABLE_AFTER.as_secs() - 1 {
+        rig.clock.advance(1_000);
+        rig.clock.sleeper_within(1_000).await;
+    }
+    assert!(!lookup.is_finished());
+    rig.clock.advance(1_000);
+    assert_eq!(soon("the lookup", lookup).await.unwrap(), Some(2));
+    assert_eq!(cache.notes(), 1);
 }
 
 #[tokio::test]

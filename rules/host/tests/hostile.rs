@@ -8,6 +8,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 use support::price_call;
+use tillstream_random::Random;
 use tillstream_rule_host::{ArtifactKey, Fault, Limits, Module, Pool, RuleEngine, Run};
 use tillstream_rule_modules::{HARMS, Harm, harms_guests, off, price_rule};
 use tokio::sync::Mutex;
@@ -21,39 +22,19 @@ const SLACK: Duration = Duration::from_millis(250);
 /// Memory is measured of the whole process: one test at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// SplitMix64.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn of<'a>(&mut self, choices: &'a [&'a str]) -> &'a str {
-        choices[self.below(choices.len() as u64) as usize]
-    }
-}
-
 /// A number that is an edge more often than not.
-fn number(chance: &mut Chance) -> String {
+fn number(chance: &mut Random) -> String {
     let edges = ["0", "1", "-1", "16", "64", "65536", "2147483647", "-2147483648", "524287", "1048576", "-8"];
     match chance.below(3) {
-        0 => (chance.next() as i32).to_string(),
-        _ => chance.of(&edges).to_owned(),
+        0 => (chance.next_u64() as i32).to_string(),
+        _ => chance.one_of(&edges).copied().unwrap_or_default().to_owned(),
     }
 }
 
-fn statement(chance: &mut Chance, depth: u32) -> String {
+fn statement(chance: &mut Random, depth: u32) -> String {
     let (a, b, c) = (number(chance), number(chance), number(chance));
     let inner =
-        |chance: &mut Chance| if depth > 3 { "(nop)".to_owned() } else { statement(chance, depth + 1) };
+        |chance: &mut Random| if depth > 3 { "(nop)".to_owned() } else { statement(chance, depth + 1) };
     match chance.below(16) {
         0 => format!("(loop $l{depth} {} (br $l{depth}))", inner(chance)),
         1 => format!("(drop (memory.grow (i32.const {a})))"),
@@ -78,15 +59,15 @@ fn statement(chance: &mut Chance, depth: u32) -> String {
     }
 }
 
-fn random_module(chance: &mut Chance) -> Vec<u8> {
+fn random_module(chance: &mut Random) -> Vec<u8> {
     let body: Vec<String> = (0..=chance.below(6)).map(|_| statement(chance, 0)).collect();
     let answer = if chance.below(3) == 0 { number(chance) } else { "16".to_owned() };
     let mut module = price_rule("", &format!("{} (i32.const {answer})", body.join(" ")));
     // Some are torn and bent on top.
     if chance.below(4) == 0 {
         for _ in 0..=chance.below(8) {
-            let at = chance.below(module.len() as u64) as usize;
-            module[at] = chance.next() as u8;
+            let at = chance.below(module.len());
+            module[at] = chance.next_u64() as u8;
         }
     }
     module
@@ -126,7 +107,7 @@ fn no_hostile_module_harms_the_host_or_goes_past_twice_its_budget() {
     ];
     let budget =
         dearest.iter().map(|it| timed(&load(&engine, &price_rule("", it)).unwrap()).1).max().unwrap();
-    let mut chance = Chance(seed);
+    let mut chance = Random::new(seed);
     let (mut ran, mut refused, mut slowest) = (0, 0, Duration::ZERO);
     let mut before = resident_bytes();
     for index in 0..count {

@@ -7,7 +7,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
 use std::sync::Arc;
 use std::time::Duration;
-use tillstream_e2e::random::Random;
+use tillstream_random::Random;
 
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +33,11 @@ pub enum Fault {
 }
 
 fn one(workers: &[Arc<Worker>], random: &mut Random) -> Arc<Worker> {
-    workers[random.below(workers.len() as u64) as usize].clone()
+    workers[random.below(workers.len())].clone()
 }
 
-fn millis(random: &mut Random, below: u64) -> Duration {
-    Duration::from_millis(random.below(below))
+fn millis(random: &mut Random, below: usize) -> Duration {
+    Duration::from_millis(random.below(below) as u64)
 }
 
 impl Fault {
@@ -99,7 +99,7 @@ async fn kill(workers: &[Arc<Worker>], random: &mut Random) {
 }
 
 async fn rebalance(cluster: &Arc<Cluster>, random: &mut Random) {
-    let roles = ["", "order,item", "ingest,effects,analytics"][random.below(3) as usize];
+    let roles = ["", "order,item", "ingest,effects,analytics"][random.below(3)];
     let extra = cluster.add(roles);
     cluster.ready().await;
     pass(millis(random, 1_000)).await;
@@ -110,8 +110,8 @@ async fn rebalance(cluster: &Arc<Cluster>, random: &mut Random) {
 
 /// Fences a task's owner in the middle of its work, as a second producer of the same id would.
 async fn stray(cluster: &Arc<Cluster>, random: &mut Random) {
-    let kind = ["order", "item", "analytics", "effects"][random.below(4) as usize];
-    let partition = random.below(crate::cluster::PARTITIONS.into());
+    let kind = ["order", "item", "analytics", "effects"][random.below(4)];
+    let partition = random.below(crate::cluster::PARTITIONS as usize);
     let id = format!("{}.{kind}.{partition}", cluster.deployment);
     let brokers = cluster.stack.kafka.address().to_owned();
     blocking(move || {

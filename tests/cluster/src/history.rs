@@ -9,7 +9,7 @@ use crate::{blocking, from_environment, wait_for};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tillstream_e2e::random::Random;
+use tillstream_random::Random;
 use tillstream_schemas::Topic;
 use tokio::time::Instant;
 
@@ -36,7 +36,7 @@ pub async fn run(cluster: &Arc<Cluster>, faults: &[Fault], seed: u64, n: u64) ->
     let clients = load.begin(cluster);
     let mut random = Random::new(seed);
     for fault in faults {
-        load.more(10 + random.below(30) as usize).await;
+        load.more(10 + random.below(30)).await;
         fault.strike(cluster, &mut random).await;
     }
     cluster.ready().await;

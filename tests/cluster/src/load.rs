@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use tillstream_e2e::random::Random;
+use tillstream_random::Random;
 
 const WRITERS: usize = 4;
-const HOT: u64 = 2;
-const COLD: u64 = 24;
+const HOT: usize = 2;
+const COLD: usize = 24;
 /// Units of a SKU at the start; of the scarce one only these few.
 const STOCK: i64 = 100_000;
 const SCARCE: i64 = 25;

@@ -8,10 +8,10 @@
     reason = "tests"
 )]
 
-use tillstream_e2e::random::Random;
 use tillstream_e2e_cluster::cluster::Cluster;
 use tillstream_e2e_cluster::faults::Fault::{self, *};
 use tillstream_e2e_cluster::{from_environment, history};
+use tillstream_random::Random;
 
 /// The short histories of `make test`; more than these are drawn.
 const SHORT: [&[Fault]; 25] = [
@@ -63,7 +63,7 @@ fn faults(seed: u64, n: u64) -> Vec<Fault> {
         return short.to_vec();
     }
     let mut random = Random::new(seed ^ 0xfa17);
-    (0..1 + random.below(4)).map(|_| ANY[random.below(ANY.len() as u64) as usize]).collect()
+    (0..1 + random.below(4)).map(|_| ANY[random.below(ANY.len())]).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,6 @@
 //! A server that is killed and started again while clients go on: what a merchant's client sees of a crash.
 
 use crate::disk::POINTS;
-use crate::random::Random;
 use crate::{DEADLINE, Server};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -9,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use tillstream_random::Random;
 use tokio::sync::RwLock;
 use tokio::time::Instant;
 
@@ -64,7 +64,8 @@ impl Mortal {
             while self.progress.load(Ordering::Relaxed) < share {
                 ticks.tick().await;
             }
-            tokio::time::sleep_until(Instant::now() + Duration::from_micros(random.below(80_000))).await;
+            tokio::time::sleep_until(Instant::now() + Duration::from_micros(random.below(80_000) as u64))
+                .await;
             // Not through the lock: calls in flight must be cut, too.
             let pid = self.place.read().await.as_ref().expect("only this function takes it away").pid();
             Command::new("kill").args(["-KILL", &pid.to_string()]).status().expect("kill runs");

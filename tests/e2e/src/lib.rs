@@ -6,7 +6,6 @@ pub mod deliveries;
 pub mod disk;
 pub mod events;
 pub mod kills;
-pub mod random;
 pub mod receiver;
 pub mod sandbox;
 pub mod scrape;
@@ -117,7 +116,12 @@ impl Server {
         let port = free_port();
         let mut command = serve_command(data_dir, port);
         command.args(arguments).env("TILLSTREAM_DEMO_KEY", KEY);
-        let mut server = Self::spawn_command(disk::traced(&command, data_dir, flags), port);
+        Self::spawn_command_traced(&command, port, data_dir, flags)
+    }
+
+    /// The same for a prepared command that listens on `port` and keeps its files below `data_dir`.
+    pub fn spawn_command_traced(command: &Command, port: u16, data_dir: &Path, flags: &[&str]) -> Self {
+        let mut server = Self::spawn_command(disk::traced(command, data_dir, flags), port);
         server.traced = true;
         server
     }
@@ -137,6 +141,20 @@ impl Server {
                 return true;
             }
             assert!(Instant::now() < deadline, "neither ready nor ended:\n{}", self.output().join("\n"));
+        }
+    }
+
+    /// Waits until a GET of this path is answered 200.
+    pub async fn until_answered(&self, path: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            ticks.tick().await;
+            let answer = self.try_call(Method::GET, path, None, None).await;
+            if answer.is_ok_and(|it| it.status == StatusCode::OK) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{path} is not answered:\n{}", self.output().join("\n"));
         }
     }
 

@@ -1,11 +1,9 @@
 //! A sandbox provider in a process of its own, and the list of what it charged.
 
-use crate::{DEADLINE, Server, bare_command};
+use crate::{Server, bare_command};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// Lines of one page of the list.
 const PAGE_LINES: usize = 1_000;
@@ -30,16 +28,8 @@ impl Sandbox {
         command.arg("sandbox").arg("--data-dir").arg(&dir).args(["--listen", &format!("127.0.0.1:{port}")]);
         command.args(&arguments);
         let server = Server::spawn_command(command, port);
-        let deadline = Instant::now() + DEADLINE;
-        let mut ticks = tokio::time::interval(Duration::from_millis(10));
-        loop {
-            ticks.tick().await;
-            let healthy = server.try_call(Method::GET, "/healthz", None, None).await;
-            if healthy.is_ok_and(|it| it.status == StatusCode::OK) {
-                return Self { server, dir, port, arguments };
-            }
-            assert!(Instant::now() < deadline, "no sandbox:\n{}", server.output().join("\n"));
-        }
+        server.until_answered("/healthz").await;
+        Self { server, dir, port, arguments }
     }
 
     /// What `--sandbox-url` takes.

@@ -10,9 +10,9 @@ use tillstream_e2e::Server;
 use tillstream_e2e::audit::{Totals, audit};
 use tillstream_e2e::disk::POINTS;
 use tillstream_e2e::kills::Mortal;
-use tillstream_e2e::random::Random;
+use tillstream_random::Random;
 
-const SKUS: u64 = 40;
+const SKUS: usize = 40;
 const STOCK: i64 = 1_000_000;
 const WRITERS: usize = 8;
 

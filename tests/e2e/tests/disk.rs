@@ -10,7 +10,7 @@ use tillstream_e2e::Server;
 use tillstream_e2e::disk::check::{Found, check};
 use tillstream_e2e::disk::model::{Disk, Left};
 use tillstream_e2e::disk::trace::{self, Change, Event};
-use tillstream_e2e::random::Random;
+use tillstream_random::Random;
 
 const WRITERS: usize = 4;
 
@@ -104,8 +104,8 @@ impl Run {
         let is_sync = |it: &Event| matches!(&it.change, Change::Sync { path, .. } if path.ends_with(".jnl"));
         let syncs: Vec<usize> = (0..self.events.len()).filter(|it| is_sync(&self.events[*it])).collect();
         match random.below(2) {
-            0 => syncs[random.below(syncs.len() as u64) as usize],
-            _ => random.below(self.events.len() as u64 + 1) as usize,
+            0 => syncs[random.below(syncs.len())],
+            _ => random.below(self.events.len() + 1),
         }
     }
 

@@ -1,12 +1,13 @@
 /* Runs a command and watches what it does to the files of one directory, from outside: by ptrace, so that no call
  * is missed whichever library makes it.
  *
- *   disktrace -r DIR [-t TRACE] [-k POINT:N] [-f FAULT:N] -- COMMAND...
+ *   disktrace -r DIR [-t TRACE] [-j PART] [-k POINT:N] [-f FAULT:N] -- COMMAND...
  *
  * -t  writes every change below DIR into TRACE, in the order the kernel took them (struct record, then two paths and
  *     the bytes). A record is in TRACE before the command goes on.
  * -k  kills the command with SIGKILL at the Nth time it comes to POINT with a journal (a file named *.jnl):
  *     before-write, in-write (half of the bytes are written), before-sync, after-sync.
+ * -j  counts, for -k and -f, only the journals with PART in their path.
  * -f  lets calls fail: sync-eio (the Nth sync of a journal, once) or full (no space below DIR from the Nth journal
  *     write on).
  *
@@ -51,7 +52,7 @@ static struct thread threads[THREADS_MAX];
 static char root[PATH_MAX];
 static size_t root_len;
 static int trace_fd = -1;
-static const char *kill_point = "", *fault = "";
+static const char *kill_point = "", *fault = "", *journals = "";
 static long kill_at, fault_at, writes_seen, syncs_seen;
 static int full;
 static pid_t child;
@@ -81,7 +82,7 @@ static int is_below_root(const char *path) {
 
 static int is_journal(const char *path) {
     size_t len = strlen(path);
-    return len > 4 && strcmp(path + len - 4, ".jnl") == 0;
+    return len > 4 && strcmp(path + len - 4, ".jnl") == 0 && strstr(path + root_len, journals) != NULL;
 }
 
 /* What a descriptor of the command stands for. */
@@ -443,7 +444,7 @@ static const char *point_of(char *text, long *at) {
 
 int main(int argc, char **argv) {
     int option;
-    while ((option = getopt(argc, argv, "+r:t:k:f:")) != -1) {
+    while ((option = getopt(argc, argv, "+r:t:j:k:f:")) != -1) {
         switch (option) {
         case 'r':
             if (realpath(optarg, root) == NULL) fail(optarg);
@@ -453,13 +454,14 @@ int main(int argc, char **argv) {
             trace_fd = open(optarg, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
             if (trace_fd < 0) fail(optarg);
             break;
+        case 'j': journals = optarg; break;
         case 'k': kill_point = point_of(optarg, &kill_at); break;
         case 'f': fault = point_of(optarg, &fault_at); break;
         default: return 125;
         }
     }
     if (root_len == 0 || optind >= argc) {
-        fprintf(stderr, "usage: disktrace -r DIR [-t TRACE] [-k POINT:N] [-f FAULT:N] -- COMMAND...\n");
+        fprintf(stderr, "usage: disktrace -r DIR [-t TRACE] [-j PART] [-k POINT:N] [-f FAULT:N] -- COMMAND...\n");
         return 125;
     }
     start(argv + optind);

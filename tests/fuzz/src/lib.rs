@@ -18,11 +18,13 @@ pub mod mutate;
 
 mod avro;
 mod batch;
+mod canonical;
 mod cursors;
 mod http;
 mod import;
 mod ledger;
 mod ndjson;
+mod rules;
 mod store;
 mod webhook;
 
@@ -63,7 +65,7 @@ const QUICK: Target = Target {
 };
 
 /// Every target.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "avro", reads: "a record of any schema, behind its number", run: avro::datum, ..QUICK },
     Target {
         name: "wire",
@@ -93,6 +95,13 @@ pub const TARGETS: [Target; 15] = [
     Target { name: "import", reads: "a CSV file of order history", run: import::csv, ..QUICK },
     Target { name: "batch", reads: "a batch of records of the embedded log", run: batch::batch, ..QUICK },
     Target { name: "ledger", reads: "a row of the sandbox's ledger", run: ledger::row, ..QUICK },
+    Target {
+        name: "rules",
+        reads: "values that cross the wall of a rule's sandbox, behind the number of a hook",
+        run: rules::values,
+        short_runs: 2_000,
+        ..QUICK
+    },
     Target {
         name: "store",
         reads: "damage to the files of the embedded store",

@@ -12,8 +12,9 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tillstream_fuzz::mutate::{Random, mutate};
+use tillstream_fuzz::mutate::mutate;
 use tillstream_fuzz::{TARGETS, Target, run};
+use tillstream_random::Random;
 
 const INPUT_BYTES_MAX: usize = 4_096;
 
@@ -64,7 +65,7 @@ fn check(name: &str) {
     let runs = from_environment("TILLSTREAM_FUZZ_RUNS").unwrap_or(u64::from(target.short_runs));
     let limit = from_environment("TILLSTREAM_FUZZ_SECONDS").map_or(Duration::MAX, Duration::from_secs);
     let begun = Instant::now();
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     for n in 0..runs {
         if begun.elapsed() >= limit {
             println!("{name}: {n} of {runs} mutations in {limit:?}");
@@ -109,6 +110,7 @@ targets!(
     import,
     batch,
     ledger,
+    rules,
     store
 );
 

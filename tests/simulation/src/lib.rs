@@ -7,10 +7,8 @@
 
 pub mod broker;
 mod clock;
-mod random;
 pub mod rows;
 
 pub use broker::{SimBroker, SimSettings};
 pub use clock::SimClock;
-pub use random::Random;
 pub use rows::{RowSettings, SimRows};

@@ -3,7 +3,7 @@
 //! is left out.
 
 use std::fmt;
-use tillstream_simulation::Random;
+use tillstream_random::Random;
 
 /// What a client does. Orders and SKUs are numbers; the client knows their names.
 #[derive(Clone, Debug, PartialEq)]
@@ -359,6 +359,8 @@ pub struct Tuning {
     pub in_flight_max: usize,
     /// Products a process remembers.
     pub catalog_entries_max: usize,
+    /// Products whose newest record it notes, per partition.
+    pub catalog_notes_max: usize,
 }
 
 impl Tuning {
@@ -374,7 +376,8 @@ impl Tuning {
             markers_lag_max_ms: one_of(&[0, 5, 30]) as u64,
             fetch_records_max: one_of(&[10, 1_000]),
             in_flight_max: one_of(&[2, 16, 1_024]),
-            catalog_entries_max: 10_000,
+            catalog_entries_max: one_of(&[2, 6, 10_000]),
+            catalog_notes_max: one_of(&[12, 10_000, 10_000]),
         }
     }
 }

@@ -14,7 +14,10 @@ use tillstream_effects::{
     supervise_executor,
 };
 use tillstream_log::{Log, LogError, NewRecord, ReadLimit, Record, TopicPartition};
-use tillstream_runtime::{CatalogCache, Clock, Metrics, Progress, TaskPorts, TaskSettings, supervise};
+use tillstream_runtime::{
+    CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, StoreBehind, TaskPorts,
+    TaskSettings, supervise,
+};
 use tillstream_schemas::Topic;
 use tillstream_simulation::SimClock;
 use tillstream_simulation::broker::SimLog;
@@ -90,6 +93,15 @@ pub async fn ports(
         nodes,
         settings: Arc::new(house.settings.clone()),
     })
+}
+
+fn catalog_settings(house: &House) -> CatalogSettings {
+    let behind = StoreBehind {
+        replay_records: CATALOG_REPLAY_RECORDS,
+        notes_max: house.tuning.catalog_notes_max,
+        durable_after: house.settings.durable_after,
+    };
+    CatalogSettings { entries_max: house.tuning.catalog_entries_max, behind: Some(behind) }
 }
 
 /// A follower's view of the log: like the real one it is fed from a buffer, and a broker that does not answer only makes
@@ -235,10 +247,13 @@ impl Process {
         let all: Vec<TopicPartition> =
             (0..house.settings.partitions).map(|it| TopicPartition::new(Topic::Products, it)).collect();
         products.refresh(&all).await?;
-        let entries_max = house.tuning.catalog_entries_max;
-        let patient = Arc::new(PatientState(state));
-        let catalog = CatalogCache::new(products, patient, entries_max, CATALOG_REPLAY_RECORDS)
-            .map_err(|error| made(&error))?;
+        let catalog = CatalogPorts {
+            log: products.clone(),
+            follower: products,
+            state: Arc::new(PatientState(state)),
+            clock: house.clock.clone(),
+        };
+        let catalog = CatalogCache::new(catalog, catalog_settings(house)).map_err(|error| made(&error))?;
         let halted = Halted::default();
         let crew = Arc::new(Crew {
             ports: TaskPorts {

@@ -1,7 +1,7 @@
 //! Plans from seeds: what clients do, and among it what goes wrong.
 
 use crate::plan::{Action, Client, Fault, Operator, Place, Plan, Step, Tuning};
-use tillstream_simulation::Random;
+use tillstream_random::Random;
 
 /// Tenants.
 pub const TENANTS: u8 = 2;

@@ -5,10 +5,11 @@ use crate::support::toy::Counted;
 use crate::support::*;
 use std::collections::BTreeMap;
 use tillstream_log::broker::BrokerError;
+use tillstream_random::Random;
 use tillstream_schemas::Topic;
 use tillstream_simulation::broker::{Call, CommitFate, Effect, Hold, Notice, Seen};
 use tillstream_simulation::rows::{Loss, RowCall, WriteFault};
-use tillstream_simulation::{Random, RowSettings, SimRows};
+use tillstream_simulation::{RowSettings, SimRows};
 use tillstream_stage::partition::partition_of;
 
 const PARTITIONS: u32 = 2;

@@ -20,6 +20,7 @@ use tillstream_schemas::Text;
 use tillstream_schemas::effects::PaymentRequest;
 use tillstream_schemas::order_command::{PaymentOperation, PaymentOutcome, PaymentResult};
 use tillstream_stage::ids::derived_id;
+use tokio::sync::watch;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Requests that are made durable together, at most.
@@ -116,6 +117,8 @@ pub(super) struct Ledger {
     groups: Arc<AtomicU64>,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    /// Why it has stopped; its sender is gone once the thread has ended.
+    failed: watch::Receiver<Option<LedgerError>>,
 }
 
 impl Ledger {
@@ -131,11 +134,12 @@ impl Ledger {
             payments: FxHashMap::default(),
             requests: FxHashMap::default(),
         };
+        let (failure, failed) = watch::channel(None);
         let thread = std::thread::Builder::new()
             .name("sandbox-ledger".into())
-            .spawn(move || run(&inbox, group))
+            .spawn(move || run(&inbox, group, &failure))
             .map_err(|error| fail(error.to_string()))?;
-        Ok(Self { store, groups, jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { store, groups, jobs: Some(jobs), thread: Some(thread), failed })
     }
 
     pub fn send(&self, job: Job) -> Result<(), LedgerError> {
@@ -156,6 +160,15 @@ impl Ledger {
     /// The answer kept for a request key, as last committed.
     pub fn answer(&self, request_key: &str) -> Result<Option<PaymentResult>, LedgerError> {
         Ok(self.store.request(request_key)?.map(|row| result_of(request_key, row)))
+    }
+
+    /// Resolves once it takes nothing more: a write or fsync failed, or its thread has ended.
+    pub fn stopped(&self) -> impl Future<Output = LedgerError> + Send + use<> {
+        let mut failed = self.failed.clone();
+        async move {
+            let told = failed.wait_for(Option::is_some).await.ok().and_then(|it| it.clone());
+            told.unwrap_or_else(|| LedgerError::Stopped("its thread has ended".into()))
+        }
     }
 
     /// Whether it takes requests.
@@ -329,7 +342,7 @@ impl Group {
     }
 }
 
-fn run(inbox: &Receiver<Job>, mut group: Group) {
+fn run(inbox: &Receiver<Job>, mut group: Group, failure: &watch::Sender<Option<LedgerError>>) {
     let mut replies = Vec::new();
     while let Ok(first) = inbox.recv() {
         replies.push(group.take(first));
@@ -338,12 +351,15 @@ fn run(inbox: &Receiver<Job>, mut group: Group) {
             replies.push(group.take(job));
         }
         let failed = group.commit().err();
+        // A failed fsync is never retried: what the disk holds is unknown until the ledger is opened again.
+        if let Some(error) = &failed {
+            tracing::error!(%error, "the sandbox ledger takes nothing more");
+            failure.send_replace(failed.clone());
+        }
         for reply in replies.drain(..) {
             reply.send(failed.as_ref());
         }
-        // A failed fsync is never retried: what the disk holds is unknown until the ledger is opened again.
-        if let Some(error) = failed {
-            tracing::error!(%error, "the sandbox ledger takes nothing more");
+        if failed.is_some() {
             return;
         }
     }

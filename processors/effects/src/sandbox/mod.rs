@@ -151,6 +151,12 @@ impl SandboxProvider {
         self.ledger.payments(after)
     }
 
+    /// Resolves once the ledger takes nothing more, with the reason: a write or fsync failed. What the disk holds then is
+    /// unknown until it is opened again, so whoever opened it ends.
+    pub fn stopped(&self) -> impl Future<Output = LedgerError> + Send + use<> {
+        self.ledger.stopped()
+    }
+
     /// Whether the ledger takes requests; it stops for good when a write or fsync fails.
     pub fn is_running(&self) -> bool {
         self.ledger.is_running()

@@ -127,10 +127,12 @@ pub enum WebhooksError {
     #[error("TS0903: a row of deliveries cannot be coded: {0}")]
     Codec(#[from] CodecError),
     /// The executor itself panicked.
-    #[error("TS0904: {task} panicked")]
+    #[error("TS0904: {task} panicked: {message}")]
     Panicked {
         /// The task.
         task: TaskId,
+        /// The panic's words.
+        message: String,
     },
 }
 

@@ -5,12 +5,12 @@
 //! and less than any file system in use keeps.
 
 use super::trace::Change;
-use crate::random::Random;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use tillstream_random::Random;
 
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -275,7 +275,7 @@ impl Disk {
         let kept = match left {
             Left::Nothing => 0,
             Left::Everything => dir.unsafe_changes.len(),
-            Left::Torn(_) => random.below(dir.unsafe_changes.len() as u64 + 1) as usize,
+            Left::Torn(_) => random.below(dir.unsafe_changes.len() + 1),
         };
         dir.unsafe_changes[..kept].iter().for_each(|change| change.apply(&mut names));
         for (name, node) in names {
@@ -293,13 +293,13 @@ impl Disk {
 
     fn left_of(&self, file: &Data, left: Left, random: &mut Random) -> Content {
         let mut content = file.safe.clone();
-        let edits = file.unsafe_edits.len() as u64;
+        let edits = file.unsafe_edits.len();
         match left {
             Left::Nothing => {}
             Left::Everything => file.unsafe_edits.iter().for_each(|edit| content.edit(edit, || true)),
             Left::Torn(_) => {
                 // The first ones whole, as a disk does that is nearly done, then each sector by chance.
-                let whole = random.below(edits + 1) as usize;
+                let whole = random.below(edits + 1);
                 let percent = random.below(101);
                 for (index, edit) in file.unsafe_edits.iter().enumerate() {
                     content.edit(edit, || index < whole || random.below(100) < percent);

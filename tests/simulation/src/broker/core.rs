@@ -4,7 +4,7 @@ use super::call::{Call, Effect};
 use super::world::{FaultEffect, World, nanos};
 use parking_lot::{Mutex, MutexGuard};
 use std::future::{Future, pending};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tillstream_log::broker::BrokerError;
 use tillstream_runtime::Clock;
@@ -55,8 +55,28 @@ impl Core {
     /// The world as it is now.
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
         let mut world = self.world.lock();
-        world.go_on_to(self.clock.monotonic_ns(), self.clock.now_ms());
+        world.go_on_to(self.clock.monotonic_ns());
         world
+    }
+
+    /// Does what is due once it is, as long as the broker is there: whoever waits for it is told, and need not look at
+    /// the clock.
+    pub(crate) async fn keep_time(core: Weak<Self>) {
+        loop {
+            let (clock, changed, due_ns) = {
+                let Some(core) = core.upgrade() else { return };
+                let world = core.lock();
+                (core.clock.clone(), world.quiet.changed(), world.due_ns())
+            };
+            match due_ns {
+                Some(due_ns) => tokio::select! {
+                    biased;
+                    () = changed.notified() => {}
+                    () = clock.sleep_until(due_ns) => {}
+                },
+                None => changed.notified().await,
+            }
+        }
     }
 
     /// Makes a call.
@@ -133,11 +153,11 @@ impl Core {
         }
         let deadline_ns = site.timed_out.map(|_| deadline_ns);
         let back_ns = away.then_some(world.coordinator_away_until_ns);
-        Turn::WaitUntil(world.due_ns().into_iter().chain(deadline_ns).chain(back_ns).min())
+        Turn::WaitUntil(deadline_ns.into_iter().chain(back_ns).min())
     }
 
-    /// Waits until told, or until something happens by itself.
-    pub(crate) async fn either(&self, notified: impl Future<Output = ()>, due_ns: Option<u64>) {
+    /// Waits until told, or until then.
+    async fn either(&self, notified: impl Future<Output = ()>, due_ns: Option<u64>) {
         let due = async {
             match due_ns {
                 Some(due_ns) => self.clock.sleep_until(due_ns).await,

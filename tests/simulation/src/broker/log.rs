@@ -132,17 +132,15 @@ impl Log for SimLog {
                 let notified = changed.notified();
                 let mut notified = std::pin::pin!(notified);
                 notified.as_mut().enable();
-                let due_ns = {
+                let is_there = {
                     let world = self.core.lock();
-                    let reaches = world.reaches(&self.process);
                     let end = world.partitions.get(&partition).map_or(0, |it| it.stable_end());
-                    if reaches && end > offset {
-                        drop(world);
-                        return self.learn(&[partition]);
-                    }
-                    world.due_ns()
+                    world.reaches(&self.process) && end > offset
                 };
-                self.core.either(notified, due_ns).await;
+                if is_there {
+                    return self.learn(&[partition]);
+                }
+                notified.await;
             }
         })
     }

@@ -129,19 +129,18 @@ impl SimMember {
         world.strike(call, &self.group).map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// The next event, if there is one, else when to look again.
-    fn try_next(&self) -> Result<GroupEvent, Option<u64>> {
+    /// The next event, if there is one.
+    fn try_next(&self) -> Option<GroupEvent> {
         let mut world = self.core.lock();
-        let due_ns = world.due_ns();
         let process = world.process(&self.process);
         if process.paused || process.killed {
-            return Err(None);
+            return None;
         }
-        let Some(member) = world.members.get_mut(&self.handle) else { return Err(None) };
+        let member = world.members.get_mut(&self.handle)?;
         if member.left {
-            return Ok(GroupEvent::Failed(BrokerError::Refused("this member has left".into())));
+            return Some(GroupEvent::Failed(BrokerError::Refused("this member has left".into())));
         }
-        Ok(match member.events.pop_front().ok_or(due_ns)? {
+        Some(match member.events.pop_front()? {
             Event::Assigned(partitions) => GroupEvent::Assigned(partitions),
             Event::Lost(partitions) => GroupEvent::Lost(partitions),
             Event::Revoked { partitions, ticket } => {
@@ -160,14 +159,14 @@ impl SimMember {
 impl GroupMember for SimMember {
     fn next_event(&self) -> BoxFuture<'_, GroupEvent> {
         Box::pin(async move {
-            let control = self.core.lock().control.clone();
+            let told = self.core.lock().told.clone();
             loop {
-                let notified = control.notified();
+                let notified = told.notified();
                 let mut notified = std::pin::pin!(notified);
                 notified.as_mut().enable();
                 match self.try_next() {
-                    Ok(event) => return event,
-                    Err(due_ns) => self.core.either(notified, due_ns).await,
+                    Some(event) => return event,
+                    None => notified.await,
                 }
             }
         })
@@ -224,15 +223,15 @@ impl GroupMember for SimMember {
                 let notified = changed.notified();
                 let mut notified = std::pin::pin!(notified);
                 notified.as_mut().enable();
-                let due_ns = {
+                let enough = {
                     let mut world = self.core.lock();
                     let fetch = world.fetch(self.handle, partition, records);
-                    if fetch.is_none_or(|it| it.failed.is_some() || it.buffer.len() > records) {
-                        return;
-                    }
-                    world.due_ns()
+                    fetch.is_none_or(|it| it.failed.is_some() || it.buffer.len() > records)
                 };
-                self.core.either(notified, due_ns).await;
+                if enough {
+                    return;
+                }
+                notified.await;
             }
         })
     }

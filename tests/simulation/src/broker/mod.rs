@@ -4,7 +4,7 @@
 //! delivery on, which is at a drain, at the commit, or (by the seed) at any moment between; readers of committed records
 //! see them once the marker is written, which may be after the commit was answered. Group offsets are unstable while
 //! a transaction that moves them is open. What the real ones do by time (transactions, sessions, slow rebalances) is done
-//! when the clock says so, by whoever looks next or waits.
+//! when the clock says so, by whoever looks next, or by a task that does nothing else.
 
 mod call;
 mod client;
@@ -97,10 +97,11 @@ pub struct SimBroker {
 }
 
 impl SimBroker {
-    /// An empty broker with every topic.
+    /// An empty broker with every topic. To be called inside the runtime.
     pub fn new(settings: SimSettings) -> Self {
         let clock = settings.clock.clone();
         let core = Arc::new(Core::new(World::new(settings), clock));
+        tokio::spawn(Core::keep_time(Arc::downgrade(&core)));
         Self { main: SimClient::new(core.clone(), "main"), core }
     }
 

@@ -108,8 +108,6 @@ impl World {
         if matches!(coordinated.phase, Phase::Idle) {
             coordinated.phase = Phase::Ongoing(Transaction { deadline_ns, ..Transaction::default() });
             self.quiet.ends_by(deadline_ns);
-            // Whoever waits has a new moment to wake at.
-            self.control.notify_waiters();
         }
         match &mut coordinated.phase {
             Phase::Ongoing(transaction) => Some(transaction),
@@ -208,7 +206,7 @@ impl World {
             }
         };
         self.random.shuffle(&mut taken);
-        let timestamp_ms = self.now_ms;
+        let timestamp_ms = self.settings.clock.now_ms();
         let Some(producer) = self.coordinators.get(&id).map(|it| it.producer) else { return };
         for (at, records) in taken {
             let Some(transaction) = self.ongoing(&id) else { return };

@@ -7,7 +7,6 @@ use super::member::ClientMember;
 use super::partition::{Partition, StoredRecord};
 use super::producer::ClientProducer;
 use super::transaction::{Coordinated, Hold, LateCommit, Phase};
-use crate::Random;
 use bytes::Bytes;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tillstream_log::broker::BrokerError;
 use tillstream_log::{Headers, TopicPartition};
+use tillstream_random::Random;
 use tillstream_schemas::Topic;
 use tokio::sync::Notify;
 
@@ -52,17 +52,30 @@ pub(crate) enum FaultEffect {
 /// Until when nothing happens by itself (ns). Every call asks, and to look at every transaction, group and member
 /// each time was a third of a history's time. Unknown after a change of those it was reckoned from.
 #[derive(Debug, Default)]
-pub(crate) struct Quiet(Cell<Option<u64>>);
+pub(crate) struct Quiet {
+    until_ns: Cell<Option<u64>>,
+    /// Told when it ends sooner than was known.
+    changed: Arc<Notify>,
+}
 
 impl Quiet {
     /// Something more will happen then.
     pub(crate) fn ends_by(&self, due_ns: u64) {
-        self.0.set(self.0.get().map(|it| it.min(due_ns)));
+        if self.until_ns.get().is_some_and(|it| due_ns < it) {
+            self.until_ns.set(Some(due_ns));
+            self.changed.notify_one();
+        }
     }
 
     /// It has to be reckoned anew.
     fn end(&self) {
-        self.0.set(None);
+        self.until_ns.set(None);
+        self.changed.notify_one();
+    }
+
+    /// Told when it ends sooner than was known.
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        self.changed.clone()
     }
 }
 
@@ -70,7 +83,6 @@ pub(crate) struct World {
     pub(crate) settings: SimSettings,
     pub(crate) random: Random,
     pub(crate) now_ns: u64,
-    pub(crate) now_ms: i64,
     pub(crate) next_id: u64,
     pub(crate) partitions: BTreeMap<TopicPartition, Partition>,
     pub(crate) counts_of: BTreeMap<Topic, u32>,
@@ -89,8 +101,10 @@ pub(crate) struct World {
     pub(crate) counts: BTreeMap<Call, u64>,
     pub(crate) trace: u64,
     pub(crate) quiet: Quiet,
-    /// Told whenever anything but a partition's content has changed.
+    /// Told whenever anything has changed that a call may wait for: not a partition's content.
     pub(crate) control: Arc<Notify>,
+    /// Told whenever members may have been told something.
+    pub(crate) told: Arc<Notify>,
 }
 
 impl World {
@@ -98,7 +112,6 @@ impl World {
         let mut world = Self {
             random: Random::new(settings.seed),
             now_ns: 0,
-            now_ms: 0,
             next_id: 1,
             partitions: BTreeMap::new(),
             counts_of: BTreeMap::new(),
@@ -117,6 +130,7 @@ impl World {
             trace: 0xcbf2_9ce4_8422_2325,
             quiet: Quiet::default(),
             control: Arc::default(),
+            told: Arc::default(),
             settings,
         };
         for topic in Topic::every() {
@@ -169,6 +183,7 @@ impl World {
     pub(crate) fn wake_all(&self) {
         self.quiet.end();
         self.control.notify_waiters();
+        self.told.notify_waiters();
         for partition in self.partitions.values() {
             partition.changed.notify_waiters();
         }
@@ -194,8 +209,8 @@ impl World {
     }
 
     /// Does what is due by now.
-    pub(crate) fn go_on_to(&mut self, now_ns: u64, now_ms: i64) {
-        (self.now_ns, self.now_ms) = (now_ns, now_ms);
+    pub(crate) fn go_on_to(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
         while self.due_ns().is_some_and(|due_ns| due_ns <= now_ns) {
             self.end_due_transactions();
             self.expel_due_members();
@@ -204,9 +219,9 @@ impl World {
 
     /// When to look next whether something happens by itself: not after the next such thing, perhaps before it.
     pub(crate) fn due_ns(&self) -> Option<u64> {
-        let known = self.quiet.0.get().filter(|it| *it > self.now_ns);
+        let known = self.quiet.until_ns.get().filter(|it| *it > self.now_ns);
         let due_ns = known.unwrap_or_else(|| self.soonest_ns());
-        self.quiet.0.set(Some(due_ns));
+        self.quiet.until_ns.set(Some(due_ns));
         Some(due_ns).filter(|it| *it < u64::MAX)
     }
 
@@ -265,7 +280,8 @@ impl World {
         if markers_at_ns.is_some_and(|at| at <= now_ns) {
             self.write_markers(transactional_id);
         } else {
-            self.wake_all();
+            markers_at_ns.into_iter().for_each(|it| self.quiet.ends_by(it));
+            self.control.notify_waiters();
         }
     }
 
@@ -311,7 +327,7 @@ impl World {
         value: Option<Bytes>,
         headers: Headers,
     ) {
-        let timestamp_ms = self.now_ms;
+        let timestamp_ms = self.settings.clock.now_ms();
         if let Some(partition) = self.partitions.get_mut(&at) {
             partition.append(None, StoredRecord { offset: 0, timestamp_ms, key, value, headers });
         }

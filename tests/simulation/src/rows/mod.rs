@@ -7,12 +7,12 @@ mod tables;
 pub use faults::{Loss, RowFaults, WriteFault};
 pub use tables::RowsSnapshot;
 
-use crate::Random;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tables::Mutation;
+use tillstream_random::Random;
 use tillstream_runtime::Clock;
 use tillstream_stage::RowKey;
 use tillstream_state::row_store::{Checkpoint, StoredRow};

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::collections::BTreeMap;
-use tillstream_simulation::Random;
+use tillstream_random::Random;
 use tillstream_simulation::broker::{Call, CommitFate, Effect, Hold};
 
 const PARTITIONS: u32 = 3;

@@ -23,13 +23,18 @@ type Sandbox = State<Arc<SandboxProvider>>;
 /// Serves a sandbox until `stop`; what is in flight then is answered first.
 ///
 /// # Errors
-/// The listener's.
+/// The listener's, or the ledger has stopped.
 pub async fn serve_sandbox(
     listener: TcpListener,
     provider: Arc<SandboxProvider>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(provider)).with_graceful_shutdown(stop).await
+    let failed = provider.stopped();
+    let serving = axum::serve(listener, router(provider)).with_graceful_shutdown(stop);
+    tokio::select! {
+        served = serving => served,
+        failed = failed => Err(std::io::Error::other(failed)),
+    }
 }
 
 fn router(provider: Arc<SandboxProvider>) -> Router {

@@ -107,14 +107,20 @@ async fn a_groups_place_and_its_metadata_come_back_and_are_stable() {
     let generation = member.metadata().unwrap();
     let sent = producer.send_offset(group, &generation, partitions[2], place.clone());
     soon("offset", sent).await.unwrap();
-    // Asked while the transaction is open, the answer waits for its end.
-    let asking = broker.group_offsets(group, &partitions);
-    let committing = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        producer.commit().await.unwrap();
-    };
-    let (found, ()) = soon("offsets", async { tokio::join!(asking, committing) }).await;
-    assert_eq!(found.unwrap(), vec![None, None, Some(place), None]);
+    // Asked while the transaction is open, the answer waits for its end: whoever asks for another group meanwhile has
+    // an answer at once.
+    let mut asking = std::pin::pin!(broker.group_offsets(group, &partitions));
+    for _ in 0..5 {
+        tokio::select! {
+            biased;
+            early = asking.as_mut() => panic!("{early:?} while the transaction is open"),
+            others = soon("other offsets", broker.group_offsets("another", &partitions)) => {
+                assert_eq!(others.unwrap(), vec![None; 4]);
+            }
+        }
+    }
+    soon("commit", producer.commit()).await.unwrap();
+    assert_eq!(soon("offsets", asking).await.unwrap(), vec![None, None, Some(place), None]);
     soon("leave", member.leave()).await;
 
     // An old generation cannot commit.
