@@ -34,9 +34,12 @@ impl CatalogCache {
 
     /// Waits until more can be noted of a partition's products, and drops what the store has by now.
     pub(super) async fn make_room(&self, partition: u32, position: &Reached) -> Result<(), RuntimeError> {
-        while self.is_behind {
+        if !self.is_behind {
+            return Ok(());
+        }
+        loop {
             let now_ns = self.ports.clock.monotonic_ns();
-            let due = self.with_notes(partition, |it| it.to_look_at(now_ns, nanos(SETTLE_INTERVAL)));
+            let due = self.with_notes(partition, |it| it.looks_due(now_ns, nanos(SETTLE_INTERVAL)));
             for keys in due.chunks(SETTLED_ROWS_MAX) {
                 self.settle(keys, now_ns).await?;
             }
@@ -45,12 +48,11 @@ impl CatalogCache {
                 position.change(|it| it.held_up = is_full);
             }
             if !is_full {
-                break;
+                return Ok(());
             }
             tracing::debug!(partition, "the catalog waits until the store has some of what was followed");
             self.ports.clock.sleep(SETTLE_INTERVAL).await;
         }
-        Ok(())
     }
 
     /// Looks at the rows of these products, and drops the notes of what the store has for good.

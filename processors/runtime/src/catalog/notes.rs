@@ -55,7 +55,7 @@ impl<K: Eq + Hash + Clone> Notes<K> {
     }
 
     /// The products whose rows are to be looked at now: half of the room is taken, and it was not done just now.
-    pub fn to_look_at(&mut self, now_ns: u64, interval_ns: u64) -> Vec<K> {
+    pub fn looks_due(&mut self, now_ns: u64, interval_ns: u64) -> Vec<K> {
         if self.of.len() <= self.full / 2 || now_ns < self.looked_ns.saturating_add(interval_ns) {
             return Vec::new();
         }
@@ -134,18 +134,18 @@ mod tests {
         let mut notes = Notes::new(4, 100);
         notes.note("a", note(0, 1));
         notes.note("b", note(1, 1));
-        assert!(notes.to_look_at(10, 5).is_empty());
+        assert!(notes.looks_due(10, 5).is_empty());
         notes.note("b", note(2, 2));
         notes.note("c", note(3, 1));
         assert!(!notes.is_full());
-        let mut keys = notes.to_look_at(10, 5);
+        let mut keys = notes.looks_due(10, 5);
         keys.sort_unstable();
         assert_eq!(keys, ["a", "b", "c"]);
         notes.looked("a", Some(1), 10);
         notes.note("d", note(4, 1));
         assert!(notes.is_full());
-        assert!(notes.to_look_at(14, 5).is_empty(), "it was done just now");
-        assert_eq!(notes.to_look_at(15, 5).len(), 3, "a is there, and nothing is learnt from it yet");
-        assert_eq!(notes.to_look_at(110, 5).len(), 4);
+        assert!(notes.looks_due(14, 5).is_empty(), "it was done just now");
+        assert_eq!(notes.looks_due(15, 5).len(), 3, "a is there, and nothing is learnt from it yet");
+        assert_eq!(notes.looks_due(110, 5).len(), 4);
     }
 }
