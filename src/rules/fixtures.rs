@@ -4,7 +4,7 @@ use super::input::{Input, outcome};
 use super::local::load;
 use super::{RulesError, build, read};
 use crate::output::line;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tillstream_rule_host::{Limits, Module, Pool};
 
 const INPUT: &str = ".json";
@@ -86,7 +86,7 @@ fn one(module: &Module, folder: &Path, name: &str, update: bool) -> Result<bool,
     Ok(update || judgement == Judgement::Same)
 }
 
-fn kept(path: &PathBuf) -> Result<Option<String>, RulesError> {
+fn kept(path: &Path) -> Result<Option<String>, RulesError> {
     if !path.exists() {
         return Ok(None);
     }

@@ -13,7 +13,8 @@ use support::{engine, load, price_call};
 use tillstream_rule_engine::Limits;
 use tillstream_rule_modules::encode;
 use tillstream_stage::rule::{
-    GoodsLine, Hook, Hooks, LineAdjustment, Parcel, RuleAnswer, RuleCall, RuleOrder, ShipInput, ShipLine,
+    AllocateInput, GoodsLine, Hook, Hooks, LineAdjustment, Parcel, RiskInput, RuleAnswer, RuleCall,
+    RuleOrder, ShipInput, ShipLine,
 };
 
 fn golden(version: &str, name: &str) -> Vec<u8> {
@@ -59,8 +60,33 @@ fn golden_split_by_location_of_1_0_0_sends_from_where_goods_lie() {
 }
 
 #[test]
+fn golden_nearest_first_of_1_0_0_names_the_nearest_that_keeps_a_line() {
+    let module = load(&engine(), &golden("1.0.0", "nearest-first"));
+    let settings = r#"{"most":1,"locations":[{"name":"leeds","lat_e2":5380,"lon_e2":-155},
+        {"name":"london","lat_e2":5151,"lon_e2":-13}],"areas":[{"country":"GB","postal_code":"E","lat_e2":5151,"lon_e2":-5}]}"#;
+    let order =
+        RuleOrder { country: "GB".into(), postal_code: Some("E1 6AN".into()), ..RuleOrder::default() };
+    let lines = vec![GoodsLine { sku: "71053".into(), quantity: 5, category: None }];
+    let run = module.run("ord_1", &RuleCall::Allocate(AllocateInput { order, lines }), settings, u64::MAX);
+    assert_eq!(run.result.unwrap().0, RuleAnswer::Place(vec![vec!["london".into()]]));
+}
+
+#[test]
+fn golden_fraud_score_of_1_0_0_asks_for_a_look_and_logs_why() {
+    let module = load(&engine(), &golden("1.0.0", "fraud-score"));
+    let metadata = [("velocity.cards_24h".into(), "3".into())].into();
+    let order = RuleOrder { country: "GB".into(), metadata, ..RuleOrder::default() };
+    let method = "pm_card_visa".into();
+    let input = RiskInput { order, total_minor: 339, units: 1, lines: 1, method };
+    let run = module.run("ord_1", &RuleCall::Risk(input), "{}", u64::MAX);
+    let why = "50 points: three cards within a day, a guest";
+    assert_eq!(run.result.unwrap(), (RuleAnswer::Approve, Some(why.to_owned())));
+    assert_eq!(run.log, format!("{why}\n"));
+}
+
+#[test]
 fn golden_modules_import_nothing_but_the_log() {
-    for name in ["volume-discount", "split-by-location"] {
+    for name in ["volume-discount", "split-by-location", "nearest-first", "fraud-score"] {
         let bytes = golden("1.0.0", name);
         assert!(bytes.len() < Limits::of(0).module_bytes, "{name}");
         engine().compile(&bytes).unwrap();
