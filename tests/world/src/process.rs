@@ -15,8 +15,8 @@ use tillstream_effects::{
 };
 use tillstream_log::{Log, LogError, NewRecord, ReadLimit, Record, TopicPartition};
 use tillstream_runtime::{
-    CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, StoreBehind, TaskPorts,
-    TaskSettings, supervise,
+    CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, RuntimeError, StoreBehind,
+    TaskPorts, TaskSettings, supervise,
 };
 use tillstream_schemas::Topic;
 use tillstream_simulation::SimClock;
@@ -95,13 +95,24 @@ pub async fn ports(
     })
 }
 
-fn catalog_settings(house: &House) -> CatalogSettings {
+fn catalog(
+    house: &House,
+    products: Arc<Follower>,
+    state: Arc<ClusterState>,
+) -> Result<Arc<CatalogCache>, RuntimeError> {
+    let ports = CatalogPorts {
+        log: products.clone(),
+        follower: products,
+        state: Arc::new(PatientState(state)),
+        clock: house.clock.clone(),
+    };
     let behind = StoreBehind {
         replay_records: CATALOG_REPLAY_RECORDS,
         notes_max: house.tuning.catalog_notes_max,
         durable_after: house.settings.durable_after,
     };
-    CatalogSettings { entries_max: house.tuning.catalog_entries_max, behind: Some(behind) }
+    let settings = CatalogSettings { entries_max: house.tuning.catalog_entries_max, behind: Some(behind) };
+    CatalogCache::new(ports, settings)
 }
 
 /// A follower's view of the log: like the real one it is fed from a buffer, and a broker that does not answer only makes
@@ -247,13 +258,7 @@ impl Process {
         let all: Vec<TopicPartition> =
             (0..house.settings.partitions).map(|it| TopicPartition::new(Topic::Products, it)).collect();
         products.refresh(&all).await?;
-        let catalog = CatalogPorts {
-            log: products.clone(),
-            follower: products,
-            state: Arc::new(PatientState(state)),
-            clock: house.clock.clone(),
-        };
-        let catalog = CatalogCache::new(catalog, catalog_settings(house)).map_err(|error| made(&error))?;
+        let catalog = catalog(house, products, state).map_err(|error| made(&error))?;
         let halted = Halted::default();
         let crew = Arc::new(Crew {
             ports: TaskPorts {
