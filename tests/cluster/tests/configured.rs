@@ -1,6 +1,13 @@
 //! What a tenant configures at one process of a cluster holds in every other within a second: rules, and keys that are
 //! revoked.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests, which tell how fast it was"
+)]
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
