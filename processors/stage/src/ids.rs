@@ -74,6 +74,18 @@ pub fn key(tenant: &str, rest: &str) -> Key {
     key
 }
 
+/// `tenant/rest/part`: the key of what belongs to an item, such as an order's hold on a SKU.
+pub fn key_of_part(tenant: &str, rest: &str, part: &str) -> Key {
+    let mut key = CompactString::with_capacity(tenant.len() + rest.len() + part.len() + 2);
+    for (index, text) in [tenant, rest, part].into_iter().enumerate() {
+        if index > 0 {
+            key.push('/');
+        }
+        key.push_str(text);
+    }
+    key
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
