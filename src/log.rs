@@ -1,8 +1,8 @@
 //! The log on standard error.
 //!
-//! A line per call is most of what a busy server says, and a system call for each was a tenth of what a call costs. So
-//! these lines gather for a moment and are written together. Every other line is written at once, behind those that wait
-//! before it: the order stays.
+//! A line per call is most of what a busy server says, and a system call for each is a good part of what a call costs the
+//! door (docs/BENCHMARKS.md). So these lines gather for a moment and are written together. Every other line is written at
+//! once, behind those that wait before it: the order stays.
 
 use parking_lot::{Condvar, Mutex};
 use std::io::{self, Write};
@@ -21,6 +21,8 @@ const WAITING_BYTES_MAX: usize = 32 << 10;
 struct Lines<W> {
     waiting: Vec<u8>,
     to: W,
+    /// The thread waits for a first line: it must be told of one.
+    idle: bool,
     ended: bool,
 }
 
@@ -42,7 +44,7 @@ impl<W: Write> Lines<W> {
 
 struct Shared<W> {
     lines: Mutex<Lines<W>>,
-    /// The first line begins to wait, or the log ends.
+    /// A line waits while the thread is idle, or the log ends.
     moved: Condvar,
 }
 
@@ -67,7 +69,7 @@ impl<W: Write> Drop for LogEnd<W> {
 /// # Errors
 /// When its thread cannot be started.
 pub fn log_to<W: Write + Send + 'static>(to: W) -> io::Result<(LogWriter<W>, LogEnd<W>)> {
-    let lines = Mutex::new(Lines { waiting: Vec::new(), to, ended: false });
+    let lines = Mutex::new(Lines { waiting: Vec::new(), to, idle: false, ended: false });
     let shared = Arc::new(Shared { lines, moved: Condvar::new() });
     let gathered = Arc::clone(&shared);
     std::thread::Builder::new().name("log".to_owned()).spawn(move || write_gathered(&gathered))?;
@@ -78,7 +80,9 @@ fn write_gathered<W: Write>(shared: &Shared<W>) {
     let mut lines = shared.lines.lock();
     while !lines.ended {
         if lines.waiting.is_empty() {
+            lines.idle = true;
             shared.moved.wait(&mut lines);
+            lines.idle = false;
             continue;
         }
         shared.moved.wait_for(&mut lines, WAIT_MAX);
@@ -99,11 +103,10 @@ impl<W: Write> Write for LineWriter<'_, W> {
             lines.write_out(line)?;
             return Ok(line.len());
         }
-        let is_first = lines.waiting.is_empty();
         lines.waiting.extend_from_slice(line);
         if lines.waiting.len() >= WAITING_BYTES_MAX {
             lines.write_out(&[])?;
-        } else if is_first {
+        } else if std::mem::take(&mut lines.idle) {
             self.shared.moved.notify_one();
         }
         Ok(line.len())
