@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod import;
 mod keys;
+mod log;
 mod output;
 mod rules;
 mod sandbox;
@@ -16,6 +17,8 @@ mod state;
 
 use cli::{Cli, Command, LogFormat};
 use config::ConfigError;
+use log::{LogEnd, log_to};
+use std::io::Stderr;
 use std::process::ExitCode;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -49,12 +52,12 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if let Command::Serve(options) = &cli.command {
-        log_to_stderr(options.log_format, &options.log)?;
+        let _log = log_to_stderr(options.log_format, &options.log)?;
         serve::run(options)?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Command::Sandbox(options) = &cli.command {
-        log_to_stderr(options.log_format, &options.log)?;
+        let _log = log_to_stderr(options.log_format, &options.log)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(sandbox::run(options))?;
         return Ok(ExitCode::SUCCESS);
@@ -109,12 +112,13 @@ async fn import(options: cli::Import) -> Result<ExitCode, Box<dyn std::error::Er
 }
 
 /// Standard output is for what a command answers; the log goes to standard error.
-fn log_to_stderr(format: LogFormat, filter: &str) -> Result<(), Box<dyn std::error::Error>> {
+fn log_to_stderr(format: LogFormat, filter: &str) -> Result<LogEnd<Stderr>, Box<dyn std::error::Error>> {
     let filter = EnvFilter::try_new(filter)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (writer, end) = log_to(std::io::stderr())?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),
     }
-    Ok(())
+    Ok(end)
 }

@@ -8,7 +8,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use prometheus::{HistogramOpts, HistogramVec, Registry};
 use std::convert::Infallible;
-use std::fmt::Write;
 use std::sync::Arc;
 use tillstream_schemas::Text;
 
@@ -72,7 +71,8 @@ impl Trace {
             if index == 16 {
                 text.push('-');
             }
-            let _ = write!(text, "{byte:02x}");
+            text.push(hex_digit(byte >> 4));
+            text.push(hex_digit(byte & 15));
         }
         text.push_str("-00");
         Self(text)
@@ -81,6 +81,10 @@ impl Trace {
     fn trace_id(&self) -> &str {
         self.0.get(3..35).unwrap_or_default()
     }
+}
+
+fn hex_digit(value: u8) -> char {
+    char::from(if value < 10 { b'0' + value } else { b'a' + value - 10 })
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`, ids not all zero.

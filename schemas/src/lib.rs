@@ -7,6 +7,7 @@
 pub mod access;
 pub mod analytics;
 pub mod codec;
+mod datum;
 pub mod dead_letter;
 pub mod effects;
 pub mod item;

@@ -40,8 +40,9 @@ pub struct Header {
     pub value: Bytes,
 }
 
-/// Headers; most records of internal topics have none.
-pub type Headers = SmallVec<[Header; 4]>;
+/// Headers; a record of an internal topic has its trace context or none. A batch holds thousands of records: what they do
+/// not use would be moved with them.
+pub type Headers = SmallVec<[Header; 1]>;
 
 /// A record as it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]

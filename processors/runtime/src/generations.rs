@@ -32,7 +32,7 @@ impl<K: Eq + Hash, V> Generations<K, V> {
         Q: Eq + Hash + ?Sized,
     {
         if let Some((key, (value, weight))) = self.old.remove_entry(key) {
-            self.insert(key, value, weight);
+            self.insert_new(key, value, weight);
         }
         self.young.get(key).or_else(|| self.old.get(key)).map(|(value, _)| value)
     }
@@ -55,6 +55,12 @@ impl<K: Eq + Hash, V> Generations<K, V> {
     /// Puts a value in, in place of what was there.
     pub fn insert(&mut self, key: K, value: V, weight: usize) {
         self.remove(&key);
+        self.insert_new(key, value, weight);
+    }
+
+    /// Puts in what is known not to be there.
+    pub fn insert_new(&mut self, key: K, value: V, weight: usize) {
+        debug_assert!(!self.young.contains_key(&key) && !self.old.contains_key(&key));
         if self.young_weight + weight > self.half_weight {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();

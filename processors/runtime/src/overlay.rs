@@ -34,33 +34,53 @@ struct Slot<R> {
 /// The batch's rows. Cached rows move in, and back after the commit; a dropped batch drops them too.
 #[derive(Debug)]
 pub(crate) struct Overlay<R> {
-    slots: FxHashMap<RowKey, Slot<R>>,
-    touched: Vec<RowKey>,
+    /// Where each row's slot is.
+    places: FxHashMap<RowKey, usize>,
+    slots: Vec<Slot<R>>,
+    /// The rows that were changed, and where their slots are.
+    touched: Vec<(RowKey, usize)>,
     unreadable: FxHashMap<RowKey, Failure>,
 }
 
 impl<R> Overlay<R> {
     /// No rows yet.
     pub fn new() -> Self {
-        Self { slots: FxHashMap::default(), touched: Vec::new(), unreadable: FxHashMap::default() }
+        Self {
+            places: FxHashMap::default(),
+            slots: Vec::new(),
+            touched: Vec::new(),
+            unreadable: FxHashMap::default(),
+        }
+    }
+
+    fn add(&mut self, key: RowKey, slot: Slot<R>) -> usize {
+        let place = self.slots.len();
+        self.places.insert(key, place);
+        self.slots.push(slot);
+        place
     }
 
     /// Makes the row available from the cache; `false`: it must be loaded (and is noted as absent until then).
     pub fn take_cached(&mut self, key: &RowKey, cache: &mut RowCache<R>) -> bool {
-        if self.slots.contains_key(key) {
+        if self.places.contains_key(key) {
             return true;
         }
         let cached = cache.remove(key);
         let found = cached.is_some();
         let (row, weight) = cached.unwrap_or_else(|| (None, weight(key, 0)));
-        self.slots.insert(key.clone(), Slot { row, weight, touched: false, read: true });
+        self.add(key.clone(), Slot { row, weight, touched: false, read: true });
         found
     }
 
     /// A row came from the store.
     pub fn loaded(&mut self, key: RowKey, row: R, encoded_bytes: usize) {
-        let weight = weight(&key, encoded_bytes);
-        self.slots.insert(key, Slot { row: Some(row), weight, touched: false, read: true });
+        let slot = Slot { row: Some(row), weight: weight(&key, encoded_bytes), touched: false, read: true };
+        match self.places.get(&key) {
+            Some(place) => self.slots[*place] = slot,
+            None => {
+                self.add(key, slot);
+            }
+        }
     }
 
     /// A stored row cannot be decoded: every input that reads it fails.
@@ -79,15 +99,16 @@ impl<R> Overlay<R> {
     /// Takes over what a succeeded input changed; the vector is left empty.
     pub fn merge(&mut self, changes: &mut Vec<(RowKey, Option<R>)>) {
         for (key, row) in changes.drain(..) {
-            if let Some(slot) = self.slots.get_mut(&key) {
+            if let Some(place) = self.places.get(&key) {
+                let slot = &mut self.slots[*place];
                 slot.row = row;
                 if !std::mem::replace(&mut slot.touched, true) {
-                    self.touched.push(key);
+                    self.touched.push((key, *place));
                 }
             } else {
-                self.touched.push(key.clone());
                 let weight = weight(&key, 0);
-                self.slots.insert(key, Slot { row, weight, touched: true, read: false });
+                let place = self.add(key.clone(), Slot { row, weight, touched: true, read: false });
+                self.touched.push((key, place));
             }
         }
     }
@@ -101,8 +122,8 @@ impl<R> Overlay<R> {
     ) -> Result<Vec<(RowKey, Option<Bytes>)>, TaskError> {
         buffer.clear();
         let mut ends = Vec::with_capacity(self.touched.len());
-        for key in self.touched.drain(..) {
-            let Some(slot) = self.slots.get_mut(&key) else { continue };
+        for (key, place) in self.touched.drain(..) {
+            let slot = &mut self.slots[place];
             let start = buffer.len();
             let present = slot.row.is_some();
             if let Some(row) = &slot.row {
@@ -117,10 +138,12 @@ impl<R> Overlay<R> {
     }
 
     /// The batch is committed: its rows are what the cache may answer from now on.
-    pub fn give_back(self, cache: &mut RowCache<R>) {
-        for (key, slot) in self.slots {
+    pub fn give_back(mut self, cache: &mut RowCache<R>) {
+        for (key, place) in self.places {
+            let slot = &mut self.slots[place];
             if slot.read && !self.unreadable.contains_key(&key) {
-                cache.insert(key, slot.row, slot.weight);
+                // It was taken out, or was not there.
+                cache.insert_new(key, slot.row.take(), slot.weight);
             } else if slot.touched {
                 cache.remove(&key);
             }
@@ -130,8 +153,8 @@ impl<R> Overlay<R> {
 
 impl<R> Rows<R> for Overlay<R> {
     fn get(&self, key: &RowKey) -> Option<&R> {
-        let slot = self.slots.get(key);
-        debug_assert!(slot.is_some(), "{key:?} is in no read set: its absence would be a guess");
-        slot.and_then(|it| it.row.as_ref())
+        let place = self.places.get(key);
+        debug_assert!(place.is_some(), "{key:?} is in no read set: its absence would be a guess");
+        place.and_then(|it| self.slots[*it].row.as_ref())
     }
 }

@@ -8,7 +8,7 @@ use tillstream_schemas::item::{
 };
 use tillstream_schemas::order_command::{OrderCommand, OrderCommandPayload, StockAnswer};
 use tillstream_schemas::{Text, Topic, codec};
-use tillstream_stage::ids::{derived_id, key, output_id};
+use tillstream_stage::ids::{derived_id, key, key_of_part, output_id};
 use tillstream_stage::stage::{StageName, TimerName};
 use tillstream_stage::task::{KeyTimer, Outcome, Output, Task, TaskContext, TaskError, TaskInput, TaskKind};
 use tillstream_stage::{Key, RowKey, Table};
@@ -55,12 +55,12 @@ pub fn stock_row(tenant: &str, sku: &str) -> RowKey {
 
 /// The row of an order's hold on a SKU. Key: `tenant/sku/order_id`.
 pub fn hold_row(tenant: &str, sku: &str, order_id: &str) -> RowKey {
-    RowKey::new(Table::Hold, key(&key(tenant, sku), order_id))
+    RowKey::new(Table::Hold, key_of_part(tenant, sku, order_id))
 }
 
 /// The row of an applied adjustment or receipt. Key: `tenant/sku/command_id`.
 pub fn adjustment_row(tenant: &str, sku: &str, command_id: &str) -> RowKey {
-    RowKey::new(Table::Adjustment, key(&key(tenant, sku), command_id))
+    RowKey::new(Table::Adjustment, key_of_part(tenant, sku, command_id))
 }
 
 /// The keys of the rows a command reads.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod avsc;
+mod by_schema;
 mod codec;
 mod compatibility;
 mod golden;

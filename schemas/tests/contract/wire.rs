@@ -1,6 +1,7 @@
 //! From a schema's name to its Rust type.
 
 use crate::mirror;
+use serde::{Deserialize, Serialize};
 use tillstream_schemas::codec::{self, CodecError, Schema, Version, Wire};
 use tillstream_schemas::{
     access, analytics, dead_letter, effects, item, order_command, order_event, order_state, rules, webhook,
@@ -59,6 +60,36 @@ pub fn same(schema: Schema, left: &[u8], right: &[u8]) -> bool {
         codec::decode::<T>(left).unwrap() == codec::decode::<T>(right).unwrap()
     }
     with_type!(schema, call(left, right))
+}
+
+/// What straight from the type and by the schema make of the same bytes: what they encode again, or `None`.
+pub fn both_ways(schema: Schema, value: &[u8]) -> [Option<Vec<u8>>; 2] {
+    fn call<T: Wire + PartialEq>(value: &[u8]) -> [Option<Vec<u8>>; 2] {
+        const { assert!(T::MIRRORS && !BySchema::<T>::MIRRORS) };
+        match (codec::decode::<T>(value), codec::decode::<BySchema<T>>(value)) {
+            (Ok(straight), Ok(by_schema)) if straight == by_schema.0 => {
+                [codec::encode(&straight).ok(), codec::encode(&by_schema).ok()]
+            }
+            (Ok(straight), Ok(by_schema)) => {
+                // Never the same: two values that read alike would not come here.
+                [Some(codec::encode(&straight).unwrap()), codec::encode(&by_schema).ok().map(|_| Vec::new())]
+            }
+            (straight, by_schema) => [
+                straight.ok().map(|it| codec::encode(&it).unwrap()),
+                by_schema.ok().map(|it| codec::encode(&it).unwrap()),
+            ],
+        }
+    }
+    with_type!(schema, call(value))
+}
+
+/// A wire type that is read and written by the schema, whatever it mirrors.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct BySchema<T>(T);
+
+impl<T: Wire> Wire for BySchema<T> {
+    const SCHEMA: Schema = T::SCHEMA;
 }
 
 /// Walks the Rust type and the schema side by side; see [`mirror`].
