@@ -58,8 +58,10 @@ impl<W: Write> Drop for LogEnd<W> {
     fn drop(&mut self) {
         let mut lines = self.0.lines.lock();
         lines.ended = true;
-        // There is nobody to tell that the log cannot be written.
-        let _ = lines.write_out(&[]);
+        if !lines.waiting.is_empty() {
+            // There is nobody to tell that the log cannot be written.
+            let _ = lines.write_out(&[]);
+        }
         self.0.moved.notify_all();
     }
 }
@@ -132,15 +134,16 @@ impl<'a, W: Write + 'static> MakeWriter<'a> for LogWriter<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// What was written, one entry per call.
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<String>>>);
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// Tells what is written, call by call.
+    struct Sink(Sender<String>);
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().push(String::from_utf8(bytes.to_vec()).unwrap());
+            self.0.send(String::from_utf8_lossy(bytes).into_owned()).unwrap();
             Ok(bytes.len())
         }
 
@@ -149,54 +152,55 @@ mod tests {
         }
     }
 
+    fn log() -> (LogWriter<Sink>, LogEnd<Sink>, Receiver<String>) {
+        let (told, written) = channel();
+        let (log, end) = log_to(Sink(told)).unwrap();
+        (log, end, written)
+    }
+
     fn say(log: &LogWriter<Sink>, gathers: bool, line: &str) {
         LineWriter { shared: &log.0, gathers }.write_all(line.as_bytes()).unwrap();
     }
 
-    fn eventually(sink: &Sink, wanted: &[&str]) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while *sink.0.lock() != wanted {
-            assert!(Instant::now() < deadline, "{:?}", sink.0.lock());
-            std::thread::yield_now();
+    /// What was written by now: in how many calls is up to the thread.
+    fn so_far(written: &Receiver<String>) -> String {
+        written.try_iter().collect()
+    }
+
+    #[test]
+    fn the_line_of_a_call_is_written_before_long_and_the_next_one_too() {
+        let (log, _end, written) = log();
+        for line in ["one\n", "two\n"] {
+            say(&log, true, line);
+            assert_eq!(written.recv_timeout(DEADLINE).as_deref(), Ok(line));
         }
     }
 
     #[test]
-    fn lines_of_calls_are_written_together_before_long() {
-        let sink = Sink::default();
-        let (log, _end) = log_to(sink.clone()).unwrap();
-        say(&log, true, "one\n");
-        eventually(&sink, &["one\n"]);
-    }
-
-    #[test]
     fn another_line_is_written_at_once_and_behind_those_that_wait() {
-        let sink = Sink::default();
-        let (log, _end) = log_to(sink.clone()).unwrap();
+        let (log, _end, written) = log();
         log.0.lines.lock().waiting.extend_from_slice(b"call\n");
         say(&log, false, "warning\n");
-        assert_eq!(*sink.0.lock(), ["call\nwarning\n"]);
+        assert_eq!(so_far(&written), "call\nwarning\n");
         say(&log, false, "another\n");
-        assert_eq!(sink.0.lock().last().map(String::as_str), Some("another\n"));
+        assert_eq!(so_far(&written), "another\n");
     }
 
     #[test]
     fn many_lines_are_written_though_the_moment_is_not_over() {
-        let sink = Sink::default();
-        let (log, _end) = log_to(sink.clone()).unwrap();
-        log.0.lines.lock().waiting = vec![b'x'; WAITING_BYTES_MAX - 1];
-        say(&log, true, "y");
-        assert_eq!(sink.0.lock().concat().len(), WAITING_BYTES_MAX);
+        let (log, _end, written) = log();
+        log.0.lines.lock().waiting = vec![b'x'; WAITING_BYTES_MAX];
+        say(&log, true, "y\n");
+        assert!(so_far(&written).len() >= WAITING_BYTES_MAX);
     }
 
     #[test]
     fn what_waits_at_the_end_is_written_and_what_comes_later_too() {
-        let sink = Sink::default();
-        let (log, end) = log_to(sink.clone()).unwrap();
-        say(&log, true, "last\n");
+        let (log, end, written) = log();
+        log.0.lines.lock().waiting.extend_from_slice(b"last\n");
         drop(end);
-        assert_eq!(sink.0.lock().concat(), "last\n");
+        assert_eq!(so_far(&written), "last\n");
         say(&log, true, "later\n");
-        assert_eq!(sink.0.lock().concat(), "last\nlater\n");
+        assert_eq!(so_far(&written), "later\n");
     }
 }
