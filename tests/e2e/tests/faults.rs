@@ -75,8 +75,8 @@ async fn place_until_refused(server: &Server, name: &str) -> BTreeSet<String> {
     panic!("{name}: {ORDERS_MAX} orders were taken");
 }
 
-/// One server on a disk with this fault, and one on the same disk once it is well.
-async fn outlives(fault: &Fault, random: &mut Random, seed: u64) {
+/// One server on a disk with this fault, and one on the same disk once it is well. Answers what it came to.
+async fn outlives(fault: &Fault, random: &mut Random, seed: u64) -> String {
     let at = fault.at.0 + random.below(fault.at.1);
     let name = format!("SEED={seed} {}:{at} {}", fault.kind, fault.journals);
     let dir = tempfile::tempdir().unwrap();
@@ -103,7 +103,6 @@ async fn outlives(fault: &Fault, random: &mut Random, seed: u64) {
     server.drained().await;
     let totals = audit(&server, &acknowledged, &[]).await;
     let confirmed = totals.by_status.get("confirmed").copied().unwrap_or_default();
-    println!("{name}: {} acknowledged, {:?}", acknowledged.len(), totals.by_status);
     assert_eq!(
         confirmed,
         acknowledged.len() as u64,
@@ -111,6 +110,7 @@ async fn outlives(fault: &Fault, random: &mut Random, seed: u64) {
     );
     assert_eq!(totals.captured, 100 * i64::try_from(confirmed).unwrap(), "{name}: each is paid, once");
     assert!(server.terminate().await.success());
+    format!("{name}: {} acknowledged, {:?}", acknowledged.len(), totals.by_status)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,7 +120,7 @@ async fn a_sync_that_fails_and_a_full_disk_end_in_a_refusal_and_lose_nothing() {
     let mut random = Random::new(seed);
     for fault in &FAULTS {
         for _ in 0..rounds {
-            outlives(fault, &mut random, seed).await;
+            println!("{}", outlives(fault, &mut random, seed).await);
         }
     }
 }
