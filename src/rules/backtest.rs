@@ -4,7 +4,7 @@ use super::RulesError;
 use super::remote::{client, path};
 use crate::cli::Backtest;
 use crate::client::{Client, segment};
-use crate::output::line;
+use crate::output::{error, line};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ async fn follow(client: &Client, name: &str, id: &str) -> Result<Value, RulesErr
         let tenth = (now["progress"].as_f64().unwrap_or(0.0) * 10.0) as i64;
         if tenth > told {
             told = tenth;
-            eprintln!("{}0 %  {} orders", tenth, now["report"]["orders"]);
+            error(format_args!("{tenth}0 %  {} orders", now["report"]["orders"]));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -97,8 +97,8 @@ fn show(ended: &Value) {
         ended["orders_per_second"],
         ended["id"].as_str().unwrap_or("-"),
     ));
-    if let Some(error) = ended["error"].as_str() {
-        line(format_args!("  {error}"));
+    if let Some(text) = ended["error"].as_str() {
+        line(format_args!("  {text}"));
     }
     for (label, field) in [
         ("orders", "orders"),

@@ -1,6 +1,7 @@
 //! Plugs backtests into the door's port: rules from the station, products from the catalog.
 
 use super::ServeError;
+use super::crew::Crew;
 use super::house::House;
 use super::rules::RuleParts;
 use futures::future::BoxFuture;
@@ -27,6 +28,12 @@ pub fn open(house: &House, rules: &RuleParts, dir: &Path) -> Result<Arc<Backtest
         on: Handle::current(),
     };
     Ok(Backtests::open(ports, dir)?)
+}
+
+/// Goes on with what ran when the process before this one ended; the rules are loaded by now.
+pub fn go_on(crew: &Crew, backtests: &Arc<Backtests>) {
+    let backtests = backtests.clone();
+    crew.spawn(Box::pin(async move { backtests.go_on().await }));
 }
 
 struct CatalogOfNow(Arc<CatalogCache>);

@@ -142,9 +142,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let backtests = backtests::open(&house, &rules, &options.data_dir.join("backtests"))?;
     let crew = crew(options, &house, tasks, &stopping, halt_all, rules.host(), webhooks.clone());
     let (keys, key_follower) = access::open(&crew, &house).await?;
-    let listener = tokio::net::TcpListener::bind(options.http)
-        .await
-        .map_err(|error| ServeError::Listen { address: options.http, error })?;
+    let listener = listen(options).await?;
     // After the address is ours: a start that fails must not spend the one time that the key is shown.
     if options.roles().contains(&Role::Ingest) {
         access::demo_key(options, &keys).await?;
@@ -173,8 +171,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let mut workers = rules.start(&crew).await?;
     workers.extend(start(&crew, &house, &*engine)?);
     workers.push(key_follower);
-    let interrupted = backtests.clone();
-    crew.spawn(Box::pin(async move { interrupted.go_on().await }));
+    backtests::go_on(&crew, &backtests);
     // Beside the door, not among the tasks: those may be what is too slow.
     let (watched, ending) = (ingest.clone(), stopping.clone());
     tokio::spawn(async move { watched.watch_load(Arc::new(ProcessMemory), ending).await });
@@ -203,6 +200,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         info!("some connections did not end in time");
     }
     let _ = stop.send(true);
+    backtests.pause();
     for worker in workers {
         // A worker's own failure has been told through the channel.
         let _ = worker.await;
@@ -214,6 +212,11 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
         None => Ok(()),
         Some((task, reason)) => Err(ServeError::Halted { task, reason }),
     }
+}
+
+async fn listen(options: &Serve) -> Result<tokio::net::TcpListener, ServeError> {
+    let listener = tokio::net::TcpListener::bind(options.http).await;
+    listener.map_err(|error| ServeError::Listen { address: options.http, error })
 }
 
 fn door_settings(options: &Serve) -> DoorSettings {

@@ -115,6 +115,13 @@ impl Backtests {
         }
     }
 
+    /// Lets the threads end, before the process does. What runs still counts as running: see [`Backtests::go_on`].
+    pub fn pause(&self) {
+        for job in self.jobs.lock().values() {
+            job.stop.store(true, Ordering::SeqCst);
+        }
+    }
+
     /// Begins one.
     ///
     /// # Errors
