@@ -147,9 +147,13 @@ impl History {
     }
 
     async fn read_commands(&mut self, log: &dyn Log) -> Result<(), LogError> {
-        let (records, next) = log.read_on(self.commands, self.next.commands, READ).await?;
+        let (records, next) = read(log, self.commands, &mut self.next.commands).await?;
         for record in records.iter().filter(|it| it.key.starts_with(self.prefix.as_bytes())) {
-            let command: OrderCommand = decode(self.commands, record)?;
+            // What no task could read is a dead letter, and was never an order.
+            let Ok(command) = codec::decode::<OrderCommand>(&record.value) else {
+                self.skipped += 1;
+                continue;
+            };
             let OrderCommandPayload::PlaceOrder(placed) = command.payload else { continue };
             if self.waits.insert(command.order_id.clone()) {
                 self.waiting.push_back(Waiting { offset: record.offset, order_id: command.order_id, placed });
@@ -164,7 +168,7 @@ impl History {
     }
 
     async fn read_events(&mut self, log: &dyn Log) -> Result<(), LogError> {
-        let (records, next) = log.read_on(self.events, self.events_read, READ).await?;
+        let (records, next) = read(log, self.events, &mut self.events_read).await?;
         for record in records.iter().filter(|it| it.key.starts_with(self.prefix.as_bytes())) {
             let event: OrderEvent = decode(self.events, record)?;
             let is_pricing = matches!(
@@ -203,6 +207,20 @@ impl History {
             }
         }
         moved
+    }
+}
+
+/// Reads on; what retention took since the reader was opened is passed over.
+async fn read(
+    log: &dyn Log,
+    partition: TopicPartition,
+    offset: &mut u64,
+) -> Result<(Vec<Record>, u64), LogError> {
+    loop {
+        match log.read_on(partition, *offset, READ).await {
+            Err(LogError::OutOfRange { start, .. }) if start > *offset => *offset = start,
+            read => return read,
+        }
     }
 }
 

@@ -68,8 +68,9 @@ async fn repeats_and_commands_without_an_outcome_are_told_apart_from_orders() {
     // A repeat long after: it has no event of its own.
     orders.push(support::Past { has_event: false, ..order(3) });
     world.history(&orders).await;
+    world.garbage().await;
     let view = world.run(spec("bt_1")).await;
-    assert_eq!((view.report.orders, view.report.without_outcome), (100, 2));
+    assert_eq!((view.report.orders, view.report.without_outcome), (100, 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

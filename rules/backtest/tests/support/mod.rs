@@ -200,6 +200,15 @@ impl World {
         }
     }
 
+    /// A command that no task can read.
+    pub async fn garbage(&self) {
+        let bad = NewRecord {
+            value: "no command".into(),
+            ..record(Topic::OrderCommands, &order(1), &command(&order(1)))
+        };
+        self.store.append(vec![bad]).await.unwrap();
+    }
+
     pub async fn begin(&self, spec: Spec) -> Result<View, BacktestError> {
         self.backtests.begin(spec).await
     }
