@@ -73,8 +73,10 @@ fn replay(row: &OrderState, events: &[TimelineEntry]) -> OrderView {
     // Before its first event an order stands where a new one does.
     let mut view =
         OrderView { stage: crate::PRICING, updated_at_ms: row.accepted_at_ms, ..OrderView::default() };
-    // An entry names its rules by their place among all of them.
-    view.rules.clone_from(&row.view.rules);
+    // Rules have places in the order they came: those that had come by then are the first ones.
+    let places = events.iter().flat_map(|it| &it.rules).filter_map(|it| usize::try_from(*it).ok());
+    let known = places.max().map_or(0, |it| it + 1);
+    view.rules = row.view.rules.iter().take(known).cloned().collect();
     for entry in events {
         if let Some(event) = unfold(row, entry, view.status) {
             apply(&mut view, &event, &entry.event_id, entry.at_ms);
