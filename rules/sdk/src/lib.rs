@@ -27,6 +27,9 @@
 //! one call writes is as it was in the next. It has no clock, no randomness, no files and no network; what it may use of
 //! fuel, memory and bytes stands in `docs/RULES.md`.
 
+#[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "in use inside the sandbox alone"))]
+mod allocator;
+
 #[allow(missing_docs, clippy::all, reason = "generated from rules/wit, which documents every field")]
 #[doc(hidden)]
 pub mod __bindings {

@@ -15,6 +15,7 @@ const MANIFEST: &str = include_str!("manifest.toml");
 const GUIDE: &str = include_str!("guide.txt");
 const SDK_MANIFEST: &str = include_str!("../../../rules/sdk/Cargo.toml");
 const SDK: &str = include_str!("../../../rules/sdk/src/lib.rs");
+const SDK_ALLOCATOR: &str = include_str!("../../../rules/sdk/src/allocator.rs");
 const WORLD: &str = include_str!("../../../rules/wit/rules.wit");
 /// The versions that the examples are built with: cargo takes from it what the project needs.
 const LOCK: &str = include_str!("../../../rules/examples/Cargo.lock");
@@ -59,6 +60,7 @@ fn files(name: &str, example: &Example) -> Vec<(PathBuf, String)> {
         ("src/lib.rs".into(), example.source.to_owned()),
         ("tillstream/sdk/Cargo.toml".into(), sdk_manifest),
         ("tillstream/sdk/src/lib.rs".into(), SDK.to_owned()),
+        ("tillstream/sdk/src/allocator.rs".into(), SDK_ALLOCATOR.to_owned()),
         ("tillstream/wit/rules.wit".into(), WORLD.to_owned()),
     ];
     for it in example.fixtures {
