@@ -119,7 +119,7 @@ impl Pricer for Ask {
         let outcome = if answer.is_some() { "answered" } else { "passed" };
         Said {
             verdict: answer.map(|it| Verdict::new(rule, it)),
-            run: Some(RuleRun { outcome, fuel: 3, ns: 7 }),
+            run: Some(RuleRun { outcome, fuel: 300, ns: 700 }),
         }
     }
 }
