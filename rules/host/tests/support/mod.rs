@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
-use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
+use tillstream_embedded::{EmbeddedSettings, EmbeddedStore, StoreError};
 use tillstream_registry_log::Registry;
 use tillstream_rule_host::{
     ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleSamples, RuleStation, RuleUpload,
@@ -20,6 +20,21 @@ use tillstream_schemas::rules::{
 };
 use tillstream_stage::rule::{PriceInput, RuleCall, RuleHost, RuleLine, RuleOrder, RuleOutcome};
 use tokio::sync::watch;
+
+/// Opens the store. A compiler that another test of this process is just starting holds a copy of every open file until
+/// it runs, the lock of a store that was closed meanwhile among them.
+async fn open(dir: &Path) -> Arc<EmbeddedStore> {
+    let settings = EmbeddedSettings { partitions: 2, ..EmbeddedSettings::new(dir) };
+    let opened = async {
+        loop {
+            match EmbeddedStore::open(settings.clone()) {
+                Err(StoreError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+                opened => return opened.unwrap(),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), opened).await.expect("the lock of the store before is gone")
+}
 
 pub struct World {
     pub host: Arc<Host>,
@@ -36,8 +51,7 @@ impl World {
     }
 
     pub async fn with(dir: &Path, settings: HostSettings) -> Self {
-        let store =
-            EmbeddedStore::open(EmbeddedSettings { partitions: 2, ..EmbeddedSettings::new(dir) }).unwrap();
+        let store = open(dir).await;
         let clock = Arc::new(SystemClock::new());
         let rules = Registry::open(store.clone(), clock.clone(), Rules::default()).await.unwrap();
         let modules = Registry::open(store.clone(), clock.clone(), Modules::default()).await.unwrap();
