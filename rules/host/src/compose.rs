@@ -4,18 +4,40 @@
 //! off adds up. The first rule that places, or splits, decides. Dimensions are joined; of one name the first stands. A
 //! refusal ends the asking. A wish to look at the order stands beside any other answer.
 
+use crate::compare::Said;
 use tillstream_schemas::order_event::RuleRef;
 use tillstream_stage::rule::{DIMENSIONS_MAX, LineAdjustment, RuleAnswer, RuleCall, Verdict};
 
+/// Asks rules one after the other, each about what those before it left of the question, until one refuses. `ask` answers
+/// `None` for a rule that has nothing to do with it.
+pub(crate) fn ask_in_turn<'r, R>(
+    call: &RuleCall,
+    rules: impl IntoIterator<Item = R>,
+    mut ask: impl FnMut(R, &RuleCall) -> Option<(&'r RuleRef, Said)>,
+) -> Option<Verdict> {
+    let (mut composed, mut changed) = (Composed::default(), None);
+    for rule in rules {
+        let Some((rule, (answer, review))) = ask(rule, changed.as_ref().unwrap_or(call)) else { continue };
+        if answer == RuleAnswer::Pass && review.is_none() {
+            continue;
+        }
+        let next = changed.get_or_insert_with(|| call.clone());
+        if !composed.take(rule, answer, review, next) {
+            break;
+        }
+    }
+    composed.finish()
+}
+
 /// The verdict in the making.
 #[derive(Default)]
-pub(crate) struct Composed {
+struct Composed {
     verdict: Option<Verdict>,
 }
 
 impl Composed {
     /// Takes a rule's answer in, and changes the question for the rules after it. Whether they are still asked.
-    pub(crate) fn take(
+    fn take(
         &mut self,
         rule: &RuleRef,
         answer: RuleAnswer,
@@ -48,7 +70,7 @@ impl Composed {
         !refuses
     }
 
-    pub(crate) fn finish(self) -> Option<Verdict> {
+    fn finish(self) -> Option<Verdict> {
         self.verdict
     }
 }

@@ -3,7 +3,7 @@
 use crate::breaker::{Breaker, Finding};
 use crate::capture::{Called, Other, Ran, capture};
 use crate::compare::{Said, compare};
-use crate::compose::Composed;
+use crate::compose::ask_in_turn;
 use crate::samples::WAITING_MAX;
 use crate::share::Share;
 use crate::table::{InForce, OnTrial, Place, Table, TenantRules};
@@ -355,20 +355,11 @@ fn failed(rule: &RuleRef, outcome: &str) -> RuleAnswer {
 impl RuleHost for Host {
     fn call(&self, tenant: &str, order_id: &str, call: &RuleCall) -> RuleOutcome {
         let Some(rules) = self.rules_of(tenant) else { return RuleOutcome::default() };
-        let (mut composed, mut runs) = (Composed::default(), SmallVec::new());
-        let mut changed = None;
-        for place in rules.of(call.hook()) {
-            let asked = Asked { tenant, order_id, call: changed.as_ref().unwrap_or(call) };
-            let Some((rule, (answer, review))) = self.answer(asked, place, &mut runs) else { continue };
-            if answer == RuleAnswer::Pass && review.is_none() {
-                continue;
-            }
-            let next = changed.get_or_insert_with(|| call.clone());
-            if !composed.take(rule, answer, review, next) {
-                break;
-            }
-        }
-        RuleOutcome { verdict: composed.finish(), runs }
+        let mut runs = SmallVec::new();
+        let verdict = ask_in_turn(call, rules.of(call.hook()), |place, call| {
+            self.answer(Asked { tenant, order_id, call }, place, &mut runs)
+        });
+        RuleOutcome { verdict, runs }
     }
 
     fn hooks(&self, tenant: &str) -> Hooks {

@@ -1,7 +1,8 @@
 //! A version that may not be active, asked in its place among the tenant's rules: for trying, never for an order that
 //! is under way. It takes no share of the tenant's fuel, and its failures count for no breaker.
 
-use crate::compose::Composed;
+use crate::compare::Said;
+use crate::compose::ask_in_turn;
 use crate::host::fall_back;
 use crate::table::InForce;
 use std::sync::Arc;
@@ -33,46 +34,31 @@ impl Rehearsal {
     /// What they say together, and what became of the call of the one in question: `None` when a rule before it
     /// refused.
     pub fn ask(&self, order_id: &str, call: &RuleCall) -> (Option<Verdict>, Option<RuleRun>) {
-        let mut composed = Composed::default();
-        let (mut run, mut changed) = (None, None);
-        for (at, (_, it)) in self.rules.iter().enumerate() {
-            if !it.hooks.contains(call.hook()) {
-                continue;
-            }
-            let asked = changed.as_ref().unwrap_or(call);
-            let (answer, review, its_run) = self.ask_one(it, order_id, asked);
+        let mut run = None;
+        let of_hook = self.rules.iter().enumerate().filter(|(_, (_, it))| it.hooks.contains(call.hook()));
+        let verdict = ask_in_turn(call, of_hook, |(at, (_, it)), call| {
+            let (said, its_run) = self.ask_one(it, order_id, call);
             if at == self.candidate {
                 run = Some(its_run);
             }
-            if answer == RuleAnswer::Pass && review.is_none() {
-                continue;
-            }
-            let next = changed.get_or_insert_with(|| call.clone());
-            if !composed.take(&it.rule, answer, review, next) {
-                break;
-            }
-        }
-        (composed.finish(), run)
+            Some((&it.rule, said))
+        });
+        (verdict, run)
     }
 
-    fn ask_one(
-        &self,
-        it: &InForce,
-        order_id: &str,
-        call: &RuleCall,
-    ) -> (RuleAnswer, Option<String>, RuleRun) {
+    fn ask_one(&self, it: &InForce, order_id: &str, call: &RuleCall) -> (Said, RuleRun) {
         let begun_ns = self.clock.monotonic_ns();
         let Some(module) = &it.module else {
-            let (answer, review) = fall_back(it, "unavailable", call.hook());
-            return (answer, review, RuleRun { outcome: "unavailable", fuel: 0, ns: 0 });
+            let run = RuleRun { outcome: "unavailable", fuel: 0, ns: 0 };
+            return (fall_back(it, run.outcome, call.hook()), run);
         };
         let run = module.run(order_id, call, &it.settings, u64::MAX);
         let ns = self.clock.monotonic_ns().saturating_sub(begun_ns);
-        let (outcome, (answer, review)) = match run.result {
+        let (outcome, said) = match run.result {
             Ok((RuleAnswer::Pass, None)) => ("passed", (RuleAnswer::Pass, None)),
             Ok(said) => ("answered", said),
             Err(fault) => (fault.outcome(), fall_back(it, fault.outcome(), call.hook())),
         };
-        (answer, review, RuleRun { outcome, fuel: run.fuel, ns })
+        (said, RuleRun { outcome, fuel: run.fuel, ns })
     }
 }
