@@ -39,8 +39,8 @@ const CHUNK_LINES_MAX: usize = 500;
 const CHUNK_BYTES_MAX: usize = 512 << 10;
 /// The longest line: what a single order may have.
 const LINE_BYTES_MAX: usize = 1 << 20;
-/// Chunks that are worked on at a time: one is read and judged while the one before becomes durable.
-const CHUNKS_AHEAD: usize = 2;
+/// Chunks that are worked on at a time: some are read and judged while those before become durable.
+const CHUNKS_AHEAD: usize = 4;
 /// How long the next whole line may take.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a chunk waits for the tasks to catch up before its lines are refused.
@@ -241,7 +241,7 @@ pub(crate) fn bulk_call() -> Call {
             "A result line per order line, in their order. A line carries its own `idempotency_key`; the same key as a \
              single call's is the same order. One bad line never harms the others. At most 100 MiB, decoded; empty \
              lines are passed over. The body may be gzip or zstd. Read results while you write: the server reads no \
-             further than a thousand lines ahead of the results you have taken.",
+             further than two thousand lines ahead of the results you have taken.",
         )
         .lines("BulkLine", NDJSON, input::BULK_FIELDS, line)
         .answer(
