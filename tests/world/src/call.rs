@@ -101,7 +101,8 @@ impl Call {
                 act(*order, Act::Refund, json!({ "amount": amount_minor }))
             }
             Asked::Ship { order, line } => {
-                let lines = line.map(|(sku, quantity)| json!([{ "sku": sku_name(sku).as_str(), "quantity": quantity }]));
+                let lines = line
+                    .map(|(sku, quantity)| json!([{ "sku": sku_name(sku).as_str(), "quantity": quantity }]));
                 act(*order, Act::Ship, json!({ "lines": lines }))
             }
             Asked::Deliver { order, shipped_by } => {
