@@ -48,14 +48,14 @@ fn a_plan_without_some_of_its_steps_holds_too() {
 
 #[test]
 fn a_history_that_fails_is_made_shorter_and_still_fails() {
-    let plan = Plan::of(5, Size { commands: 30, faults_min: 1, operators: false });
-    let shipped = |plan: &Plan| {
+    let plan = Plan::of(5, Size { commands: 30, faults_min: 1, operators: true });
+    let paid = |plan: &Plan| {
         let outcome = run(plan, true);
-        let found = outcome.trace.iter().any(|it| it.contains("shipment.shipped"));
-        found.then(|| "something was shipped".to_owned())
+        let found = outcome.trace.iter().any(|it| it.contains("payment.captured"));
+        found.then(|| "something was paid".to_owned())
     };
-    let violation = shipped(&plan).expect("something is shipped in this history");
-    let (short, _) = shrink(&plan, violation, 60, shipped);
+    let violation = paid(&plan).expect("something is paid in this history");
+    let (short, _) = shrink(&plan, violation, 60, paid);
     assert!(short.steps.len() < plan.steps.len() / 2, "{:?}", short.steps);
-    assert!(shipped(&short).is_some());
+    assert!(paid(&short).is_some());
 }
