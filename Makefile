@@ -98,18 +98,18 @@ mutants: ## Takes each rule of the cluster protocol out and expects a test to fa
 	@ops/dev/mutants.sh
 
 simulation:
-	$(CARGO) build --profile simulation -p tillstream-world --locked
+	$(CARGO) build --release -p tillstream-world --locked
 
 simulate: simulation ## Searches SEEDS seeds of the simulated world for a history that breaks a promise (until stopped when absent)
-	target/simulation/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM))
+	target/release/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM))
 
 simulate-some: simulation
-	target/simulation/simulate --seeds 2000
+	target/release/simulate --seeds 2000
 
 replay: simulation ## Tells what happens in the history of SEED, made as short as it can be if it fails
-	target/simulation/simulate --replay $(SEED)
+	target/release/simulate --replay $(SEED)
 
-simulate-mutants: simulation ## Plants bugs and prints how many seeds it takes to see each (an hour or two)
+simulate-mutants: ## Plants bugs and prints how many seeds it takes to see each (an hour or two)
 	@ops/dev/simulate-mutants.sh
 
 bench: build ## Orders/s, CPU per order, latency, memory, cost of each stage

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tillstream_log::TopicPartition;
 use tillstream_schemas::order_state::OrderState;
-use tillstream_schemas::{Text, codec};
+use tillstream_schemas::{Text, Topic, codec};
 use tillstream_stage::{RowKey, Table};
 use tokio::time::Instant;
 
@@ -295,7 +295,7 @@ fn first_judgement(
 ) -> Result<Fate, Problem> {
     let parsed = input::parse_bulk_line(line, now_ms)?;
     let key = parsed.key.clone();
-    let placement = Placement::new(ingest, tenant, &key, parsed, trace, now_ms)?;
+    let placement = Placement::new(tenant, &key, parsed, trace, now_ms)?;
     match ingest.claim(tenant, &placement.order_id, &placement.fingerprint) {
         Judged::Open(claim) => Ok(Fate::Open(Box::new(placement), claim)),
         Judged::Durable => Ok(Fate::Accepted(placement.order_id)),
@@ -335,8 +335,10 @@ async fn append(ingest: &Arc<Ingest>, fates: &mut [(u64, Fate)]) {
         match judged {
             Fate::Open(placement, claim) => {
                 open.push(index);
-                *fate = Fate::Accepted(placement.order_id);
-                appends.push(Append { claim: Some(claim), record: placement.record });
+                let Placement { order_id, key, value, .. } = *placement;
+                *fate = Fate::Accepted(order_id);
+                let record = ingest.record(Topic::OrderCommands, &key, value);
+                appends.push(Append { claim: Some(claim), record });
             }
             other => *fate = other,
         }
