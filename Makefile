@@ -17,12 +17,15 @@ RULE ?=
 RULES ?= volume-discount split-by-location tiered-discount vat nearest-first fraud-score carrier-choice
 STATES ?= 400
 TARGET ?= all
+# What `build` makes and the end-to-end tests run; `make test` takes the one that is built in half the time.
+PROFILE ?= release
+bin = target/$(PROFILE)/tillstream
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 # Whole runs build each crate once: a cache for the next edit would only double what they need of the disk.
 export CARGO_INCREMENTAL ?= 0
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos fuzz fuzz-some fuzz-replay mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit rules bench-rules hostile-rules clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit crates e2e cluster chaos fuzz fuzz-some fuzz-replay mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit rules bench-rules hostile-rules clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,8 +36,8 @@ setup: jars ## Checks the toolchain, adds rustfmt, clippy, cargo-deny and the re
 jars:
 	@ops/dev/jars.sh
 
-build: ## Builds the binary in release
-	$(CARGO) build --release --locked
+build: ## Builds the binary in release (PROFILE=gate: as `make test` does, faster to build and slower to run)
+	$(CARGO) build --profile $(PROFILE) --locked $(if $(filter gate,$(PROFILE)),-p tillstream -p tillstream-world)
 
 run: build ## Starts the whole pipeline on the embedded store at $(HTTP)
 	exec target/release/tillstream serve --data-dir $(DATA_DIR) --http $(HTTP)
@@ -61,14 +64,18 @@ unit: ## Every test but the end-to-end ones, the fuzz corpus and those that star
 servers: jars ## The clients of broker, database and registry on real servers, and the servers themselves
 	$(CARGO) test -p tillstream-servers -p tillstream-kafka -p tillstream-scylla -p tillstream-registry --locked -- --test-threads=2
 
+crates: jars ## Every test but the end-to-end ones, in one build: `unit`, `fuzz-some` and `servers`
+	TILLSTREAM_FUZZ_SECONDS=3 RUST_TEST_THREADS=2 $(CARGO) test --workspace --exclude tillstream-e2e --exclude tillstream-e2e-cluster --locked
+
 e2e: build rules ## The real binary: first run, import, crashes, bad input, tenants' rules
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_PROMTOOL=$$(ops/dev/promtool.sh) \
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_PROMTOOL=$$(ops/dev/promtool.sh) \
 		$(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
 
 cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, live streams and webhooks, TLS and logins, other people's clients
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
 
-test: setup lint deny ops-check unit fuzz-some simulate-some servers e2e cluster ## Everything that gates a change
+test: PROFILE = gate
+test: setup lint deny ops-check crates simulate-some e2e cluster ## Everything that gates a change
 
 schemathesis: build ## A live server against its own contract, by the tool of that name: what it calls valid and what it calls invalid
 	@ops/dev/schemathesis.sh
@@ -98,16 +105,16 @@ mutants: ## Takes each rule of the cluster protocol out and expects a test to fa
 	@ops/dev/mutants.sh
 
 simulation:
-	$(CARGO) build --release -p tillstream-world --locked
+	$(CARGO) build --profile $(PROFILE) --locked $(if $(filter gate,$(PROFILE)),-p tillstream) -p tillstream-world
 
 simulate: simulation ## Searches SEEDS seeds of the simulated world for a history that breaks a promise (until stopped when absent)
-	target/release/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM))
+	target/$(PROFILE)/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM))
 
 simulate-some: simulation
-	target/release/simulate --seeds 2000
+	target/$(PROFILE)/simulate --seeds 2000
 
 replay: simulation ## Tells what happens in the history of SEED, made as short as it can be if it fails
-	target/release/simulate --replay $(SEED)
+	target/$(PROFILE)/simulate --replay $(SEED)
 
 simulate-mutants: ## Plants bugs and prints how many seeds it takes to see each (an hour or two)
 	@ops/dev/simulate-mutants.sh
@@ -138,8 +145,8 @@ rules: build ## Builds the example rules as components (rules/examples/target/NA
 	@ops/dev/setup.sh
 	cd rules/examples && $(CARGO) test --lib --locked
 	for rule in $(RULES); do \
-		target/release/tillstream rules test rules/examples/$$rule; \
-		target/release/tillstream rules validate rules/examples/target/$$rule.wasm; \
+		$(bin) rules test rules/examples/$$rule; \
+		$(bin) rules validate rules/examples/target/$$rule.wasm; \
 	done
 
 bench-rules: rules ## What a call of a rule costs the host, beside a native function
