@@ -2,8 +2,9 @@
 
 use crate::error::BacktestError;
 use crate::history::History;
-use crate::job::{Kept, Part, Spec, Status, View};
-use crate::judge::{Against, PastOrder, Pricer, judge};
+use crate::job::{Baseline, Kept, Part, Spec, Status, View};
+use crate::judge::{Against, PastOrder, Pricer, Trial, judge};
+use crate::question::{HOOKS, NO_SHIP};
 use crate::report::Tally;
 use crate::shelf::Shelf;
 use futures::future::BoxFuture;
@@ -37,13 +38,22 @@ pub trait Products: Send + Sync {
     ) -> BoxFuture<'a, Result<Box<dyn Catalog + Send + Sync>, String>>;
 }
 
+/// One of the two that a backtest compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The version in question, under the settings in question.
+    Candidate,
+    /// What it is compared with: another version, or none but the one that is active, under the settings that are active.
+    Baseline,
+}
+
 /// Where the rules come from that a backtest asks.
 pub trait Rehearsals: Send + Sync {
-    /// The tenant's active rules with this version of the rule in its place; alone when that is asked for.
+    /// The tenant's active rules with one version of the rule in its place; alone when that is asked for.
     fn rehearse<'a>(
         &'a self,
         spec: &'a Spec,
-        version: i64,
+        side: Side,
     ) -> BoxFuture<'a, Result<Box<dyn Pricer>, BacktestError>>;
 }
 
@@ -127,6 +137,9 @@ impl Backtests {
     /// # Errors
     /// When another runs, or the version is not there or has no price hook.
     pub async fn begin(self: &Arc<Self>, spec: Spec) -> Result<View, BacktestError> {
+        if !HOOKS.contains(&spec.hook) {
+            return Err(BacktestError::NotPossible(NO_SHIP.to_owned()));
+        }
         let partitions = self.ports.log.partitions(Topic::OrderCommands);
         if self.ports.log.partitions(Topic::OrderEvents) != partitions {
             let text = "orders.commands and orders.events have different partition counts".to_owned();
@@ -256,10 +269,11 @@ impl Backtests {
     /// Loads the rules and starts the threads.
     async fn start(self: &Arc<Self>, job: &Arc<Job>) -> Result<(), BacktestError> {
         let spec = job.kept.lock().spec.clone();
-        let candidate = self.ports.rehearsals.rehearse(&spec, spec.version).await?;
-        let against = match spec.against {
-            Some(version) => Some(self.ports.rehearsals.rehearse(&spec, version).await?),
-            None => None,
+        let rehearsals = &self.ports.rehearsals;
+        let candidate = rehearsals.rehearse(&spec, Side::Candidate).await?;
+        let against = match spec.baseline() {
+            Baseline::History => None,
+            Baseline::Version | Baseline::Active => Some(rehearsals.rehearse(&spec, Side::Baseline).await?),
         };
         let open: Vec<u32> = {
             let kept = job.kept.lock();
@@ -398,15 +412,21 @@ impl Work {
         let tenant = Text::from(self.spec.tenant.as_str());
         let wanted: Vec<(Text, Text)> = orders
             .iter()
-            .filter(|it| it.needs_products())
+            .filter(|it| it.needs_products(self.spec.hook))
             .flat_map(|it| it.placed.lines.iter().map(|line| (tenant.clone(), line.sku.clone())))
             .collect();
         let catalog = self.backtests.ports.products.resolve(&wanted).await;
         let catalog = catalog.map_err(BacktestError::Failed)?;
-        let against = self.rules.against.as_deref().map_or(Against::History, Against::Rules);
+        let trial = Trial {
+            hook: self.spec.hook,
+            tenant: &tenant,
+            catalog: &*catalog,
+            candidate: &*self.rules.candidate,
+            against: self.rules.against.as_deref().map_or(Against::History, Against::Rules),
+        };
         let mut tally = Tally::default();
         for order in orders {
-            judge(&mut tally, order, &tenant, &*catalog, &*self.rules.candidate, &against);
+            judge(&mut tally, order, &trial);
         }
         Ok(tally)
     }

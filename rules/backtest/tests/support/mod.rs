@@ -10,7 +10,7 @@ use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
 use tillstream_log::{Headers, Log, NewRecord, TopicPartition};
 use tillstream_pricing::preview;
 use tillstream_rule_backtest::{
-    BacktestError, Backtests, Ports, Pricer, Products, Rehearsals, Said, Spec, Status, View,
+    BacktestError, Backtests, Ports, Pricer, Products, Rehearsals, Said, Side, Spec, Status, View,
 };
 use tillstream_runtime::SystemClock;
 use tillstream_schemas::codec::{Wire, encode};
@@ -20,7 +20,7 @@ use tillstream_schemas::{Text, Topic};
 use tillstream_stage::facts::{Catalog, NoCatalog};
 use tillstream_stage::ids;
 use tillstream_stage::partition::partition_of;
-use tillstream_stage::rule::{LineAdjustment, RuleAnswer, RuleCall, RuleRun, Verdict};
+use tillstream_stage::rule::{Hook, LineAdjustment, RuleAnswer, RuleCall, RuleRun, Verdict};
 use tokio::runtime::Handle;
 
 const PARTITIONS: u32 = 3;
@@ -128,7 +128,7 @@ impl Rehearsals for Ask {
     fn rehearse<'a>(
         &'a self,
         _spec: &'a Spec,
-        _version: i64,
+        _side: Side,
     ) -> BoxFuture<'a, Result<Box<dyn Pricer>, BacktestError>> {
         Box::pin(async move {
             match self {
@@ -156,7 +156,8 @@ pub fn spec(id: &str) -> Spec {
         tenant: "demo".to_owned(),
         rule: "r".to_owned(),
         version: 1,
-        settings: None,
+        hook: Hook::Price,
+        settings: "{}".to_owned(),
         against: None,
         alone: false,
         from_ms: None,
