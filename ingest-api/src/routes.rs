@@ -3,7 +3,8 @@
 use crate::access::Scope;
 use crate::access::Scope::{
     AnalyticsRead, CatalogRead, CatalogWrite, InventoryRead, InventoryWrite, KeysRead, KeysWrite, OpsRead,
-    OpsWrite, OrdersRead, OrdersWrite, RuleSigningWrite, RulesRead, RulesWrite, TenantsWrite, WebhooksRead, WebhooksWrite,
+    OpsWrite, OrdersRead, OrdersWrite, RuleSigningWrite, RulesRead, RulesWrite, TenantsWrite, WebhooksRead,
+    WebhooksWrite,
 };
 use crate::encoding::compress;
 use crate::headers::harden;

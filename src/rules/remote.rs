@@ -99,7 +99,9 @@ fn show_recent(recent: &Value) {
         ));
     }
     if recent["fails_on_most"] == true {
-        line(format_args!("  it gives no answer to most of them: `--force` would put it in force nevertheless"));
+        line(format_args!(
+            "  it gives no answer to most of them: `--force` would put it in force nevertheless"
+        ));
     }
 }
 

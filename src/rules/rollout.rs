@@ -53,7 +53,12 @@ pub(super) async fn canary(
     Ok(())
 }
 
-pub(super) async fn configure(target: &Target, name: &str, settings: &str, force: bool) -> Result<(), RulesError> {
+pub(super) async fn configure(
+    target: &Target,
+    name: &str,
+    settings: &str,
+    force: bool,
+) -> Result<(), RulesError> {
     let body = json!({ "settings": read_settings(settings)?, "forced": force });
     show(&client(target)?.put(&path(name, "/settings"), &body).await?);
     Ok(())

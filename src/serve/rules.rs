@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use tillstream_ingest_api::ports;
 use tillstream_ingest_api::ports::{NewModule, RuleSample, RuleUploaded, RuleView, RulesError};
-use tillstream_registry_log::{Registry, RegistryError};
 use tillstream_log::Log;
+use tillstream_registry_log::{Registry, RegistryError};
 use tillstream_rule_backtest::{Products, recent_questions};
 use tillstream_rule_host::{
     ArtifactCache, Compiler, Host, HostSettings, Pool, RECENT_INPUTS_MAX, RecentInput, RecentInputs,
@@ -151,7 +151,8 @@ impl RulesDoor {
             return Some(RecentInputs { hook, source: RuleInputs::Samples, inputs: kept });
         }
         let asked = recent_questions(&*self.log, &*self.products, tenant, hook, RECENT_INPUTS_MAX).await;
-        let log_error = |error| tracing::warn!(%error, "a version is not tried on the last orders of the log");
+        let log_error =
+            |error| tracing::warn!(%error, "a version is not tried on the last orders of the log");
         let asked = asked.map_err(log_error).ok()?;
         let source = if asked.is_empty() { RuleInputs::None } else { RuleInputs::Log };
         let inputs = asked.into_iter().map(|(order_id, call)| RecentInput { order_id, call }).collect();

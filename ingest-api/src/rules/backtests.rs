@@ -222,9 +222,14 @@ fn time(field: &str, text: Option<String>) -> Result<Option<i64>, Problem> {
 
 /// `GET /v1/rules/{name}/backtests`
 pub(crate) fn list_call() -> Call {
-    about_rule(Call::get("/v1/rules/{name}/backtests", "listBacktests", "rules", "List the backtests of a rule"))
-        .answer(Answer::json::<Page<Shown>>(200, "The backtests of this process, newest first"))
-        .reads()
+    about_rule(Call::get(
+        "/v1/rules/{name}/backtests",
+        "listBacktests",
+        "rules",
+        "List the backtests of a rule",
+    ))
+    .answer(Answer::json::<Page<Shown>>(200, "The backtests of this process, newest first"))
+    .reads()
 }
 
 /// `GET /v1/rules/{name}/backtests`
@@ -256,7 +261,9 @@ pub(crate) async fn get(on: OnRule) -> Result<Response, Problem> {
 pub(crate) fn cancel_call() -> Call {
     let path = "/v1/rules/{name}/backtests/{id}/cancel";
     about_backtest(Call::post(path, "cancelBacktest", "rules", "Stop a backtest"))
-        .about("What it has found so far stays, and it can go on from there. One that has ended stays as it is.")
+        .about(
+            "What it has found so far stays, and it can go on from there. One that has ended stays as it is.",
+        )
         .answer(Answer::json::<Shown>(200, "The backtest"))
         .writes()
 }

@@ -148,7 +148,11 @@ fn signature(uri: &Uri) -> Result<Option<RuleSignature>, Problem> {
     params.finish()?;
     let missing = |field: &str| {
         let text = "is missing beside the other one";
-        Err(Problem::parameter(field, text, "send signed_by and signature, as `tillstream rules sign` makes them"))
+        Err(Problem::parameter(
+            field,
+            text,
+            "send signed_by and signature, as `tillstream rules sign` makes them",
+        ))
     };
     match (key_id, signature) {
         (Some(key_id), Some(signature)) => {
@@ -196,9 +200,14 @@ pub(crate) async fn get(on: OnRule) -> Result<Response, Problem> {
 
 /// `GET /v1/rules/{name}/versions`
 pub(crate) fn versions_call() -> Call {
-    about_rule(Call::get("/v1/rules/{name}/versions", "listRuleVersions", "rules", "List the versions of a rule"))
-        .answer(Answer::json::<Page<ShownVersion>>(200, "The versions, newest first"))
-        .reads()
+    about_rule(Call::get(
+        "/v1/rules/{name}/versions",
+        "listRuleVersions",
+        "rules",
+        "List the versions of a rule",
+    ))
+    .answer(Answer::json::<Page<ShownVersion>>(200, "The versions, newest first"))
+    .reads()
 }
 
 /// `GET /v1/rules/{name}/versions`
@@ -208,7 +217,8 @@ pub(crate) async fn versions(on: OnRule) -> Result<Response, Problem> {
 
 /// `POST /v1/rules/{name}/activate`
 pub(crate) fn activate_call() -> Call {
-    let call = Call::post("/v1/rules/{name}/activate", "activateRule", "rules", "Activate a version of a rule");
+    let call =
+        Call::post("/v1/rules/{name}/activate", "activateRule", "rules", "Activate a version of a rule");
     changes_rule(call)
         .about(
             "From now on the version answers: here at once, in every other process within a second. What was active \
@@ -257,8 +267,9 @@ pub(crate) async fn roll_back(on: OnRule, headers: HeaderMap, body: Body) -> Res
 
 /// `DELETE /v1/rules/{name}`
 pub(crate) fn retire_call() -> Call {
-    changes_rule(Call::delete("/v1/rules/{name}", "retireRule", "rules", "Take a rule out"))
-        .about("It answers no more, and no version of it is on trial. It can be activated again: its versions stay.")
+    changes_rule(Call::delete("/v1/rules/{name}", "retireRule", "rules", "Take a rule out")).about(
+        "It answers no more, and no version of it is on trial. It can be activated again: its versions stay.",
+    )
 }
 
 /// `DELETE /v1/rules/{name}`

@@ -132,7 +132,11 @@ async fn a_backtests_settings_are_held_against_the_schema_of_its_version() {
         assert_eq!(refused.json()["errors"][0]["field"], field);
     }
     let left_out = post(&api, path, &json!({})).await;
-    assert_eq!(left_out.status, 400, "the settings of the active version do not fit either: {}", left_out.text);
+    assert_eq!(
+        left_out.status, 400,
+        "the settings of the active version do not fit either: {}",
+        left_out.text
+    );
     let any = post(&api, path, &json!({"version": 1, "settings": {"anything": "goes"}})).await;
     assert_eq!(any.status, 202, "{}", any.text);
     let id = any.json()["id"].as_str().unwrap().to_owned();

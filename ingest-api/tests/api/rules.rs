@@ -41,8 +41,7 @@ impl Shelf {
             changed: 2,
         };
         let tried = RuleTried { version: 1, settings: "{}".into(), against: None, hooks: vec![hook] };
-        let event =
-            RuleEvent { id: "evt_tried".into(), payload: RulePayload::Tried(tried), ..event.clone() };
+        let event = RuleEvent { id: "evt_tried".into(), payload: RulePayload::Tried(tried), ..event.clone() };
         self.apply(&event).unwrap();
     }
 
@@ -377,10 +376,8 @@ async fn a_version_that_fails_on_most_recent_inputs_is_put_in_force_only_by_forc
         "fuel_p50": 7, "fuel_max": 9, "changed": 2});
     assert_eq!(recent["hooks"], json!([hook]));
     assert_eq!(api.get("/v1/rules/tiers/versions").await.json()["data"][0]["recent"], *recent);
-    for (path, body) in [
-        ("activate", json!({"version": 1})),
-        ("canary", json!({"version": 1, "percent": 5})),
-    ] {
+    for (path, body) in [("activate", json!({"version": 1})), ("canary", json!({"version": 1, "percent": 5}))]
+    {
         let path = format!("/v1/rules/tiers/{path}");
         let refused = post(&api, &path, &body).await;
         assert_eq!(refused.problem(), (409, "TS0668".to_owned()), "{}", refused.text);
@@ -403,12 +400,14 @@ async fn a_tenant_that_needs_signatures_takes_no_module_without_one_that_holds()
     upload(&api, "tiers", "d1").await;
     let early = put_json(&api, "/v1/rule-signing", &json!({"required": true})).await;
     assert_eq!(early.problem(), (409, "TS0664".to_owned()), "nobody could sign: {}", early.text);
-    for body in [
-        json!({"name": "ci", "public_key": "d75a"}),
-        json!({"name": "ci", "public_key": "x".repeat(64)}),
-    ] {
+    for body in
+        [json!({"name": "ci", "public_key": "d75a"}), json!({"name": "ci", "public_key": "x".repeat(64)})]
+    {
         let refused = post(&api, "/v1/rule-signing/keys", &body).await;
-        assert_eq!((refused.status.as_u16(), &refused.json()["errors"][0]["field"]), (400, &json!("public_key")));
+        assert_eq!(
+            (refused.status.as_u16(), &refused.json()["errors"][0]["field"]),
+            (400, &json!("public_key"))
+        );
     }
     let body = json!({"name": "ci", "public_key": PUBLIC_KEY});
     let added = post(&api, "/v1/rule-signing/keys", &body).await;
@@ -419,7 +418,8 @@ async fn a_tenant_that_needs_signatures_takes_no_module_without_one_that_holds()
     let unsigned = upload(&api, "tiers", "d2").await;
     assert_eq!(unsigned.problem(), (422, "TS0667".to_owned()), "{}", unsigned.text);
     assert!(unsigned.text.contains("rules sign"), "it says how: {}", unsigned.text);
-    let signed = |key: &str| format!("/v1/rules/tiers/versions?signed_by={key}&signature={}", "ab".repeat(64));
+    let signed =
+        |key: &str| format!("/v1/rules/tiers/versions?signed_by={key}&signature={}", "ab".repeat(64));
     for (key, says) in [(id.as_str(), "over this module"), ("sgn_nobody", "no signing key sgn_nobody")] {
         let headers = [("content-type", "application/wasm")];
         let answer = api.call(Method::PUT, &signed(key), &headers, format!("{MAGIC}d2")).await;

@@ -131,17 +131,10 @@ fn judge_price(tally: &mut Tally, order: &PastOrder, trial: &Trial<'_>) -> Optio
 }
 
 /// A hook that moves no prices: what is compared is the answer, and the money is lost where it refuses.
-fn judge_answer(
-    tally: &mut Tally,
-    order: &PastOrder,
-    priced: &OrderPriced,
-    trial: &Trial<'_>,
-) -> Option<()> {
+fn judge_answer(tally: &mut Tally, order: &PastOrder, priced: &OrderPriced, trial: &Trial<'_>) -> Option<()> {
     let call = order.question(trial.hook, trial.tenant, trial.catalog)?;
     let before = match &trial.against {
-        Against::Rules(rules) => {
-            Fate::answered(priced, rules.ask(&order.order_id, &call).verdict.as_ref())
-        }
+        Against::Rules(rules) => Fate::answered(priced, rules.ask(&order.order_id, &call).verdict.as_ref()),
         // What became of it at the other hooks stands in events that are not read.
         Against::History if trial.hook != Hook::Measure => return None,
         Against::History => Fate::measured(priced),

@@ -208,7 +208,11 @@ impl RuleStation {
     }
 
     /// A module from memory, from disk, or compiled.
-    pub(crate) async fn load(&self, digest: &str, bytes: &[u8]) -> Result<Result<Arc<Module>, NotTaken>, RuleHostError> {
+    pub(crate) async fn load(
+        &self,
+        digest: &str,
+        bytes: &[u8],
+    ) -> Result<Result<Arc<Module>, NotTaken>, RuleHostError> {
         if let Some(module) = self.loaded.lock().get(digest) {
             return Ok(Ok(module.clone()));
         }

@@ -160,7 +160,7 @@ fn a_tenant_sees_its_own_rules_and_no_more_than_it_may_have() {
             size_bytes: 1,
             hooks: vec![],
             settings_schema: None,
-                signature: None,
+            signature: None,
         })
     };
     for index in 0..RULES_MAX {

@@ -143,7 +143,10 @@ fn where_signatures_are_needed_only_a_key_in_force_lets_a_module_in_and_into_for
     world.add(&ci);
     world.require(true).unwrap();
     let missing = Err(RuleRefusal::Signature(SignatureRefusal::Missing));
-    assert_eq!((world.upload("new", None), world.activate(1, "{}", true)), (missing.clone(), missing.clone()));
+    assert_eq!(
+        (world.upload("new", None), world.activate(1, "{}", true)),
+        (missing.clone(), missing.clone())
+    );
     assert_eq!((world.shadow(1), world.canary(1, true)), (missing.clone(), missing));
     let unknown = SignatureRefusal::UnknownKey(other.id());
     assert_eq!(world.upload("new", other.sign("new")), Err(unknown.into()));
@@ -154,7 +157,11 @@ fn where_signatures_are_needed_only_a_key_in_force_lets_a_module_in_and_into_for
     world.activate(2, "{}", false).unwrap();
     world.upload("old", ci.sign("old")).unwrap();
     let old = world.rules.get("demo", "r").unwrap().version(1).unwrap().clone();
-    assert_eq!(old.signed_by, Some(ci.id()), "a version that is there already is signed by the same upload again");
+    assert_eq!(
+        old.signed_by,
+        Some(ci.id()),
+        "a version that is there already is signed by the same upload again"
+    );
     world.activate(1, "{}", false).unwrap();
 
     world.revoke(ci.id()).unwrap();
@@ -172,7 +179,10 @@ fn where_signatures_are_needed_only_a_key_in_force_lets_a_module_in_and_into_for
 #[test]
 fn a_false_signature_is_refused_also_where_none_is_needed() {
     let (mut world, ci) = (World::default(), Signer::new(1));
-    assert!(matches!(world.upload("d", ci.sign("d")), Err(RuleRefusal::Signature(_))), "nobody knows the key");
+    assert!(
+        matches!(world.upload("d", ci.sign("d")), Err(RuleRefusal::Signature(_))),
+        "nobody knows the key"
+    );
     world.add(&ci);
     assert_eq!(world.upload("d", ci.sign("e")), Err(SignatureRefusal::Wrong(ci.id()).into()));
     assert!(world.rules.get("demo", "r").is_none());
