@@ -146,7 +146,8 @@ pub(crate) fn begin_call() -> Call {
         .about(
             "The version is asked about every order that the log still has, at the prices of its day, in its place among \
              the active rules; nothing is changed. It runs at low priority beside live traffic. Read it again for its \
-             progress and report. It runs in the process that was asked: ask the same one again.",
+             progress and report. It runs in the process that was asked; processes that do not share their folder of backtests \
+             know nothing of each other's.",
         )
         .body("BacktestInput", BACKTEST, json!({ "version": 2, "from": "2026-11-01T00:00:00Z" }))
         .answer(Answer::json::<Shown>(202, "It runs").header("Location", "Where to read it"))
@@ -278,7 +279,8 @@ pub(crate) async fn cancel(on: OnRule) -> Result<Response, Problem> {
 pub(crate) fn resume_call() -> Call {
     let path = "/v1/rules/{name}/backtests/{id}/resume";
     about_backtest(Call::post(path, "resumeBacktest", "rules", "Go on with a backtest"))
-        .about("From where it was stopped or failed; no order is counted twice. One that runs or is done stays as it is.")
+        .about("From where it was stopped or failed, or where its process ended; no order is counted twice. One that runs or is done \
+             stays as it is.")
         .answer(Answer::json::<Shown>(202, "The backtest"))
         .problem(Code::BacktestConflict)
         .writes()

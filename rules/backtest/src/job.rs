@@ -75,6 +75,9 @@ pub enum Status {
     Cancelled,
     /// It met an error; it can go on from where it was.
     Failed,
+    /// The process that ran it ended. That process goes on with it at its next start; before, any other that shares the
+    /// folder can.
+    Interrupted,
 }
 
 /// One partition of the history.

@@ -13,6 +13,7 @@ mod recent;
 mod report;
 mod run;
 mod shelf;
+mod work;
 
 pub use distribution::{Distribution, Quantiles};
 pub use error::BacktestError;

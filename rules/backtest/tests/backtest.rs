@@ -104,7 +104,7 @@ async fn what_ran_when_the_process_ended_goes_on_in_the_next_one() {
     gate.reached().await;
     // As a crash leaves it: the file says that it runs.
     let again = world.reopened(Ask::Pass).await;
-    assert_eq!(again.get("demo", "r", "bt_1").unwrap().status, Status::Running);
+    assert_eq!(again.get("demo", "r", "bt_1").unwrap().status, Status::Interrupted);
     again.go_on().await;
     let done = support::ended(&again, "bt_1").await;
     assert_eq!((done.status, done.report.orders), (Status::Done, 6_000));
@@ -185,4 +185,29 @@ async fn the_last_orders_of_the_log_are_questions_for_every_hook_that_they_tell_
     assert_eq!((risk.total_minor, risk.units, risk.lines, risk.method.as_str()), (50, 1, 1, "pm_card_visa"));
     assert!(ask(Hook::Ship).await.unwrap().is_empty());
     assert!(recent_questions(world.log(), &Empty, "nobody", Hook::Price, 20).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_share_a_folder_show_each_others_backtests_and_only_one_runs_each() {
+    let gate = Gate::closed_after(1_000);
+    let world = World::start(Ask::Gated(gate.clone())).await;
+    world.history(&(0..6_000).map(order).collect::<Vec<_>>()).await;
+    let beside = world.beside(Ask::Pass).await;
+    world.begin(spec("bt_1")).await.unwrap();
+    gate.reached().await;
+    assert_eq!(beside.get("demo", "r", "bt_1").unwrap().status, Status::Running);
+    assert_eq!(beside.list("demo", "r").len(), 1);
+    beside.go_on().await;
+    assert!(matches!(beside.resume("demo", "r", "bt_1").await, Err(BacktestError::TooMany(_))));
+    assert!(matches!(beside.cancel("demo", "r", "bt_1"), Err(BacktestError::TooMany(_))));
+    assert!(matches!(beside.get("demo", "r", "../bt_1"), Err(BacktestError::Unknown(_))));
+    assert!(matches!(beside.get("other", "r", "bt_1"), Err(BacktestError::Unknown(_))));
+
+    world.backtests.cancel("demo", "r", "bt_1").unwrap();
+    gate.open();
+    assert_eq!(beside.get("demo", "r", "bt_1").unwrap().status, Status::Cancelled);
+    beside.resume("demo", "r", "bt_1").await.unwrap();
+    let done = support::ended(&beside, "bt_1").await;
+    assert_eq!((done.status, done.report.orders), (Status::Done, 6_000), "no order twice, none left out");
+    assert_eq!(world.backtests.get("demo", "r", "bt_1").unwrap().report.orders, 6_000);
 }

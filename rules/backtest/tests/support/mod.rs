@@ -199,8 +199,20 @@ impl World {
         Self { backtests, store, dir }
     }
 
-    /// The backtests as another process finds them.
+    /// The backtests as the next process finds them after a crash: the files, and nobody who holds them.
     pub async fn reopened(&self, rule: Ask) -> Arc<Backtests> {
+        let (before, after) = (self.dir.path().join("backtests"), self.dir.path().join("after"));
+        std::fs::create_dir(&after).unwrap();
+        for file in std::fs::read_dir(before).unwrap().map(|it| it.unwrap().path()) {
+            if file.extension().is_some_and(|it| it == "json") {
+                std::fs::copy(&file, after.join(file.file_name().unwrap())).unwrap();
+            }
+        }
+        Backtests::open(ports(&self.store, rule), &after).unwrap()
+    }
+
+    /// The backtests of another process that shares the folder.
+    pub async fn beside(&self, rule: Ask) -> Arc<Backtests> {
         Backtests::open(ports(&self.store, rule), &self.dir.path().join("backtests")).unwrap()
     }
 
