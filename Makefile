@@ -65,7 +65,7 @@ e2e: build rules ## The real binary: first run, import, crashes, bad input, tena
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_PROMTOOL=$$(ops/dev/promtool.sh) \
 		$(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
 
-cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, live streams and webhooks, TLS and logins, other people's clients
+cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, live streams, webhooks and backtests, TLS and logins, other people's clients
 	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
 
 test: setup lint deny ops-check unit fuzz-some simulate-some servers e2e cluster ## Everything that gates a change
