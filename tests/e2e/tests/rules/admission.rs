@@ -2,7 +2,7 @@
 
 use crate::caller::{Caller, demo};
 use reqwest::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 use tillstream_e2e::{KEY, Server};
 use tillstream_rule_modules::{harms_guests, off};
 
