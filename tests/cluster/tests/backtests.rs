@@ -72,7 +72,7 @@ async fn cluster(shared: &str) -> (Arc<Cluster>, [Arc<Worker>; 2]) {
     let wires =
         |_: &_| Wires { workers: vec!["--backtests-dir".to_owned(), shared.to_owned()], ..Wires::default() };
     let cluster = Cluster::start_with(KafkaOptions::default(), CassandraOptions::default(), wires).await;
-    cluster.add_ready(&["ingest", "ingest", "order,item,effects,analytics"]).await;
+    cluster.add_ready(&["ingest", "ingest", "order,item,effects,analytics,webhooks"]).await;
     let workers = cluster.workers();
     (cluster, [workers[0].clone(), workers[1].clone()])
 }
