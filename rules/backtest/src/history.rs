@@ -15,8 +15,8 @@ use tillstream_schemas::{Text, Topic, codec};
 
 /// Commands that wait for their events, at most. With a longer backlog events are read on alone.
 const WAITING_MAX: usize = 20_000;
-/// Events of an order, about: how much further back the events of the last commands begin.
-const EVENTS_PER_COMMAND: u64 = 10;
+/// Events per command, with room to spare: how much further back the events of the last commands begin.
+const EVENTS_PER_COMMAND: u64 = 4;
 /// One read.
 const READ: ReadLimit = ReadLimit { records_max: 2_000, bytes_max: 4 << 20 };
 

@@ -8,8 +8,8 @@ use tillstream_log::Log;
 use tillstream_schemas::{Text, Topic};
 use tillstream_stage::rule::{Hook, RuleCall};
 
-/// Commands of a partition that are looked at.
-const COMMANDS: u64 = 500;
+/// Commands of a partition that are looked at: most of them are answers of stock and of the provider, not orders.
+const COMMANDS: u64 = 5_000;
 
 /// The last questions of a hook, newest first; none for a hook that the log does not tell enough about.
 ///
