@@ -71,7 +71,7 @@ e2e: build rules ## The real binary: first run, import, crashes, bad input, tena
 	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_PROMTOOL=$$(ops/dev/promtool.sh) \
 		$(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
 
-cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, live streams and webhooks, TLS and logins, other people's clients
+cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, live streams, webhooks and backtests, TLS and logins, other people's clients
 	TILLSTREAM_BIN=$(CURDIR)/$(bin) $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
 
 test: PROFILE = gate

@@ -153,7 +153,8 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let webhooks = Webhooks::build(options, &house, house.endpoints.clone()).await?;
     let halt_all = Halt { reasons: reasons.clone(), channel: halted };
     let rules = rules::build(options, &house).await?;
-    let backtests = backtests::open(&house, &rules, &options.data_dir.join("backtests"))?;
+    let backtests_dir = options.backtests_dir.clone().unwrap_or_else(|| options.data_dir.join("backtests"));
+    let backtests = backtests::open(&house, &rules, &backtests_dir)?;
     let crew = crew(options, &house, tasks, &stopping, halt_all, rules.host(), webhooks.clone());
     let (keys, key_follower) = access::open(&crew, &house).await?;
     let listener = listen(options).await?;

@@ -36,6 +36,7 @@ impl World {
                 size_bytes: 9,
                 hooks,
                 settings_schema: None,
+                signature: None,
             }),
         )
     }
@@ -50,6 +51,7 @@ impl World {
                 settings: format!("{{\"v\":{version}}}").into(),
                 fallback: RuleFallback::Skip,
                 expected_revision,
+                forced: false,
             }),
         )
     }
@@ -158,6 +160,7 @@ fn a_tenant_sees_its_own_rules_and_no_more_than_it_may_have() {
             size_bytes: 1,
             hooks: vec![],
             settings_schema: None,
+            signature: None,
         })
     };
     for index in 0..RULES_MAX {

@@ -22,6 +22,7 @@ impl World {
                 size_bytes: 9,
                 hooks: vec!["price".into()],
                 settings_schema: None,
+                signature: None,
             };
             world.take(RulePayload::Uploaded(it)).unwrap();
         }
@@ -44,7 +45,8 @@ impl World {
 
     fn activate(&mut self, version: i64) -> Result<(), RuleRefusal> {
         let (settings, fallback) = ("{}".into(), RuleFallback::Skip);
-        let it = RuleActivated { version, order: 10, settings, fallback, expected_revision: None };
+        let (expected_revision, forced) = (None, false);
+        let it = RuleActivated { version, order: 10, settings, fallback, expected_revision, forced };
         self.take(RulePayload::Activated(it))
     }
 
@@ -63,11 +65,12 @@ impl World {
             failures_max: 3,
             difference_max_minor: Some(1_000),
             expected_revision: None,
+            forced: false,
         }))
     }
 
     fn configure(&mut self, settings: &str) -> Result<(), RuleRefusal> {
-        let it = RuleConfigured { settings: settings.into(), expected_revision: None };
+        let it = RuleConfigured { settings: settings.into(), expected_revision: None, forced: false };
         self.take(RulePayload::Configured(it))
     }
 
