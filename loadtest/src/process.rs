@@ -87,7 +87,10 @@ mod tests {
         assert_eq!(ticks(stat), Some(175));
         assert_eq!(ticks("42 (a"), None);
         assert_eq!(busy_ticks("cpu  1 2 4 1000 1000 8 16 32 0 0\ncpu0 9"), Some(63));
-        assert_eq!(["ReadStage-12", "GC Thread#1", "task", "7"].map(pool), ["ReadStage", "GC Thread", "task", "7"]);
+        assert_eq!(
+            ["ReadStage-12", "GC Thread#1", "task", "7"].map(pool),
+            ["ReadStage", "GC Thread", "task", "7"]
+        );
         assert_eq!(peak_rss_bytes("VmPeak:\t 9 kB\nVmHWM:\t    2048 kB\n"), Some(2_097_152));
     }
 
