@@ -124,12 +124,11 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// What this process does.
+    /// What this process does. A role that is named twice is one: two members of a process in one group would share its
+    /// partitions out between them, and the tasks of one would wait for ever.
     pub fn roles(&self) -> Vec<Role> {
-        match (self.mode, self.roles.is_empty()) {
-            (Mode::Embedded, _) | (_, true) => Role::ALL.to_vec(),
-            (Mode::Cluster, false) => self.roles.clone(),
-        }
+        let all = self.mode == Mode::Embedded || self.roles.is_empty();
+        Role::ALL.into_iter().filter(|it| all || self.roles.contains(it)).collect()
     }
 }
 
@@ -142,4 +141,17 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|it| (0.0..=1.0).contains(it))
         .ok_or_else(|| format!("'{text}' is not a share from 0 to 1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::{Cli, Command, Role};
+    use clap::Parser;
+
+    #[test]
+    fn a_role_that_is_named_twice_is_one() {
+        let words = ["tillstream", "serve", "--mode", "cluster", "--roles", "item,order,item"];
+        let Command::Serve(serve) = Cli::parse_from(words).command else { panic!("another command") };
+        assert_eq!(serve.roles(), [Role::Order, Role::Item]);
+    }
 }
