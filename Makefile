@@ -65,7 +65,7 @@ servers: jars ## The clients of broker, database and registry on real servers, a
 	$(CARGO) test -p tillstream-servers -p tillstream-kafka -p tillstream-scylla -p tillstream-registry --locked -- --test-threads=2
 
 crates: jars ## Every test but the end-to-end ones, in one build: `unit`, `fuzz-some` and `servers`
-	TILLSTREAM_FUZZ_SECONDS=3 RUST_TEST_THREADS=2 $(CARGO) test --workspace --exclude tillstream-e2e --exclude tillstream-e2e-cluster --locked
+	TILLSTREAM_FUZZ_SECONDS=3 RUST_TEST_THREADS=2 $(CARGO) test --workspace --exclude tillstream-e2e --exclude tillstream-e2e-cluster --locked --no-fail-fast
 
 e2e: build rules ## The real binary: first run, import, crashes, bad input, tenants' rules
 	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_PROMTOOL=$$(ops/dev/promtool.sh) \

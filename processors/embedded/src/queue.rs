@@ -113,7 +113,11 @@ mod tests {
     #[test]
     fn appends_overtake_commits_that_came_before_them() {
         let mut queue = queue(&[(false, 15), (false, 15), (false, 15), (true, 1), (true, 1)]);
-        assert_eq!(numbers(&queue.take_group(BOUNDS)), [3, 4, 0, 1], "20 bytes of commits, the last one passes it");
+        assert_eq!(
+            numbers(&queue.take_group(BOUNDS)),
+            [3, 4, 0, 1],
+            "20 bytes of commits, the last one passes it"
+        );
         assert_eq!(numbers(&queue.take_group(BOUNDS)), [2]);
         assert!(queue.is_empty());
     }
