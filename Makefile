@@ -153,7 +153,7 @@ bench-rules: rules ## What a call of a rule costs the host, beside a native func
 	$(CARGO) run --release --locked -p tillstream-rule-engine --example host_cost -- rules/examples/target/volume-discount.wasm
 
 hostile-rules: ## MODULES hostile modules (default 10000), from SEED: the host's memory and every call's budget
-	TILLSTREAM_HOSTILE=$(MODULES) TILLSTREAM_SEED=$(SEED) $(CARGO) test --release --locked -p tillstream-rule-host --test hostile -- --nocapture
+	TILLSTREAM_HOSTILE=$(MODULES) TILLSTREAM_SEED=$(SEED) $(CARGO) test --profile gate --locked -p tillstream-rule-host --test hostile -- --nocapture
 
 clean: ## Removes build output (never data)
 	$(CARGO) clean
