@@ -69,7 +69,7 @@ struct ActivationInput {
     #[serde(default)]
     fallback: Option<RuleFallback>,
     #[serde(default)]
-    forced: bool,
+    forced: Option<bool>,
     #[serde(default)]
     expected_revision: Option<i64>,
 }
@@ -241,7 +241,7 @@ pub(crate) async fn activate(on: OnRule, headers: HeaderMap, body: Body) -> Resu
         settings,
         fallback: input.fallback.unwrap_or_default(),
         expected_revision: input.expected_revision,
-        forced: input.forced,
+        forced: input.forced.unwrap_or(false),
     };
     on.change(RulePayload::Activated(activated)).await
 }

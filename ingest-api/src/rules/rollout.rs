@@ -73,7 +73,7 @@ struct CanaryInput {
     #[serde(default)]
     fallback: Option<RuleFallback>,
     #[serde(default)]
-    forced: bool,
+    forced: Option<bool>,
     #[serde(default)]
     expected_revision: Option<i64>,
 }
@@ -82,7 +82,7 @@ struct CanaryInput {
 struct ConfigurationInput {
     settings: Map<String, Value>,
     #[serde(default)]
-    forced: bool,
+    forced: Option<bool>,
     #[serde(default)]
     expected_revision: Option<i64>,
 }
@@ -148,7 +148,7 @@ pub(crate) async fn canary(on: OnRule, headers: HeaderMap, body: Body) -> Result
         failures_max: input.stop_at_failures.unwrap_or(FAILURES_DEFAULT),
         difference_max_minor: input.stop_at_difference,
         expected_revision: input.expected_revision,
-        forced: input.forced,
+        forced: input.forced.unwrap_or(false),
     };
     on.change(RulePayload::Canaried(canaried)).await
 }
@@ -180,7 +180,7 @@ pub(crate) async fn configure(on: OnRule, headers: HeaderMap, body: Body) -> Res
         settings: settings::checked(&rule, version, input.settings)?,
         // They were checked for the version that was active then: another one may want others.
         expected_revision: input.expected_revision.or(Some(rule.revision)),
-        forced: input.forced,
+        forced: input.forced.unwrap_or(false),
     };
     on.change(RulePayload::Configured(configured)).await
 }

@@ -27,7 +27,7 @@ const REQUIREMENT: &[Field] = &[needed("required", Kind::Flag)
     .about("Whether a module is taken, and a version put in force, only if a key in force signed it")];
 const KEY: &[Field] = &[
     needed("name", Kind::Text { min: 1, max: 100 }).about("What people call it"),
-    needed("public_key", Kind::Text { min: 64, max: 64 })
+    needed("public_key", Kind::Hex { digits: 64 })
         .about("The 32 bytes of the Ed25519 public key, in hex, as `tillstream rules keygen` prints them"),
 ];
 

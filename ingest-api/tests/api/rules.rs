@@ -383,6 +383,9 @@ async fn a_version_that_fails_on_most_recent_inputs_is_put_in_force_only_by_forc
         assert_eq!(refused.problem(), (409, "TS0668".to_owned()), "{}", refused.text);
         assert!(refused.text.contains("6 of 10"), "it says how often: {}", refused.text);
         let mut forced = body.clone();
+        forced["forced"] = Value::Null;
+        let refused = post(&api, &path, &forced).await;
+        assert_eq!(refused.problem(), (409, "TS0668".to_owned()), "null is left out: {}", refused.text);
         forced["forced"] = json!(true);
         assert_eq!(post(&api, &path, &forced).await.status, 200);
         post(&api, "/v1/rules/tiers/rollback", &json!({})).await;
