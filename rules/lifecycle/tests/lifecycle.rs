@@ -1,31 +1,15 @@
 //! The history of a rule, and what is in force after it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
+mod support;
+
+use support::World;
 use tillstream_registry_log::{Appended, Fold};
-use tillstream_rule_lifecycle::{MODULES_BYTES_MAX, Modules, RULES_MAX, RuleRefusal, Rules};
+use tillstream_rule_lifecycle::{MODULES_BYTES_MAX, Modules, RULES_MAX, RuleRefusal};
 use tillstream_schemas::rules::*;
 use tillstream_stage::rule::{Hook, Hooks};
 
-#[derive(Default)]
-struct World {
-    rules: Rules,
-    at_ms: i64,
-}
-
 impl World {
-    fn take(&mut self, tenant: &str, rule: &str, payload: RulePayload) -> Result<(), RuleRefusal> {
-        self.at_ms += 1;
-        let event = RuleEvent {
-            id: format!("evt_{}", self.at_ms).into(),
-            tenant: tenant.into(),
-            occurred_at_ms: self.at_ms,
-            actor: "key_1".into(),
-            rule: rule.into(),
-            payload,
-        };
-        self.rules.apply(&event, Appended { partition: 0, offset: self.at_ms as u64, at_ms: self.at_ms })
-    }
-
     fn upload(&mut self, digest: &str) -> Result<(), RuleRefusal> {
         let hooks = vec!["price".into(), "dance".into()];
         self.take(

@@ -1,19 +1,15 @@
 //! What is put in force: signed by whom its tenant trusts, and not known to fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
+mod support;
+
 use ring::signature::{Ed25519KeyPair, KeyPair};
-use tillstream_registry_log::{Appended, Fold};
+use support::World;
 use tillstream_rule_lifecycle::{
-    RuleRefusal, Rules, SIGNING_KEYS_MAX, SignatureRefusal, signed_text, signing_key_id, to_hex,
+    RuleRefusal, SIGNING_KEYS_MAX, SignatureRefusal, signed_text, signing_key_id, to_hex,
 };
 use tillstream_schemas::Text;
 use tillstream_schemas::rules::*;
-
-#[derive(Default)]
-struct World {
-    rules: Rules,
-    at_ms: i64,
-}
 
 struct Signer(Ed25519KeyPair);
 
@@ -37,19 +33,6 @@ impl Signer {
 }
 
 impl World {
-    fn take(&mut self, tenant: &str, rule: &str, payload: RulePayload) -> Result<(), RuleRefusal> {
-        self.at_ms += 1;
-        let event = RuleEvent {
-            id: format!("evt_{}", self.at_ms).into(),
-            tenant: tenant.into(),
-            occurred_at_ms: self.at_ms,
-            actor: "key_1".into(),
-            rule: rule.into(),
-            payload,
-        };
-        self.rules.apply(&event, Appended { partition: 0, offset: self.at_ms as u64, at_ms: self.at_ms })
-    }
-
     fn upload(&mut self, digest: &str, signature: Option<RuleSignature>) -> Result<(), RuleRefusal> {
         self.upload_of("demo", digest, signature)
     }
