@@ -40,7 +40,7 @@ build: ## Builds the binary in release (PROFILE=gate: as `make test` does, faste
 	$(CARGO) build --profile $(PROFILE) --locked $(if $(filter gate,$(PROFILE)),-p tillstream -p tillstream-world)
 
 run: build ## Starts the whole pipeline on the embedded store at $(HTTP)
-	exec target/release/tillstream serve --data-dir $(DATA_DIR) --http $(HTTP)
+	exec $(bin) serve --data-dir $(DATA_DIR) --http $(HTTP)
 
 fmt: ## Formats the code
 	$(CARGO) fmt --all
@@ -81,8 +81,8 @@ schemathesis: build ## A live server against its own contract, by the tool of th
 	@ops/dev/schemathesis.sh
 
 chaos: build ## Kills the real binary CUTS times (default 500) at random and CUTS times inside a group commit; then STATES crashes of its disk (default 400)
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_STATES=$(STATES) TILLSTREAM_ORDERS=600 TILLSTREAM_FAULTS=20 $(CARGO) test -p tillstream-e2e --locked --test disk --test faults -- --nocapture
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_STATES=$(STATES) TILLSTREAM_ORDERS=600 TILLSTREAM_FAULTS=20 $(CARGO) test -p tillstream-e2e --locked --test disk --test faults -- --nocapture
 
 fuzz: ## Fuzzes TARGET (default: each) for SECONDS (default 60), guided by coverage, and keeps inputs that cover something new
 	@ops/dev/fuzz.sh run $(TARGET) $(SECONDS)
@@ -94,11 +94,11 @@ fuzz-replay: ## Runs TARGET once on the file INPUT
 	@ops/dev/fuzz.sh replay $(TARGET) $(INPUT)
 
 chaos-cluster: build jars ## HISTORIES histories of faults on the real servers (default 200), from SEED
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_HISTORIES=$(HISTORIES) TILLSTREAM_SEED=$(SEED) \
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_HISTORIES=$(HISTORIES) TILLSTREAM_SEED=$(SEED) \
 		$(CARGO) test -p tillstream-e2e-cluster --locked --test histories -- --nocapture
 
 outage: build jars ## The database is away for SECONDS (default 60) under RATE orders/s (default 500); OUTAGE=kill kills it, else it is frozen
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_OUTAGE_SECONDS=$(SECONDS) TILLSTREAM_OUTAGE_RATE=$(RATE) TILLSTREAM_OUTAGE_KILL=$(if $(filter kill,$(OUTAGE)),1,0) \
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_OUTAGE_SECONDS=$(SECONDS) TILLSTREAM_OUTAGE_RATE=$(RATE) TILLSTREAM_OUTAGE_KILL=$(if $(filter kill,$(OUTAGE)),1,0) \
 		$(CARGO) test -p tillstream-e2e-cluster --locked --test outage -- --nocapture
 
 mutants: ## Takes each rule of the cluster protocol out and expects a test to fail (some 20 minutes)
@@ -122,24 +122,24 @@ simulate-mutants: ## Plants bugs and prints how many seeds it takes to see each 
 bench: build ## Orders/s, CPU per order, latency, memory, cost of each stage
 	$(CARGO) build --release --locked -p tillstream-loadtest
 	target/release/tillstream-bench drain
-	target/release/tillstream-bench http --bin target/release/tillstream
-	target/release/tillstream-bench latency --bin target/release/tillstream
+	target/release/tillstream-bench http --bin $(bin)
+	target/release/tillstream-bench latency --bin $(bin)
 
 bench-http: build ## Posts/s, bulk orders/s, CPU per request, p50/p99, beside a bare durable door; RULE=module.wasm measures with it as well
 	$(CARGO) build --release --locked -p tillstream-loadtest
-	target/release/tillstream-bench http --bin target/release/tillstream $(if $(RULE),--rule $(RULE))
+	target/release/tillstream-bench http --bin $(bin) $(if $(RULE),--rule $(RULE))
 
 bench-cluster: build jars ## Cluster mode beside the Kafka Streams yardstick ($(YARDSTICK)): orders/s, CPU, latency, memory
 	$(CARGO) build --release --locked -p tillstream-loadtest
-	target/release/tillstream-bench cluster --bin target/release/tillstream --yardstick $(YARDSTICK)
+	target/release/tillstream-bench cluster --bin $(bin) --yardstick $(YARDSTICK)
 
 bench-commit: build jars ## The bare commit at 10 to 5,000 records, beside the pipeline's own
 	$(CARGO) build --release --locked -p tillstream-loadtest
-	target/release/tillstream-bench commit --bin target/release/tillstream
+	target/release/tillstream-bench commit --bin $(bin)
 
 bench-takeover: build jars ## From kill -9 of a worker to the first new commit on its partitions, with KEYS keys of state (default 10000)
 	$(CARGO) build --release --locked -p tillstream-e2e-cluster
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_KEYS=$(KEYS) target/release/takeover
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_KEYS=$(KEYS) target/release/takeover
 
 rules: build ## Builds the example rules as components (rules/examples/target/NAME.wasm), and runs their tests and fixtures
 	@ops/dev/setup.sh
