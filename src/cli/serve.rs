@@ -65,6 +65,10 @@ pub struct Serve {
     /// Where compiled rules are kept; left out: `rules` in the data dir. What is lost here is compiled again.
     #[arg(long, env = "TILLSTREAM_RULES_DIR", value_name = "DIR")]
     pub rules_dir: Option<PathBuf>,
+    /// Where backtests are kept; left out: `backtests` in the data dir. Processes that share it show each other's, and any of
+    /// them can go on with one whose process has ended.
+    #[arg(long, env = "TILLSTREAM_BACKTESTS_DIR", value_name = "DIR")]
+    pub backtests_dir: Option<PathBuf>,
     /// Units of fuel per second that the rules of one tenant may use in this process before they fall back.
     #[arg(long, env = "TILLSTREAM_RULE_FUEL_PER_SECOND", default_value_t = 400_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub rule_fuel_per_second: u64,
