@@ -14,7 +14,7 @@ mod state;
 mod topics;
 mod webhooks;
 
-pub use cluster::{Broker, Database, Role, SaslMechanism};
+pub use cluster::{Broker, Compression, Database, Role, SaslMechanism};
 pub use dlq::{Dlq, DlqCommand};
 pub use import::Import;
 pub use keys::{Keys, KeysCommand, Whose};

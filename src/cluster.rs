@@ -1,6 +1,6 @@
 //! Connecting to a cluster's broker, database and registry, and making sure that they belong together.
 
-use crate::cli::{Broker, Database, SaslMechanism, Secret, Serve, given_or_read};
+use crate::cli::{Broker, Compression, Database, SaslMechanism, Secret, Serve, given_or_read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +105,10 @@ pub fn kafka_settings(options: &Broker) -> Result<KafkaSettings, ClusterError> {
         certificate_file: options.broker_certificate_file.clone(),
         key_file: options.broker_key_file.clone(),
         sasl,
+    };
+    settings.compression = match options.broker_compression {
+        Compression::None => tillstream_kafka::Compression::None,
+        Compression::Lz4 => tillstream_kafka::Compression::Lz4,
     };
     settings.session_timeout_ms = options.session_timeout_ms;
     settings.transaction_timeout_ms = options.transaction_timeout_ms;

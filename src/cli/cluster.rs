@@ -41,6 +41,15 @@ pub enum SaslMechanism {
     Plain,
 }
 
+/// How records are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compression {
+    /// As they are.
+    None,
+    /// LZ4.
+    Lz4,
+}
+
 /// The broker.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Broker (cluster mode)")]
@@ -106,6 +115,9 @@ pub struct Broker {
     /// A worker that is silent this long loses its partitions, ms.
     #[arg(long, env = "TILLSTREAM_SESSION_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1_000..=300_000))]
     pub session_timeout_ms: u32,
+    /// How the records that this process writes are packed, on the wire and on the broker's disks. Readers need not know.
+    #[arg(long, env = "TILLSTREAM_BROKER_COMPRESSION", value_enum, default_value = "none")]
+    pub broker_compression: Compression,
     /// The broker aborts a transaction that takes longer, ms; a batch gives up before half of it is over.
     #[arg(long, env = "TILLSTREAM_TRANSACTION_TIMEOUT_MS", default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(2_000..=120_000))]
     pub transaction_timeout_ms: u32,

@@ -17,15 +17,20 @@ use tokio::sync::watch;
 
 /// How long the last flush of a life may take; what is left is replayed by the next.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
-/// What has waited is looked for so often within a flush interval, and must have waited all but one of those parts: fewer,
-/// fuller batches of one database partition each.
-const TICKS_PER_INTERVAL: u32 = 2;
+/// The flusher rests for at least this part of the interval, however long a flush takes.
+const REST: u32 = 4;
 /// What only its own task reads is flushed after so many intervals.
 const LAZY_FACTOR: u32 = 12;
 /// A task for which so many records are fetched is behind,
 const BEHIND_RECORDS: usize = 500;
 /// and flushes after so many intervals, unless memory is short: what bounds this is the replay of a takeover.
 const BEHIND_FACTOR: u32 = 120;
+/// A task that made so many changes since the last look is busy,
+const BUSY_CHANGES: u64 = 1_000;
+/// and lets rows wait for so many intervals, those that only it reads for so many: what is busy is then written less often,
+/// and a batch holds more rows.
+const BUSY_FACTOR: u32 = 3;
+const BUSY_LAZY_FACTOR: u32 = 48;
 /// The checkpoint moves at most so often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Keys of one page of the walk that fills the filter.
@@ -64,8 +69,10 @@ struct Flusher {
     /// The input offset up to which readers were told that rows can be read.
     told_input: Option<u64>,
     shown_unflushed: i64,
-    /// Where the log was at the last ticks.
+    /// Where the log was at the last looks.
     marks: VecDeque<Mark>,
+    /// Where the changelog ended at the last of them.
+    seen_to: u64,
     /// What is to be flushed next: rows that anybody reads, and those that only their task reads.
     due: Option<Mark>,
     due_lazily: Option<Mark>,
@@ -102,6 +109,7 @@ impl Flusher {
             told_input: None,
             shown_unflushed: 0,
             marks: VecDeque::new(),
+            seen_to: session.inner.lock().changelog_end,
             due: None,
             due_lazily: None,
             flushed_to: 0,
@@ -111,9 +119,10 @@ impl Flusher {
     async fn run(mut self) {
         let session = Arc::clone(&self.session);
         let (clock, settings) = (&session.ports.clock, &session.ports.settings);
-        let tick = settings.flush_interval / TICKS_PER_INTERVAL;
-        let mut wait = tick;
+        let interval = settings.flush_interval;
+        let mut wait = interval;
         loop {
+            let begun_ns = clock.monotonic_ns();
             let over = session.is_over.load(Ordering::Acquire);
             if over {
                 let deadline_ns = clock.deadline(LAST_FLUSH);
@@ -123,7 +132,11 @@ impl Flusher {
                 break;
             }
             match self.turn().await {
-                Ok(()) => wait = tick,
+                Ok(()) => {
+                    // From begin to begin, so that the interval bounds how stale a query is.
+                    let took = Duration::from_nanos(clock.monotonic_ns().saturating_sub(begun_ns));
+                    wait = interval.saturating_sub(took).max(interval / REST);
+                }
                 Err(error) => {
                     session
                         .ports
@@ -177,12 +190,13 @@ impl Flusher {
                 Mark { at_ns: now_ns, changelog_end: inner.changelog_end, input_offset: inner.next_offset };
             (mark, inner.overlay.bytes())
         };
+        let changes = mark.changelog_end.saturating_sub(self.seen_to);
+        self.seen_to = mark.changelog_end;
         if self.marks.back().is_none_or(|it| it.place() != mark.place()) {
             self.marks.push_back(mark);
         }
         let behind = session.group.buffered(session.task.partition) >= BEHIND_RECORDS;
-        let prompt = settings.flush_interval - settings.flush_interval / TICKS_PER_INTERVAL;
-        let (mut age, mut long) = (prompt, settings.flush_interval * LAZY_FACTOR);
+        let (mut age, mut long) = (Duration::ZERO, settings.flush_interval * LAZY_FACTOR);
         if session.is_over.load(Ordering::Acquire) {
             (age, long) = (Duration::ZERO, Duration::ZERO);
         } else if bytes > settings.unflushed_bytes_max / 4 * 3 {
@@ -194,6 +208,9 @@ impl Flusher {
             // Whoever is behind writes rows of orders that are not done: later, they are written less often.
             age = settings.flush_interval * BEHIND_FACTOR;
             long = age;
+        } else if changes >= BUSY_CHANGES {
+            age = settings.flush_interval * BUSY_FACTOR;
+            long = settings.flush_interval * BUSY_LAZY_FACTOR;
         }
         let old = |it: &Mark, age: Duration| {
             let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);

@@ -73,8 +73,9 @@ impl TaskMeter {
     /// The counters of a task of this kind.
     pub fn new(kind: TaskKind, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let task = [kind.as_str()];
-        // Nothing is written behind the commit here; the series must be there all the same.
-        metrics.unflushed_rows.with_label_values(&task).set(0);
+        // The series must be there where nothing is written behind the commit, too. A life that has begun may have told
+        // of rows by now, so it is not set.
+        metrics.unflushed_rows.with_label_values(&task);
         Self {
             clock,
             tallies: [Tally::default(); STAGES],
@@ -207,6 +208,17 @@ mod tests {
         for (index, outcome) in OUTCOMES.into_iter().enumerate() {
             assert_eq!(outcome as usize, index);
         }
+    }
+
+    #[test]
+    fn a_task_that_starts_leaves_the_rows_alone_that_its_life_told_of_before() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let meter = |kind| TaskMeter::new(kind, Arc::new(SystemClock::new()), Arc::clone(&metrics));
+        metrics.unflushed_rows.with_label_values(&["item"]).add(210);
+        let _meters = (meter(TaskKind::Item), meter(TaskKind::Order));
+        let text = metrics.encode().unwrap();
+        assert!(text.contains(r#"tillstream_state_unflushed_rows{stage="item"} 210"#), "{text}");
+        assert!(text.contains(r#"tillstream_state_unflushed_rows{stage="order"} 0"#), "{text}");
     }
 
     #[test]

@@ -28,6 +28,25 @@ async fn a_row_is_written_once_per_interval_however_often_it_changes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_busy_task_writes_a_busy_row_less_often_and_all_of_it_once_it_is_idle() {
+    let mut world = World::new(1);
+    world.settings.flush_interval = seconds(1);
+    let process = world.bare("a").await;
+    let mut life = process.open(0).await.unwrap();
+    let keys: Vec<String> = (0..1_200).map(|n| format!("t/k{n}")).collect();
+    for round in 0..9 {
+        let value = round.to_string();
+        let rows: Vec<_> = keys.iter().map(|it| (it.as_str(), Some(value.as_str()))).collect();
+        life.put_many(&rows).await.unwrap();
+        world.pass(seconds(1)).await;
+    }
+    let written = world.rows.counts().cells_written;
+    assert!((1_200..=4_800).contains(&written), "{written} writes of 9 times 1,200 changes");
+    world.pass(seconds(3)).await;
+    assert_eq!(world.stored("t/k7").as_deref(), Some("8"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn unflushed_rows_answer_first_and_without_the_database() {
     let world = World::new(1);
     let process = world.bare("a").await;

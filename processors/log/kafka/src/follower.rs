@@ -59,8 +59,9 @@ impl Follower {
             let partitions: Vec<u32> = (0..log.partitions(*topic)).collect();
             core.follow(partitions.iter().map(|it| TopicPartition::new(*topic, *it)));
             let mut config = core.settings.consumer(&format!("{}.follower", core.settings.deployment));
-            // A partition that is begun waits for the fetch under way, which waits this long where nothing comes.
-            config.set("fetch.wait.max.ms", "50");
+            // A partition that is begun waits for the fetch under way, which waits this long where nothing comes. A
+            // process follows a handful of topics on which little happens: each asks the broker so often for nothing.
+            config.set("fetch.wait.max.ms", "200");
             KafkaSettings::fetching(&mut config, 1 << 20, 4 << 20, 1 << 20);
             let places = partitions.iter().map(|_| Mutex::default()).collect();
             let told = *topic;

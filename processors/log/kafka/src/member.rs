@@ -18,6 +18,26 @@ pub(crate) struct KafkaMember {
     events: Mutex<mpsc::UnboundedReceiver<GroupEvent>>,
 }
 
+/// How long a fetch may wait at the broker: each costs it much the same, however little it brings.
+struct Patience {
+    bytes_min: u32,
+    /// A partition that is begun waits for the fetch under way, so this is a part of a takeover.
+    wait_ms: u32,
+}
+
+impl Patience {
+    /// By what is read from the topic: an order waits for commands and requests, for nothing else.
+    fn with(topic: Topic) -> Self {
+        match topic {
+            // The analytics task gathers for longer than this.
+            Topic::AnalyticsDeltas => Self { bytes_min: 1 << 20, wait_ms: 200 },
+            // Read for webhooks.
+            Topic::OrderEvents | Topic::ItemEvents => Self { bytes_min: 256 << 10, wait_ms: 100 },
+            _ => Self { bytes_min: 1, wait_ms: 50 },
+        }
+    }
+}
+
 impl KafkaMember {
     /// Joins. Nothing is waited for.
     pub(crate) fn start(core: &Core, group: &str, topic: Topic) -> Result<Self, BrokerError> {
@@ -27,8 +47,8 @@ impl KafkaMember {
         config.set("session.timeout.ms", settings.session_timeout_ms.to_string());
         config.set("heartbeat.interval.ms", (settings.session_timeout_ms / 5).clamp(100, 3_000).to_string());
         config.set("max.poll.interval.ms", settings.session_timeout_ms.max(60_000).to_string());
-        // A partition that is begun waits for the fetch under way, which waits this long where nothing comes.
-        config.set("fetch.wait.max.ms", "50");
+        let Patience { bytes_min, wait_ms } = Patience::with(topic);
+        config.set("fetch.min.bytes", bytes_min.to_string()).set("fetch.wait.max.ms", wait_ms.to_string());
         let queued = settings.buffered_bytes_max.max(1 << 20);
         KafkaSettings::fetching(&mut config, 1 << 20, 4 << 20, queued);
         let (sender, events) = mpsc::unbounded_channel();
