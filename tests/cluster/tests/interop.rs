@@ -12,16 +12,41 @@
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use tillstream_e2e_cluster::cluster::{Cluster, PARTITIONS};
+use tillstream_e2e_cluster::cluster::{Cluster, PARTITIONS, Wires};
 use tillstream_e2e_cluster::faults::Fault::{KillWorker, StrayAbort};
 use tillstream_e2e_cluster::history::{self, Outcome};
 use tillstream_e2e_cluster::python::{installed, python, script};
 use tillstream_e2e_cluster::topics::{Raw, beginnings, read};
 use tillstream_e2e_cluster::{blocking, command};
 use tillstream_schemas::Topic;
+use tillstream_servers::{CassandraOptions, KafkaOptions};
 use tillstream_stage::partition::partition_of;
+
+/// What a batch packed with LZ4 is marked with.
+const LZ4: u8 = 3;
+
+/// Workers that compress what they write: readers need not be told.
+async fn packed() -> Arc<Cluster> {
+    let environment = vec![("TILLSTREAM_BROKER_COMPRESSION".to_owned(), "lz4".to_owned())];
+    let wires = Wires { environment, ..Wires::default() };
+    Cluster::start_with(KafkaOptions::default(), CassandraOptions::default(), |_| wires).await
+}
+
+/// How the batches of a partition's first segment are packed: bits 0 to 2 of a batch's attributes, which stand 21 bytes
+/// into it (<https://kafka.apache.org/documentation/#recordbatch>).
+fn codecs(partition: &Path) -> BTreeSet<u8> {
+    let segment = std::fs::read(partition.join("00000000000000000000.log")).unwrap();
+    let (mut at, mut seen) = (0, BTreeSet::new());
+    while let Some(head) = segment.get(at..at + 23) {
+        seen.insert(head[22] & 0b111);
+        let length: [u8; 4] = head[8..12].try_into().unwrap();
+        at += 12 + usize::try_from(i32::from_be_bytes(length)).unwrap();
+    }
+    seen
+}
 
 /// A Python consumer that reads while a history of faults runs.
 async fn read_along(cluster: &Arc<Cluster>) -> (Outcome, Vec<Value>) {
@@ -143,7 +168,7 @@ async fn same_partitions(cluster: &Arc<Cluster>, ours: &BTreeMap<String, u32>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_java_and_kcat_read_and_partition_as_we_do() {
-    let cluster = Cluster::start().await;
+    let cluster = packed().await;
     cluster.add_ready(&["", "", ""]).await;
     let (outcome, records) = read_along(&cluster).await;
     each_order_once(&outcome, &records);
@@ -158,4 +183,6 @@ async fn python_java_and_kcat_read_and_partition_as_we_do() {
     println!("{} records decoded by Python, {} keys to place", records.len(), ours.len());
     same_partitions(&cluster, &ours).await;
     cluster.stop_workers().await;
+    let events = cluster.stack.kafka.folder().join("data").join(format!("{}-0", Topic::OrderEvents.name()));
+    assert!(codecs(&events).contains(&LZ4), "no batch of {} is compressed", events.display());
 }
