@@ -44,6 +44,8 @@ pub struct EmbeddedSettings {
     pub now_ms: NowMs,
     /// Runs the group commit: on a thread of its own, if nothing else is said.
     pub spawn: Spawn,
+    /// Reads of more rows than this go to a blocking thread.
+    pub inline_rows_max: usize,
     /// A group stops taking requests in once it holds so many bytes.
     pub group_bytes_max: usize,
     /// fjall's background threads. With more than one, the first spins while another compacts.
@@ -66,6 +68,7 @@ impl EmbeddedSettings {
             free_space: Arc::new(free_space),
             now_ms: Arc::new(clock::now_ms),
             spawn: Arc::new(work::on_a_thread),
+            inline_rows_max: 300,
             group_bytes_max: 8 << 20,
             workers: 1,
         }

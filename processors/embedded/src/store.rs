@@ -28,8 +28,6 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait for the group-commit thread; more wait where they are made.
 const REQUESTS_WAITING_MAX: usize = 1024;
-/// Reads of more rows than this go to a blocking thread.
-const INLINE_ROWS_MAX: usize = 300;
 const PARTITIONS_MAX: u32 = 1024;
 
 /// What is waited for when the store goes.
@@ -171,7 +169,7 @@ impl EmbeddedStore {
         read: impl FnOnce(&Shared) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, LogError> {
         self.shared.check_running()?;
-        if rows <= INLINE_ROWS_MAX || tokio::runtime::Handle::try_current().is_err() {
+        if rows <= self.shared.settings.inline_rows_max || tokio::runtime::Handle::try_current().is_err() {
             return read(&self.shared);
         }
         let shared = self.shared.clone();

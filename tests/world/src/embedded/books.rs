@@ -13,7 +13,7 @@ use tillstream_stage::{RowKey, Table};
 use tillstream_state::{Commit, Page, State, TaskCommit, TaskId, Timer};
 
 /// Rows of a page that is read at once.
-const PAGE: usize = 200;
+const PAGE: usize = 1_000;
 
 /// A row of a changelog, as the oracle knows them: its topic, key and value.
 pub type Told = (Topic, Bytes, Option<Bytes>);
@@ -162,7 +162,7 @@ impl Held {
         for task in tasks {
             held.offsets.insert(*task, store.committed_now(*task));
             // A task has a timer for each order that holds stock: they are fewer than a page is long.
-            let timers = store.timers_due(*task, 0, i64::MAX - 1, PAGE + 100).await?;
+            let timers = store.timers_due(*task, 0, i64::MAX - 1, PAGE).await?;
             held.timers.extend(timers.into_iter().map(|it| (*task, it)));
         }
         Ok(held)

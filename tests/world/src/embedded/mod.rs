@@ -27,8 +27,8 @@ use tillstream_simulation::broker::StoredRecord;
 use tillstream_simulation::disk::{Disk, Left};
 use xxhash_rust::xxh3::Xxh3;
 
-/// What is read at once: no more than the store reads on the thread that asks.
-const PAGE: ReadLimit = ReadLimit { records_max: 200, bytes_max: 8 << 20 };
+/// What is read at once.
+const PAGE: ReadLimit = ReadLimit { records_max: 1_000, bytes_max: 8 << 20 };
 /// A process whose disk failed ends by itself within so long.
 const ENDS_WITHIN_NS: u64 = 10_000_000_000;
 

@@ -21,8 +21,6 @@ use tokio::sync::watch;
 
 /// Bytes that the store keeps in reserve.
 pub const RESERVE_BYTES: u64 = 1 << 20;
-/// A batch is read by the thread that asks: more records are read by another, which no seed decides.
-const RECORDS_MAX: usize = 300;
 
 /// Every task of the process.
 pub fn tasks() -> Vec<TaskId> {
@@ -72,6 +70,8 @@ pub fn settings(
         disk_probe_every_ms: 50,
         free_space: Arc::new(move |_| Ok(free_bytes.load(Ordering::Relaxed))),
         now_ms: Arc::new(move || clock.now_ms()),
+        // When another thread is done, no seed decides.
+        inline_rows_max: usize::MAX,
         spawn: Arc::new(move |_, work| {
             spawned.spawn(work);
             Ok(Box::new(|| {}))
@@ -127,8 +127,6 @@ impl Process {
             &effects,
         );
         let halted = Halted::default();
-        let mut tasks = house.tasks.clone();
-        tasks.records_max = tasks.records_max.min(RECORDS_MAX);
         let crew = Crew {
             ports: TaskPorts {
                 sessions: Arc::new(Shared(witness.clone())),
@@ -138,7 +136,7 @@ impl Process {
                 clock: house.clock.clone(),
                 progress: Arc::new(Progress::new()),
             },
-            settings: tasks,
+            settings: house.tasks.clone(),
             executor: ExecutorSettings {
                 in_flight_max: house.tuning.in_flight_max,
                 ..ExecutorSettings::default()
