@@ -243,9 +243,8 @@ impl History {
         match &step.action {
             Action::Client(it) => {
                 let broker = &self.house.broker;
-                let letters = |at| -> Vec<Record> {
-                    broker.committed_from(at, 0).0.into_iter().map(read_of).collect()
-                };
+                let letters =
+                    |at| -> Vec<Record> { broker.committed_from(at, 0).0.into_iter().map(read_of).collect() };
                 self.clients.act(&self.house, step.number, it, &letters);
             }
             Action::Fault(it) => self.fault(it).await,

@@ -45,13 +45,14 @@ impl Plan {
     pub fn of(seed: u64, size: Size) -> Self {
         let mut random = Random::new(seed);
         let tuning = Tuning::draw(&mut random);
-        let mut draft = Draft { random, steps: Vec::new(), orders: 0, embedded: size.embedded, shipments: Vec::new() };
+        let mut draft =
+            Draft { random, steps: Vec::new(), orders: 0, embedded: size.embedded, shipments: Vec::new() };
         draft.open_shop();
         let faults = size.faults_min + draft.random.below(4);
         let mut at: Vec<usize> = (0..faults).map(|_| draft.random.below(size.commands.max(1))).collect();
         at.sort_unstable();
-        let operator =
-            (size.operators && !size.embedded && draft.random.percent(25)).then(|| draft.random.below(size.commands.max(1)));
+        let operator = (size.operators && !size.embedded && draft.random.percent(25))
+            .then(|| draft.random.below(size.commands.max(1)));
         for number in 0..size.commands {
             while at.first() == Some(&number) {
                 at.remove(0);

@@ -236,8 +236,26 @@ async fn outcomes_of_one_request_have_ids_of_their_own() {
     run_until(&store, provider, |it| committed(it) == 2).await.unwrap();
     let answers = answers(&store);
     let outcomes: Vec<_> = answers.iter().map(|it| outcome(&it.1)).collect();
-    assert_eq!(outcomes, [PaymentOutcome::Unavailable, PaymentOutcome::Captured]);
+    assert_eq!(outcomes, [PaymentOutcome::Unknown, PaymentOutcome::Captured]);
     assert_ne!(answers[0].1.id, answers[1].1.id);
+}
+
+#[tokio::test]
+async fn that_nothing_happened_is_not_said_of_what_an_earlier_life_may_have_done() {
+    let store = Arc::new(MemoryStore::default());
+    put(&store, &effect(0, "pm_card_visa"));
+    let provider = Arc::new(ScriptedProvider::default());
+    provider.fail_next(2);
+    let second = std::sync::Once::new();
+    let done = |it: &MemoryStore| {
+        if committed(it) == 1 {
+            second.call_once(|| put(it, &effect(1, "pm_card_visa")));
+        }
+        committed(it) == 2
+    };
+    run_until(&store, provider, done).await.unwrap();
+    let outcomes: Vec<_> = answers(&store).iter().map(|it| outcome(&it.1)).collect();
+    assert_eq!(outcomes, [PaymentOutcome::Unknown, PaymentOutcome::Unavailable]);
 }
 
 #[tokio::test]

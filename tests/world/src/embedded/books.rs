@@ -121,7 +121,9 @@ impl Books {
     fn compare(&self, held: &Held) -> Checked {
         for (task, offset) in &held.offsets {
             let expected = self.offsets.get(task).copied().unwrap_or(0);
-            expect(expected == *offset, || format!("{task} has committed {offset}, it should be {expected}"))?;
+            expect(expected == *offset, || {
+                format!("{task} has committed {offset}, it should be {expected}")
+            })?;
         }
         let differs = |key: &&RowKey| self.rows.get(*key) != held.rows.get(*key);
         if let Some(key) = self.rows.keys().chain(held.rows.keys()).find(differs) {

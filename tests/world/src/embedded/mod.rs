@@ -239,9 +239,7 @@ impl Alone {
         let struck = self.disk.follow().map_err(io)?;
         self.outcome.struck[1] += u64::from(struck);
         let now_ns = self.house.now_ns();
-        if struck
-            && let Some(doom) = &mut self.doom
-        {
+        if struck && let Some(doom) = &mut self.doom {
             if doom.by_itself_ns.is_none() {
                 let Doom { power, down_ms, .. } = *doom;
                 return self.fall(power, down_ms).await;
@@ -328,7 +326,8 @@ impl Alone {
             Fault::Stop { down_ms, .. } => self.stop(down_ms).await?,
             Fault::ClockJump { by_ms } => self.house.clock.jump_ms(by_ms),
             Fault::Provider { kind, calls } => {
-                let troubles = [Trouble::Unavailable, Trouble::ReplyLost, Trouble::RequestLost, Trouble::Slow];
+                let troubles =
+                    [Trouble::Unavailable, Trouble::ReplyLost, Trouble::RequestLost, Trouble::Slow];
                 self.house.provider.trouble(troubles[usize::from(kind) % 4], calls);
             }
             // Of a cluster; and one fault of the disk at a time.
@@ -353,7 +352,8 @@ impl Alone {
         self.outcome.struck[1] += u64::from(struck);
         expect(closed || troubled, || "the process does not stop".to_owned())?;
         let doom = self.doom.filter(|_| struck);
-        let power = doom.map_or(if down_ms.is_multiple_of(2) { Power::Nothing } else { Power::Stays }, |it| it.power);
+        let power =
+            doom.map_or(if down_ms.is_multiple_of(2) { Power::Nothing } else { Power::Stays }, |it| it.power);
         self.fall(power, down_ms).await
     }
 

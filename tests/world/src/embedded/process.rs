@@ -117,7 +117,8 @@ impl Process {
             state: witness.clone(),
             clock: house.clock.clone(),
         };
-        let kept = CatalogSettings { entries_max: house.tuning.catalog_entries_max, ..CatalogSettings::default() };
+        let kept =
+            CatalogSettings { entries_max: house.tuning.catalog_entries_max, ..CatalogSettings::default() };
         let catalog = CatalogCache::new(catalog, kept).map_err(|it| parts(&it))?;
         let guarded = GuardedProvider::new(
             house.provider.clone(),

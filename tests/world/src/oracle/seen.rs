@@ -242,7 +242,9 @@ impl Seen {
             | Topic::AnalyticsDeltasDlq => {
                 self.take_letter(at, record)?;
             }
-            topic if topic.is_changelog() => self.take_row(topic, record.key.clone(), record.value.clone())?,
+            topic if topic.is_changelog() => {
+                self.take_row(topic, record.key.clone(), record.value.clone())?
+            }
             _ => {}
         }
         Ok(())
@@ -315,7 +317,12 @@ fn line(at: TopicPartition, record: &StoredRecord) -> String {
     let value = record.value.as_deref().unwrap_or_default();
     let what = match at.topic {
         Topic::OrderEvents => codec::decode(value).map(|it: OrderEvent| it.payload.kind().to_owned()),
-        Topic::OrderCommands => codec::decode(value).map(|it: OrderCommand| kind_of(&it.payload)),
+        Topic::OrderCommands => codec::decode(value).map(|it: OrderCommand| match &it.payload {
+            OrderCommandPayload::PaymentResult(it) => {
+                format!("PaymentResult {:?} {:?}", it.operation, it.outcome)
+            }
+            payload => kind_of(payload),
+        }),
         Topic::ItemCommands => codec::decode(value).map(|it: ItemCommand| kind_of(&it.payload)),
         _ => Ok(String::new()),
     };
