@@ -3,7 +3,7 @@
 use crate::settings::Ended;
 use futures::future::BoxFuture;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::thread::Thread;
 
 struct Unpark(Thread);
@@ -18,7 +18,7 @@ impl Wake for Unpark {
 fn run(mut work: BoxFuture<'static, ()>) {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
-    while let Poll::Pending = work.as_mut().poll(&mut context) {
+    while work.as_mut().poll(&mut context).is_pending() {
         std::thread::park();
     }
 }

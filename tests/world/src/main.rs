@@ -195,7 +195,8 @@ fn minimize(seed: u64, violation: String, options: &Options) -> Plan {
     println!("the shortest history found fails so: {violation}");
     println!("{:?}", short.tuning);
     short.steps.iter().for_each(|it| println!("{it}"));
-    println!("SEED={seed} make replay tells what happens in it");
+    let embedded = if options.embedded { "EMBEDDED=1 " } else { "" };
+    println!("{embedded}SEED={seed} make replay tells what happens in it");
     short
 }
 
