@@ -306,10 +306,8 @@ impl Alone {
 
     async fn fault(&mut self, fault: &Fault) -> Checked {
         match *fault {
-            Fault::Cut { calls: None, power, down_ms, .. } => {
-                if self.process.is_some() {
-                    self.fall(power, down_ms).await?;
-                }
+            Fault::Cut { calls: None, power, down_ms, .. } if self.process.is_some() => {
+                self.fall(power, down_ms).await?;
             }
             Fault::Cut { calls: Some(calls), point, power, down_ms } => {
                 let strike = [Strike::Before, Strike::Within, Strike::After][usize::from(point) % 3];
