@@ -40,12 +40,30 @@ fn fresh_root() -> std::io::Result<PathBuf> {
     static PLACE: OnceLock<PathBuf> = OnceLock::new();
     let place = PLACE.get_or_init(|| {
         let shared = Path::new("/dev/shm");
-        if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() }
+        let place = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };
+        sweep(&place);
+        place
     });
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let root = place.join(format!("simulated-disk.{}-{number}", std::process::id()));
     std::fs::create_dir(&root)?;
     Ok(root)
+}
+
+/// Removes what a run that was killed has left.
+fn sweep(place: &Path) {
+    for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|it| it.strip_prefix("simulated-disk.")?.split_once('-'));
+        if process.is_some_and(|(id, _)| !Path::new("/proc").join(id).exists()) {
+            let path = entry.path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).ok()
+            } else {
+                std::fs::remove_file(path).ok()
+            };
+        }
+    }
 }
 
 fn trace_of(root: &Path) -> PathBuf {
