@@ -246,14 +246,15 @@ async fn that_nothing_happened_is_not_said_of_what_an_earlier_life_may_have_done
     put(&store, &effect(0, "pm_card_visa"));
     let provider = Arc::new(ScriptedProvider::default());
     provider.fail_next(2);
-    let second = std::sync::Once::new();
-    let done = |it: &MemoryStore| {
-        if committed(it) == 1 {
-            second.call_once(|| put(it, &effect(1, "pm_card_visa")));
-        }
-        committed(it) == 2
+    let (stop, shutdown) = watch::channel(false);
+    let executor = supervise_executor(0, ports(&store), provider, ExecutorSettings::default(), shutdown);
+    let later = async {
+        store.wait_until(|it| committed(it) == 1).await;
+        put(&store, &effect(1, "pm_card_visa"));
+        store.wait_until(|it| committed(it) == 2).await;
+        stop.send_replace(true);
     };
-    run_until(&store, provider, done).await.unwrap();
+    tokio::join!(executor, later).0.unwrap();
     let outcomes: Vec<_> = answers(&store).iter().map(|it| outcome(&it.1)).collect();
     assert_eq!(outcomes, [PaymentOutcome::Unknown, PaymentOutcome::Unavailable]);
 }
