@@ -107,14 +107,14 @@ mutants: ## Takes each rule of the cluster protocol out and expects a test to fa
 simulation:
 	$(CARGO) build --profile $(PROFILE) --locked $(if $(filter gate,$(PROFILE)),-p tillstream) -p tillstream-world
 
-simulate: simulation ## Searches SEEDS seeds of the simulated world for a history that breaks a promise (until stopped when absent)
-	target/$(PROFILE)/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM))
+simulate: simulation ## Searches SEEDS seeds of the simulated world for a history that breaks a promise (until stopped when absent; EMBEDDED=1: on the embedded store alone)
+	target/$(PROFILE)/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM)) $(if $(EMBEDDED),--embedded)
 
 simulate-some: simulation
 	target/$(PROFILE)/simulate --seeds 2000
 
 replay: simulation ## Tells what happens in the history of SEED, made as short as it can be if it fails
-	target/$(PROFILE)/simulate --replay $(SEED)
+	target/$(PROFILE)/simulate --replay $(SEED) $(if $(EMBEDDED),--embedded)
 
 simulate-mutants: ## Plants bugs and prints how many seeds it takes to see each (an hour or two)
 	@ops/dev/simulate-mutants.sh

@@ -19,7 +19,7 @@ export CARGO_INCREMENTAL=1
 export CARGO_TARGET_DIR=$dir/target
 build() { cargo build --profile gate -p tillstream-world --locked >"$dir/out" 2>&1; }
 # A bug may also make a history go on for ever: that shows it, too.
-run() { timeout "${SECONDS_MAX:-600}" "$dir/target/gate/simulate" --brief --seeds "${SEEDS:-10000}" >"$dir/out" 2>&1; }
+run() { timeout "${SECONDS_MAX:-600}" "$dir/target/gate/simulate" --brief ${embedded:+--embedded} --seeds "${SEEDS:-10000}" >"$dir/out" 2>&1; }
 # Rules that no history of this world touches: there is one deployment, and nobody changes partition counts or cuts inputs.
 apart=" changelog-empty input-cut input-gone offset-missing other-deployment other-partition-count partition-too-many rebuild-restart "
 if ! build; then
@@ -49,6 +49,9 @@ for name in "${patches[@]}"; do
         continue
         ;;
     esac
+    embedded=''
+    # Bugs of the embedded store, and one that was found there.
+    case "$short" in disk-* | effect-never-happened) embedded=yes ;; esac
     files=$(sed -n 's/^+++ b\///p' "$patch")
     began=$SECONDS
     seeds=''

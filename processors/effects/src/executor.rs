@@ -156,6 +156,7 @@ pub async fn run_executor(
         command_partitions: session.log.partitions(Topic::OrderCommands),
         committed,
         window: Window::new(committed),
+        inherited: end,
         outputs: Vec::new(),
         commit_ns: 0,
         requested_at_ms: 0,
@@ -198,6 +199,8 @@ struct Executor<'a> {
     command_partitions: u32,
     committed: u64,
     window: Window,
+    /// Where the requests ended when this life began: an earlier one may have performed those before it.
+    inherited: u64,
     /// Answers that wait for the next commit.
     outputs: Vec<NewRecord>,
     /// When the commit under way was asked for, monotonic ns.
@@ -349,7 +352,8 @@ impl Executor<'_> {
             self.window.begin(record.offset);
             match codec::decode::<EffectRequest>(&record.value) {
                 Ok(request) => {
-                    let performed = perform(self.provider, self.ports, self.settings, record.offset, request);
+                    let place = (record.offset, record.offset < self.inherited);
+                    let performed = perform(self.provider, self.ports, self.settings, place, request);
                     self.in_flight.push(Box::pin(performed));
                 }
                 Err(error) => {
@@ -425,12 +429,12 @@ impl Executor<'_> {
 }
 
 /// Performs one request. Past the time a provider remembers keys, it looks the request up first: the key alone would
-/// no longer keep a second charge away.
+/// no longer keep a second charge away. `again`: it may have been performed before.
 async fn perform(
     provider: &dyn PaymentProvider,
     ports: &ExecutorPorts,
     settings: &ExecutorSettings,
-    offset: u64,
+    (offset, again): (u64, bool),
     request: EffectRequest,
 ) -> Finished {
     let began_ns = ports.clock.monotonic_ns();
@@ -439,22 +443,21 @@ async fn perform(
     let trusted_ms = i64::try_from(settings.key_trusted.as_millis()).unwrap_or(i64::MAX);
     let known =
         if age_ms > trusted_ms { provider.lookup(&payment.request_key).await } else { Lookup::Absent };
-    let result = match known {
-        Lookup::Found(result) => result,
+    let reply = match known {
+        Lookup::Found(result) => ProviderReply::Answered(result),
         Lookup::Unavailable => ProviderReply::unavailable(
             "lookup_unavailable",
             "The request is too old for its key, and the provider could not be asked what became of it.",
-        )
-        .into_result(payment),
+        ),
         Lookup::Absent => {
             let call = provider.execute(&request.tenant, &request.order_id, payment);
             // A panic tells nothing about what happened outside.
-            let reply = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
+            AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
                 ProviderReply::unknown("panic", "The provider's client failed during the call.")
-            });
-            reply.into_result(payment)
+            })
         }
     };
+    let result = if again { reply.of_a_repeat() } else { reply }.into_result(payment);
     let took_ns = ports.clock.monotonic_ns().saturating_sub(began_ns);
     Finished { offset, request, result, took_ns }
 }

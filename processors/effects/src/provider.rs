@@ -37,6 +37,15 @@ impl ProviderReply {
         Self::Unknown { code: Text::const_new(code), message: Text::const_new(message) }
     }
 
+    /// The reply to a request that may have been made before: that nothing happened is said of this time alone.
+    #[must_use]
+    pub fn of_a_repeat(self) -> Self {
+        match self {
+            Self::Unavailable { code, message } => Self::Unknown { code, message },
+            other => other,
+        }
+    }
+
     /// Whether the provider was not heard: what a circuit breaker counts.
     pub fn is_transport_failure(&self) -> bool {
         !matches!(self, Self::Answered(_))

@@ -6,7 +6,6 @@
 //! a crash could take back.
 
 use crate::batch::{Batch, BatchWriter, stored_size_at_most};
-use crate::clock;
 use crate::disk::Work;
 use crate::high_water;
 use crate::layout;
@@ -118,20 +117,20 @@ impl Ask {
 }
 
 impl Committer {
-    /// A committer; [`Committer::run`] is its thread.
+    /// A committer; [`Committer::run`] is its life.
     pub fn new(shared: Arc<Shared>) -> Self {
         let tail = TailCache::new(shared.settings.tail_bytes);
         Self { shared, tail, last_append_ms: 0, ends_noted_ms: 0, offsets: Vec::new() }
     }
 
     /// Serves requests until it is told to close or nobody is left to ask.
-    pub fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let _stop = StopAtEnd(self.shared.clone());
         let mut closers = Vec::new();
         let mut queue = Queue::new();
         loop {
             if queue.is_empty() {
-                let Some(first) = requests.blocking_recv() else { break };
+                let Some(first) = requests.recv().await else { break };
                 sort_in(first, &mut queue, &mut closers);
             }
             while let Ok(request) = requests.try_recv() {
@@ -307,7 +306,7 @@ impl Committer {
                 }
             }
         }
-        self.last_append_ms = self.last_append_ms.max(clock::now_ms());
+        self.last_append_ms = self.last_append_ms.max((self.shared.settings.now_ms)());
         let mut batches = Vec::new();
         for (index, (size, records)) in lists.into_iter().enumerate() {
             let Some(first) = records.first() else { continue };

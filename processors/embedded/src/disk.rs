@@ -1,7 +1,6 @@
 //! Watches the free space, so that the disk never gets so full that a commit cannot end.
 
-use crate::clock;
-use crate::settings::{EmbeddedSettings, FreeSpace};
+use crate::settings::{EmbeddedSettings, FreeSpace, NowMs};
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use tillstream_log::LogError;
@@ -21,6 +20,7 @@ pub struct DiskWatch {
     reserve_bytes: u64,
     every_ms: i64,
     free_space: FreeSpace,
+    now_ms: NowMs,
     last: Mutex<Option<(i64, u64)>>,
 }
 
@@ -32,12 +32,13 @@ impl DiskWatch {
             reserve_bytes: settings.disk_reserve_bytes,
             every_ms: settings.disk_probe_every_ms,
             free_space: settings.free_space.clone(),
+            now_ms: settings.now_ms.clone(),
             last: Mutex::new(None),
         }
     }
 
     fn available_bytes(&self) -> u64 {
-        let now = clock::now_ms();
+        let now = (self.now_ms)();
         let mut last = self.last.lock();
         if let Some((at, available)) = *last
             && now.saturating_sub(at).abs() < self.every_ms

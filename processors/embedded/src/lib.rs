@@ -23,8 +23,9 @@ mod settings;
 mod shared;
 mod store;
 mod tables;
+mod work;
 
 pub use error::StoreError;
 pub use retention::RetentionReport;
-pub use settings::{EmbeddedSettings, FreeSpace};
+pub use settings::{EmbeddedSettings, Ended, FreeSpace, NowMs, Spawn};
 pub use store::EmbeddedStore;

@@ -4,7 +4,6 @@
 //! The last batch of a partition always stays: its key says where the partition ends.
 
 use crate::batch::{Batch, BatchWriter, stored_size_at_most, timestamp_of};
-use crate::clock;
 use crate::committer::Purge;
 use crate::layout;
 use crate::partition::Partitions;
@@ -166,7 +165,7 @@ impl Retention {
         let partition = self.shared.partitions.get(from)?;
         let end = partition.end();
         let settings = &self.shared.settings;
-        let than_ms = clock::now_ms().saturating_sub(settings.retention_ms);
+        let than_ms = (settings.now_ms)().saturating_sub(settings.retention_ms);
         let bytes_max = if from.topic.is_dlq() { u64::MAX } else { settings.log_bytes_max };
         let read_up_to = self.read_up_to(from, end);
         let mut bytes = self.size_now(from, end, size)?;

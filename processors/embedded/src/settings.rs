@@ -1,10 +1,21 @@
 //! How a store is set up.
 
+use crate::{clock, work};
+use futures::future::BoxFuture;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Answers how many bytes are free where `path` is; tests put their own in to fill a disk.
 pub type FreeSpace = Arc<dyn Fn(&Path) -> std::io::Result<u64> + Send + Sync>;
+
+/// The wall clock, ms since the epoch.
+pub type NowMs = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// Lets work go on beside the store's callers until it ends, under a name; answers what waits for its end.
+pub type Spawn = Arc<dyn Fn(&'static str, BoxFuture<'static, ()>) -> std::io::Result<Ended> + Send + Sync>;
+
+/// Waits for the end of what was spawned, where it does not end with its surroundings.
+pub type Ended = Box<dyn FnOnce() + Send + Sync>;
 
 /// What [`EmbeddedStore::open`](crate::EmbeddedStore::open) needs to know.
 #[derive(Clone)]
@@ -29,6 +40,12 @@ pub struct EmbeddedSettings {
     pub disk_probe_every_ms: i64,
     /// Looks at the free space.
     pub free_space: FreeSpace,
+    /// Tells the time of appends, of probes and of retention.
+    pub now_ms: NowMs,
+    /// Runs the group commit: on a thread of its own, if nothing else is said.
+    pub spawn: Spawn,
+    /// Reads of more rows than this go to a blocking thread.
+    pub inline_rows_max: usize,
     /// A group stops taking requests in once it holds so many bytes.
     pub group_bytes_max: usize,
     /// fjall's background threads. With more than one, the first spins while another compacts.
@@ -49,6 +66,9 @@ impl EmbeddedSettings {
             disk_reserve_bytes: 256 << 20,
             disk_probe_every_ms: 1000,
             free_space: Arc::new(free_space),
+            now_ms: Arc::new(clock::now_ms),
+            spawn: Arc::new(work::on_a_thread),
+            inline_rows_max: 300,
             group_bytes_max: 8 << 20,
             workers: 1,
         }

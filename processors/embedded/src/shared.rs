@@ -1,6 +1,5 @@
 //! What the group-commit thread and the readers share.
 
-use crate::clock;
 use crate::disk::{DiskWatch, Work};
 use crate::layout;
 use crate::partition::Partitions;
@@ -103,7 +102,7 @@ impl Shared {
 
     /// Notes that a group is being committed, or that it is done.
     pub fn set_busy(&self, busy: bool) {
-        self.busy_since_ms.store(if busy { clock::now_ms() } else { 0 }, Ordering::Relaxed);
+        self.busy_since_ms.store(if busy { (self.settings.now_ms)() } else { 0 }, Ordering::Relaxed);
     }
 
     /// Why new work is refused, if it is.
@@ -112,7 +111,7 @@ impl Shared {
             return Some(stopped);
         }
         let since = self.busy_since_ms.load(Ordering::Relaxed);
-        let hangs_ms = clock::now_ms().saturating_sub(since);
+        let hangs_ms = (self.settings.now_ms)().saturating_sub(since);
         if since != 0 && hangs_ms > HANGS_AFTER_MS {
             return Some(LogError::Io(format!("a commit has been hanging for {} s", hangs_ms / 1000)));
         }

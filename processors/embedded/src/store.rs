@@ -8,9 +8,10 @@ use crate::high_water;
 use crate::layout;
 use crate::read::{check_range, read_disk};
 use crate::retention::{Retention, RetentionReport};
-use crate::settings::EmbeddedSettings;
+use crate::settings::{EmbeddedSettings, Ended};
 use crate::shared::Shared;
 use crate::tables::{Tables, io_error};
+use crate::work;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use std::ops::Bound;
@@ -18,7 +19,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc as bell;
-use std::thread::JoinHandle;
 use std::time::Duration;
 use tillstream_log::{Log, LogError, NewRecord, ReadLimit, Record, TopicPartition};
 use tillstream_schemas::Topic;
@@ -28,18 +28,14 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait for the group-commit thread; more wait where they are made.
 const REQUESTS_WAITING_MAX: usize = 1024;
-/// Reads of more rows than this go to a blocking thread.
-const INLINE_ROWS_MAX: usize = 300;
 const PARTITIONS_MAX: u32 = 1024;
 
-/// Threads that are waited for when the store goes.
-struct Threads(Vec<JoinHandle<()>>);
+/// What is waited for when the store goes.
+struct Beside(Vec<Ended>);
 
-impl Drop for Threads {
+impl Drop for Beside {
     fn drop(&mut self) {
-        for thread in self.0.drain(..) {
-            thread.join().ok();
-        }
+        self.0.drain(..).for_each(|ended| ended());
     }
 }
 
@@ -50,7 +46,7 @@ pub struct EmbeddedStore {
     _retention_bell: bell::Sender<()>,
     requests: mpsc::Sender<Request>,
     retention: Arc<Retention>,
-    _threads: Threads,
+    _beside: Beside,
     shared: Arc<Shared>,
     deployment: String,
     _lock: DirLock,
@@ -94,24 +90,22 @@ impl EmbeddedStore {
         let (retention_bell, rung) = bell::channel();
         let (keeper, asks) = (retention.clone(), requests.downgrade());
         let data_dir = shared.settings.data_dir.clone();
-        let spawned = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| StoreError::Io {
-                doing: "cannot start a thread for",
-                path: data_dir.clone(),
-                error,
-            })
-        };
-        let mut threads = vec![spawned("group-commit", Box::new(move || committer.run(waiting)))?];
+        let failed =
+            |error| StoreError::Io { doing: "cannot start a thread for", path: data_dir.clone(), error };
+        let commits = (shared.settings.spawn)("group-commit", Box::pin(committer.run(waiting)));
+        let mut beside = vec![commits.map_err(failed)?];
         if every_ms > 0 {
             let every = Duration::from_millis(every_ms);
-            threads.push(spawned("retention", Box::new(move || keep(&keeper, &asks, &rung, every)))?);
+            // It sleeps and reads for long: always a thread.
+            let kept =
+                work::on_a_thread("retention", Box::pin(async move { keep(&keeper, &asks, &rung, every) }));
+            beside.push(kept.map_err(failed)?);
         }
-        let _threads = Threads(threads);
         Ok(Self {
             _retention_bell: retention_bell,
             requests,
             retention,
-            _threads,
+            _beside: Beside(beside),
             shared,
             deployment,
             _lock: lock,
@@ -175,7 +169,7 @@ impl EmbeddedStore {
         read: impl FnOnce(&Shared) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, LogError> {
         self.shared.check_running()?;
-        if rows <= INLINE_ROWS_MAX || tokio::runtime::Handle::try_current().is_err() {
+        if rows <= self.shared.settings.inline_rows_max || tokio::runtime::Handle::try_current().is_err() {
             return read(&self.shared);
         }
         let shared = self.shared.clone();

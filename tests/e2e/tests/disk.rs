@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tillstream_e2e::Server;
 use tillstream_e2e::disk::check::{Found, check};
-use tillstream_e2e::disk::model::{Disk, Left};
-use tillstream_e2e::disk::trace::{self, Change, Event};
 use tillstream_random::Random;
+use tillstream_simulation::disk::trace::{self, Change, Event};
+use tillstream_simulation::disk::{Disk, Left};
 
 const WRITERS: usize = 4;
 

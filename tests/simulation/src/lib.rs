@@ -1,4 +1,4 @@
-//! A broker, a database and a clock in memory, decided by one seed, with faults on demand.
+//! A broker, a database, a disk and a clock in memory, decided by one seed, with faults on demand.
 //!
 //! [`SimBroker`] keeps Kafka's semantics behind [`tillstream_log::broker::Broker`] and [`tillstream_log::Log`],
 //! [`SimRows`] those of a CQL database behind [`tillstream_state::row_store::RowStore`]. Nothing here starts a thread,
@@ -7,6 +7,7 @@
 
 pub mod broker;
 mod clock;
+pub mod disk;
 pub mod rows;
 
 pub use broker::{SimBroker, SimSettings};

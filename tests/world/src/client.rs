@@ -4,7 +4,7 @@
 //! ([`tillstream_ingest_api::bare`]). What no door lets through is written here.
 
 use crate::call::{Call, Sender};
-use crate::house::House;
+use crate::house::Outside;
 use crate::plan::Client as Asked;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -20,7 +20,6 @@ use tillstream_schemas::order_command::{
     PaymentResult, PlaceOrder,
 };
 use tillstream_schemas::{Text, Topic, codec};
-use tillstream_simulation::broker::{SimLog, StoredRecord};
 use tillstream_stage::ids::{client_id, derived_id, key, output_id};
 use tillstream_stage::partition::partition_of;
 
@@ -47,9 +46,12 @@ pub fn order_id(order: u32) -> Text {
     client_id("ord_", &[&tenant_of(order), "POST /v1/orders", &format!("key-{order}")])
 }
 
+/// Tells what stands in a topic of dead letters.
+pub type Letters<'a> = &'a dyn Fn(TopicPartition) -> Vec<Record>;
+
 /// The clients and the door.
 pub struct Clients {
-    log: Arc<SimLog>,
+    log: Arc<dyn Log>,
     /// What was called, so that it can be called again.
     called: BTreeMap<u32, Call>,
     /// Appends that are under way.
@@ -89,9 +91,8 @@ fn unplaceable(now_ms: i64) -> PlaceOrder {
 }
 
 impl Clients {
-    /// Nothing sent yet.
-    pub fn new(house: &House) -> Self {
-        let log = Arc::new(house.broker.client("door").log());
+    /// Nothing sent yet; the door appends to this log, and reads dead letters there.
+    pub fn new(log: Arc<dyn Log>) -> Self {
         Self { log, called: BTreeMap::new(), waiting: Arc::default() }
     }
 
@@ -101,7 +102,7 @@ impl Clients {
     }
 
     /// Does what a client does in a step.
-    pub fn act(&mut self, house: &House, step: u32, asked: &Asked) {
+    pub fn act(&mut self, house: &Outside, step: u32, asked: &Asked, letters: Letters<'_>) {
         let now_ms = house.clock.now_ms();
         match asked {
             Asked::Rule { version } => house.rules.activate(*version),
@@ -130,7 +131,7 @@ impl Clients {
                 record.to.partition = (record.to.partition + 1) % crate::house::PARTITIONS;
                 self.append(house, record, 0);
             }
-            Asked::Redrive => self.redrive(house),
+            Asked::Redrive => self.redrive(house, letters),
             _ => {
                 if let Some(call) = Call::of(asked, step, now_ms) {
                     self.call(house, &call, step);
@@ -141,7 +142,7 @@ impl Clients {
     }
 
     /// The door takes a call, or refuses it.
-    fn call(&self, house: &House, call: &Call, step: u32) {
+    fn call(&self, house: &Outside, call: &Call, step: u32) {
         // A door's trace is random; here the step decides.
         let traceparent = format!("00-{:032x}-{:016x}-01", step + 1, step + 1);
         let by = Sender { traceparent: &traceparent, now_ms: house.clock.now_ms() };
@@ -150,7 +151,7 @@ impl Clients {
         }
     }
 
-    fn again(&self, house: &House, step: u32, of: u32, altered: bool) {
+    fn again(&self, house: &Outside, step: u32, of: u32, altered: bool) {
         let Some(call) = self.called.get(&of) else { return };
         match altered {
             true => self.call(house, &call.altered(), step),
@@ -159,7 +160,7 @@ impl Clients {
     }
 
     /// Validation at the door would never let these through.
-    fn poison(&self, house: &House, step: u32, items: bool, now_ms: i64) {
+    fn poison(&self, house: &Outside, step: u32, items: bool, now_ms: i64) {
         let id = derived_id("bad_", &[&step.to_string()]);
         if items {
             let command = ItemCommand {
@@ -184,7 +185,7 @@ impl Clients {
     }
 
     /// The provider's webhook, as the door writes it: every copy has the same id.
-    fn webhook(&self, house: &House, order: u32, result: &PaymentResult, copies: u8, late_ms: u32) {
+    fn webhook(&self, house: &Outside, order: u32, result: &PaymentResult, copies: u8, late_ms: u32) {
         let id = output_id("cmd_", &result.payment_id, result.outcome as u32);
         let command = order_command(house.clock.now_ms(), order, id, Payload::PaymentResult(result.clone()));
         for copy in 0..u64::from(copies) {
@@ -194,15 +195,11 @@ impl Clients {
     }
 
     /// Back to where they came from, by the door's redrive.
-    fn redrive(&self, house: &House) {
+    fn redrive(&self, house: &Outside, letters: Letters<'_>) {
         for topic in [Topic::OrderCommandsDlq, Topic::ItemCommandsDlq] {
             for partition in 0..crate::house::PARTITIONS {
                 let at = TopicPartition::new(topic, partition);
-                for letter in house.broker.committed_from(at, 0).0 {
-                    let StoredRecord { offset, timestamp_ms, key, value, headers } =
-                        Arc::unwrap_or_clone(letter);
-                    let letter =
-                        Record { offset, timestamp_ms, key, value: value.unwrap_or_default(), headers };
+                for letter in letters(at) {
                     if let Ok(record) = bare::redriven(&*self.log, at, letter) {
                         self.append(house, record, 0);
                     }
@@ -212,7 +209,7 @@ impl Clients {
     }
 
     /// Appends until the broker says yes: a lost yes is a record twice.
-    fn append(&self, house: &House, record: NewRecord, delay_ms: u64) {
+    fn append(&self, house: &Outside, record: NewRecord, delay_ms: u64) {
         let (log, clock, waiting) = (self.log.clone(), house.clock.clone(), self.waiting.clone());
         waiting.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {

@@ -132,6 +132,8 @@ pub(crate) fn strike(house: &House, fault: &Fault, names: &[Option<String>]) -> 
             house.provider.trouble(troubles[usize::from(kind) % 4], calls);
         }
         Fault::Kill { .. } | Fault::Stop { .. } => {}
+        // Of the other world.
+        Fault::Cut { .. } | Fault::SyncFails { .. } | Fault::Full { .. } | Fault::Scarce { .. } => {}
     }
     None
 }

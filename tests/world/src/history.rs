@@ -1,25 +1,28 @@
 //! A plan as it happens: steps, what undoes faults, processes that come back, and the peace at the end.
 
 use crate::client::Clients;
+use crate::embedded;
 use crate::faults::{self, Undo};
 use crate::house::{House, PARTITIONS};
-use crate::oracle::{Checked, Seen, Violation, judge};
+use crate::oracle::{Checked, Seen, Violation, judge, tables};
 use crate::plan::{Action, Client, Fault, Plan, Step};
 use crate::process::Process;
 use crate::workload::WORKERS;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
-use tillstream_log::TopicPartition;
+use tillstream_log::{Record, TopicPartition};
+use tillstream_simulation::broker::StoredRecord;
 use tillstream_simulation::rows::RowsSnapshot;
 use tillstream_state::TaskId;
 
 /// How long everything may take to come to rest once nothing goes wrong any more, simulated.
-const REST_MAX: Duration = Duration::from_secs(300);
+pub(crate) const REST_MAX: Duration = Duration::from_secs(300);
 /// Beyond this every hold has expired.
-const HOLDS_EXPIRE_MS: i64 = 16 * 60_000;
+pub(crate) const HOLDS_EXPIRE_MS: i64 = 16 * 60_000;
 /// A process that could not start tries again after so long.
-const START_AGAIN: Duration = Duration::from_millis(300);
+pub(crate) const START_AGAIN: Duration = Duration::from_millis(300);
 /// How long a process may take to stop.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(20);
 
@@ -32,7 +35,9 @@ pub struct Outcome {
     pub hash: u64,
     /// Records committed.
     pub records: u64,
-    /// Faults by what struck: broker, database, provider, processes.
+    /// Changes of files, on the embedded store.
+    pub file_changes: u64,
+    /// Faults by what struck: broker, database or disk, provider, processes.
     pub struck: [u64; 4],
     /// Repairs by operators.
     pub repairs: u64,
@@ -44,17 +49,31 @@ pub struct Outcome {
 
 /// Runs a plan to its end.
 pub fn run(plan: &Plan, trace: bool) -> Outcome {
+    match plan.embedded {
+        true => alone(embedded::live(plan, trace)),
+        false => alone(History::live(plan, trace)),
+    }
+}
+
+/// Runs a history on a thread whose time goes on only where nothing else can.
+fn alone(history: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return Outcome { violation: Some(error.to_string()), ..Outcome::default() },
     };
-    let lived = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(History::live(plan, trace))));
+    let lived = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(history)));
     lived.unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().cloned();
         let words = words.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()));
         Outcome { violation: Some(format!("panic: {}", words.unwrap_or_default())), ..Outcome::default() }
     })
+}
+
+/// A record as a log reads it.
+fn read_of(stored: Arc<StoredRecord>) -> Record {
+    let StoredRecord { offset, timestamp_ms, key, value, headers } = Arc::unwrap_or_clone(stored);
+    Record { offset, timestamp_ms, key, value: value.unwrap_or_default(), headers }
 }
 
 /// A history under way.
@@ -82,7 +101,7 @@ impl History {
     async fn live(plan: &Plan, tracing: bool) -> Outcome {
         let house = House::new(plan.seed, plan.tuning.clone());
         let mut history = Self {
-            clients: Clients::new(&house),
+            clients: Clients::new(Arc::new(house.broker.client("door").log())),
             seen: Seen::new(),
             processes: (0..WORKERS).map(|_| None).collect(),
             started: 0,
@@ -130,7 +149,8 @@ impl History {
             self.step(step).await?;
         }
         self.rest().await?;
-        judge(&self.house, &self.seen)
+        judge(&self.house, &self.seen)?;
+        tables::same(&self.house, &self.seen)
     }
 
     /// Orders come once the first products are there, if they come soon.
@@ -221,7 +241,12 @@ impl History {
     async fn step(&mut self, step: &Step) -> Checked {
         self.tell(|| step.to_string());
         match &step.action {
-            Action::Client(it) => self.clients.act(&self.house, step.number, it),
+            Action::Client(it) => {
+                let broker = &self.house.broker;
+                let letters =
+                    |at| -> Vec<Record> { broker.committed_from(at, 0).0.into_iter().map(read_of).collect() };
+                self.clients.act(&self.house, step.number, it, &letters);
+            }
             Action::Fault(it) => self.fault(it).await,
             Action::Operator(it) => self.operate(it).await?,
         }
@@ -229,7 +254,7 @@ impl History {
     }
 
     pub(crate) fn look(&mut self) -> Checked {
-        let looked = self.seen.look(&self.house);
+        let looked = self.seen.look(&self.house.broker, self.house.now_ns());
         for line in self.seen.lines() {
             self.tell(|| format!("        {line}"));
         }

@@ -7,6 +7,7 @@
 
 mod call;
 mod client;
+mod embedded;
 mod faults;
 mod history;
 mod house;

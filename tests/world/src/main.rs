@@ -13,8 +13,12 @@ use tillstream_world::{Outcome, Plan, Size, run, shrink};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// One history in so many is run twice: its hash must be the same.
-const HASH_EVERY: u64 = 100;
+/// Of so many seeds in a row two are run twice: their hashes must be the same.
+const HASH_EVERY: u64 = 200;
+/// Which: one in a cluster, one on the embedded store.
+const HASHED: [u64; 2] = [0, 103];
+/// One seed in so many is a history on the embedded store.
+const EMBEDDED_EVERY: u64 = 4;
 /// A history that takes so long goes on for ever: simulated time stands still in it.
 const HISTORY_MAX: Duration = Duration::from_secs(120);
 /// Progress is told so often.
@@ -47,6 +51,9 @@ struct Options {
     /// Histories run to make a failing one shorter.
     #[arg(long, default_value_t = 300)]
     shrink: usize,
+    /// Only histories of one process on the embedded store; else each fourth seed is one.
+    #[arg(long)]
+    embedded: bool,
     /// Only tells the first seed that fails, and how.
     #[arg(long)]
     brief: bool,
@@ -61,6 +68,8 @@ struct Sums {
     struck: [u64; 4],
     repairs: u64,
     hashed: u64,
+    /// Histories on the embedded store, and changes of files in them.
+    embedded: [u64; 2],
     failed: Option<(u64, String)>,
 }
 
@@ -71,6 +80,8 @@ impl Sums {
         self.planned += plan.faults() as u64;
         self.records += outcome.records;
         self.repairs += outcome.repairs;
+        self.embedded[0] += u64::from(plan.embedded);
+        self.embedded[1] += outcome.file_changes;
         self.struck.iter_mut().zip(outcome.struck).for_each(|(sum, it)| *sum += it);
     }
 
@@ -78,7 +89,8 @@ impl Sums {
         let [broker, database, provider, processes] = self.struck;
         println!(
             "{} histories in {seconds:.1} s ({:.1}/s), {} commands ({:.0}/s), {} records, {} faults planned; struck: \
-             broker {broker}, database {database}, provider {provider}, processes {processes}; {} repairs; {} run twice",
+             broker {broker}, database or disk {database}, provider {provider}, processes {processes}; {} repairs; \
+             {} on the embedded store, {} changes of files; {} run twice",
             self.histories,
             self.histories as f64 / seconds,
             self.commands,
@@ -86,20 +98,23 @@ impl Sums {
             self.records,
             self.planned,
             self.repairs,
+            self.embedded[0],
+            self.embedded[1],
             self.hashed
         );
     }
 }
 
-fn size(options: &Options) -> Size {
-    Size { commands: options.commands, faults_min: options.faults, operators: true }
+fn size(options: &Options, seed: u64) -> Size {
+    let embedded = options.embedded || seed % EMBEDDED_EVERY == EMBEDDED_EVERY - 1;
+    Size { commands: options.commands, faults_min: options.faults, operators: true, embedded }
 }
 
 /// Runs one seed; what is wrong with it.
 fn one(seed: u64, options: &Options, sums: &Mutex<Sums>) -> Option<String> {
-    let plan = Plan::of(seed, size(options));
+    let plan = Plan::of(seed, size(options, seed));
     let outcome = run(&plan, false);
-    let again = seed.is_multiple_of(HASH_EVERY) && !options.brief;
+    let again = HASHED.contains(&(seed % HASH_EVERY)) && !options.brief;
     let mut violation = outcome.violation.clone();
     if again && violation.is_none() && run(&plan, false).hash != outcome.hash {
         violation = Some("the same seed gave another history".to_owned());
@@ -175,17 +190,18 @@ fn search(options: &Options) -> ExitCode {
 }
 
 fn minimize(seed: u64, violation: String, options: &Options) -> Plan {
-    let plan = Plan::of(seed, size(options));
+    let plan = Plan::of(seed, size(options, seed));
     let (short, violation) = shrink(&plan, violation, options.shrink, |it| run(it, false).violation);
     println!("the shortest history found fails so: {violation}");
     println!("{:?}", short.tuning);
     short.steps.iter().for_each(|it| println!("{it}"));
-    println!("SEED={seed} make replay tells what happens in it");
+    let embedded = if options.embedded { "EMBEDDED=1 " } else { "" };
+    println!("{embedded}SEED={seed} make replay tells what happens in it");
     short
 }
 
 fn replay(seed: u64, options: &Options) -> ExitCode {
-    let mut plan = Plan::of(seed, size(options));
+    let mut plan = Plan::of(seed, size(options, seed));
     let outcome = run(&plan, false);
     if let Some(violation) = outcome.violation.filter(|_| !options.whole) {
         plan = minimize(seed, violation, options);

@@ -150,6 +150,17 @@ pub const METHODS: [&str; 3] = ["pm_card_visa", "pm_card_chargeDeclined", "pm_ca
 /// Destinations.
 pub const COUNTRIES: [&str; 3] = ["GB", "DE", "US"];
 
+/// What a disk has after its process has died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Everything: only the process is gone.
+    Stays,
+    /// What was synced.
+    Nothing,
+    /// What was synced, and some of the rest; the number decides what.
+    Torn(u32),
+}
+
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
@@ -267,6 +278,40 @@ pub enum Fault {
     ClockJump {
         /// By so much, ms.
         by_ms: i64,
+    },
+    /// The process on the embedded store dies at a call that changes a file, or when it should.
+    Cut {
+        /// Which call from now on; the process is killed at once when absent.
+        calls: Option<u32>,
+        /// 0 before the call, 1 in the middle of it, 2 after it.
+        point: u8,
+        /// What becomes of its files.
+        power: Power,
+        /// How long it is down, ms.
+        down_ms: u32,
+    },
+    /// A sync of a file fails: the process must end by itself.
+    SyncFails {
+        /// Which sync from now on.
+        syncs: u32,
+        /// What becomes of its files then.
+        power: Power,
+        /// How long it is down, ms.
+        down_ms: u32,
+    },
+    /// The disk is full.
+    Full {
+        /// From which call on.
+        calls: u32,
+        /// How long, ms.
+        for_ms: u32,
+    },
+    /// The disk is nearly full: the store sees it, and refuses work.
+    Scarce {
+        /// How much is left, in percent of what the store keeps in reserve.
+        percent: u8,
+        /// How long, ms.
+        for_ms: u32,
     },
     /// The provider: 0 is not reachable, 1 loses replies, 2 loses requests, 3 is slow.
     Provider {
@@ -392,6 +437,8 @@ pub struct Plan {
     pub seed: u64,
     /// Settings.
     pub tuning: Tuning,
+    /// Whether it is one process on the embedded store, and not three in a cluster.
+    pub embedded: bool,
     /// What happens, in order.
     pub steps: Vec<Step>,
 }

@@ -33,7 +33,7 @@ const NODES_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two tries of a follower while the broker does not answer.
 const READ_AGAIN: Duration = Duration::from_millis(200);
 /// A provider that takes longer is asked again with the same key.
-const PROVIDER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const PROVIDER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Analytics gathers deltas for so long.
 const ANALYTICS_LINGER: Duration = Duration::from_millis(100);
 /// A task stops so long after its batch's hard deadline at the latest.
@@ -44,6 +44,13 @@ const CATALOG_REPLAY_RECORDS: u64 = 50_000;
 /// Tasks of a process, which end with it.
 #[derive(Default)]
 pub struct Spawned(Mutex<Vec<AbortHandle>>);
+
+impl Spawned {
+    /// Ends all of it.
+    pub(crate) fn abort(&self) {
+        self.0.lock().drain(..).for_each(|it| it.abort());
+    }
+}
 
 impl Spawner for Spawned {
     fn spawn(&self, work: BoxFuture<'static, ()>) {
@@ -56,7 +63,7 @@ impl Spawner for Spawned {
 }
 
 /// What ended a process's workers for good.
-type Halted = Arc<Mutex<Vec<String>>>;
+pub(crate) type Halted = Arc<Mutex<Vec<String>>>;
 
 /// A process that runs.
 pub struct Process {
@@ -74,15 +81,15 @@ pub struct Process {
 
 /// What processes count. Nobody reads it, and to register it anew for each process of a history takes long.
 #[derive(Clone)]
-struct Counters {
-    shared: Arc<Metrics>,
+pub(crate) struct Counters {
+    pub(crate) shared: Arc<Metrics>,
     cluster: Arc<ClusterMetrics>,
-    effects: EffectsMetrics,
+    pub(crate) effects: EffectsMetrics,
 }
 
 impl Counters {
     /// Those of this thread.
-    fn own() -> Result<Self, LogError> {
+    pub(crate) fn own() -> Result<Self, LogError> {
         thread_local! {
             static OWN: OnceCell<Counters> = const { OnceCell::new() };
         }
@@ -200,17 +207,18 @@ impl Log for Follower {
     }
 }
 
-struct Crew {
-    ports: TaskPorts,
-    settings: TaskSettings,
-    executor: ExecutorSettings,
-    provider: Arc<dyn PaymentProvider>,
-    effects: EffectsMetrics,
-    halted: Halted,
+/// Works on tasks.
+pub(crate) struct Crew {
+    pub(crate) ports: TaskPorts,
+    pub(crate) settings: TaskSettings,
+    pub(crate) executor: ExecutorSettings,
+    pub(crate) provider: Arc<dyn PaymentProvider>,
+    pub(crate) effects: EffectsMetrics,
+    pub(crate) halted: Halted,
 }
 
 impl Crew {
-    fn watched<E: std::fmt::Display>(
+    pub(crate) fn watched<E: std::fmt::Display>(
         &self,
         work: impl Future<Output = Result<(), E>> + Send + 'static,
     ) -> BoxFuture<'static, ()> {
@@ -222,7 +230,7 @@ impl Crew {
         })
     }
 
-    fn work(&self, id: TaskId, stopping: watch::Receiver<bool>) -> BoxFuture<'static, ()> {
+    pub(crate) fn work(&self, id: TaskId, stopping: watch::Receiver<bool>) -> BoxFuture<'static, ()> {
         self.ports.progress.register(id);
         let (ports, settings) = (self.ports.clone(), self.settings.clone());
         match id.kind {
@@ -259,7 +267,7 @@ impl Process {
         let made = Self::assemble(house, name, &spawned).await;
         if made.is_err() {
             house.broker.faults().kill(name);
-            spawned.0.lock().drain(..).for_each(|it| it.abort());
+            spawned.abort();
         }
         made
     }
@@ -344,7 +352,7 @@ impl Process {
     /// SIGKILL.
     pub fn kill(&self, house: &House) {
         house.broker.faults().kill(&self.name);
-        self.spawned.0.lock().drain(..).for_each(|it| it.abort());
+        self.spawned.abort();
     }
 
     /// SIGTERM: tasks finish their batch, members leave, rows are flushed. At most so long, then it is killed.

@@ -1,6 +1,6 @@
 //! Plans from seeds: what clients do, and among it what goes wrong.
 
-use crate::plan::{Action, Client, Fault, Operator, Place, Plan, Step, Tuning};
+use crate::plan::{Action, Client, Fault, Operator, Place, Plan, Power, Step, Tuning};
 use tillstream_random::Random;
 
 /// Tenants.
@@ -21,11 +21,13 @@ pub struct Size {
     pub faults_min: usize,
     /// Whether operators act.
     pub operators: bool,
+    /// One process on the embedded store, and not three in a cluster.
+    pub embedded: bool,
 }
 
 impl Default for Size {
     fn default() -> Self {
-        Self { commands: 180, faults_min: 3, operators: true }
+        Self { commands: 180, faults_min: 3, operators: true, embedded: false }
     }
 }
 
@@ -33,6 +35,7 @@ struct Draft {
     random: Random,
     steps: Vec<Step>,
     orders: u32,
+    embedded: bool,
     /// Order and step of every shipment.
     shipments: Vec<(u32, u32)>,
 }
@@ -42,13 +45,14 @@ impl Plan {
     pub fn of(seed: u64, size: Size) -> Self {
         let mut random = Random::new(seed);
         let tuning = Tuning::draw(&mut random);
-        let mut draft = Draft { random, steps: Vec::new(), orders: 0, shipments: Vec::new() };
+        let mut draft =
+            Draft { random, steps: Vec::new(), orders: 0, embedded: size.embedded, shipments: Vec::new() };
         draft.open_shop();
         let faults = size.faults_min + draft.random.below(4);
         let mut at: Vec<usize> = (0..faults).map(|_| draft.random.below(size.commands.max(1))).collect();
         at.sort_unstable();
-        let operator =
-            (size.operators && draft.random.percent(25)).then(|| draft.random.below(size.commands.max(1)));
+        let operator = (size.operators && !size.embedded && draft.random.percent(25))
+            .then(|| draft.random.below(size.commands.max(1)));
         for number in 0..size.commands {
             while at.first() == Some(&number) {
                 at.remove(0);
@@ -59,7 +63,7 @@ impl Plan {
             }
             draft.command();
         }
-        Self { seed, tuning, steps: draft.steps }
+        Self { seed, tuning, embedded: size.embedded, steps: draft.steps }
     }
 }
 
@@ -234,7 +238,43 @@ impl Draft {
         }
     }
 
+    fn power(&mut self) -> Power {
+        match self.below(4) {
+            0 => Power::Stays,
+            1 => Power::Nothing,
+            _ => Power::Torn(self.below(u32::MAX)),
+        }
+    }
+
+    /// What goes wrong with one process and its disk.
+    fn fault_alone(&mut self) {
+        let wait_ms = self.below(60);
+        let (power, down_ms) = (self.power(), self.some_ms());
+        let fault = match self.below(20) {
+            0..=8 => Fault::Cut {
+                calls: Some(self.below(150)),
+                point: self.below(3) as u8,
+                power,
+                down_ms: down_ms.min(3_000),
+            },
+            9..=11 => Fault::Cut { calls: None, point: 0, power, down_ms },
+            12 | 13 => Fault::SyncFails { syncs: self.below(40), power, down_ms: down_ms.min(3_000) },
+            14 | 15 => Fault::Full { calls: self.below(60), for_ms: down_ms.min(6_000) },
+            16 => Fault::Scarce { percent: self.below(110) as u8, for_ms: down_ms.min(6_000) },
+            17 => Fault::Stop { worker: 0, down_ms: down_ms.min(3_000) },
+            18 => match self.below(2) {
+                0 => Fault::ClockJump { by_ms: self.between(-5_000, 5_000) },
+                _ => Fault::ClockJump { by_ms: 1_000_000 },
+            },
+            _ => Fault::Provider { kind: self.below(4) as u8, calls: 1 + self.below(12) as u8 },
+        };
+        self.push(wait_ms, Action::Fault(fault));
+    }
+
     fn fault(&mut self) {
+        if self.embedded {
+            return self.fault_alone();
+        }
         let wait_ms = self.below(60);
         let (worker, for_ms) = (self.worker(), self.some_ms());
         let fault = match self.below(28) {

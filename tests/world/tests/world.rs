@@ -3,11 +3,15 @@
 
 use tillstream_world::{Plan, Size, run, shrink};
 
-/// `seed commands faults  what it was`, one a line.
+/// `seed commands faults cluster|embedded  what it was`, one a line.
 const REGRESSIONS: &str = include_str!("regressions.txt");
 
 fn small() -> Size {
-    Size { commands: 40, faults_min: 2, operators: true }
+    Size { commands: 40, faults_min: 2, ..Size::default() }
+}
+
+fn embedded() -> Size {
+    Size { embedded: true, ..small() }
 }
 
 #[test]
@@ -20,21 +24,38 @@ fn a_few_seeds_hold() {
 }
 
 #[test]
+fn a_few_seeds_hold_on_the_embedded_store_and_its_disk_is_struck() {
+    let mut struck = 0;
+    for seed in 0..9 {
+        let outcome = run(&Plan::of(seed, embedded()), false);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        assert!(outcome.records > 100, "seed {seed}: {} records", outcome.records);
+        assert!(outcome.file_changes > 300, "seed {seed}: {} changes of files", outcome.file_changes);
+        struck += outcome.struck[1];
+    }
+    assert!(struck > 0);
+}
+
+#[test]
 fn the_seed_decides_everything() {
-    for seed in [11, 12] {
-        let plan = Plan::of(seed, small());
+    for (seed, size) in [(11, small()), (12, small()), (13, embedded()), (16, embedded())] {
+        let plan = Plan::of(seed, size);
         let (once, twice) = (run(&plan, true), run(&plan, true));
         assert_eq!(once.hash, twice.hash, "seed {seed}");
         assert_eq!(once.trace, twice.trace, "seed {seed}");
-        assert_ne!(once.hash, run(&Plan::of(seed + 100, small()), false).hash);
+        assert_ne!(once.hash, run(&Plan::of(seed + 100, size), false).hash);
     }
 }
 
 #[test]
 fn histories_that_once_failed_hold() {
     for line in REGRESSIONS.lines().filter(|it| !it.starts_with('#') && !it.is_empty()) {
-        let numbers: Vec<u64> = line.split_whitespace().take(3).map(|it| it.parse().unwrap()).collect();
-        let size = Size { commands: numbers[1] as usize, faults_min: numbers[2] as usize, operators: true };
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let numbers: Vec<u64> = words[..3].iter().map(|it| it.parse().unwrap()).collect();
+        let embedded = words[3] == "embedded";
+        assert!(embedded || words[3] == "cluster", "{line}");
+        let (commands, faults_min) = (numbers[1] as usize, numbers[2] as usize);
+        let size = Size { commands, faults_min, operators: true, embedded };
         assert_eq!(run(&Plan::of(numbers[0], size), false).violation, None, "{line}");
     }
 }
@@ -48,7 +69,7 @@ fn a_plan_without_some_of_its_steps_holds_too() {
 
 #[test]
 fn a_history_that_fails_is_made_shorter_and_still_fails() {
-    let plan = Plan::of(5, Size { commands: 30, faults_min: 1, operators: true });
+    let plan = Plan::of(5, Size { commands: 30, faults_min: 1, ..Size::default() });
     let paid = |plan: &Plan| {
         let outcome = run(plan, true);
         let found = outcome.trace.iter().any(|it| it.contains("payment.captured"));

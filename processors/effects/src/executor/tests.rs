@@ -236,8 +236,27 @@ async fn outcomes_of_one_request_have_ids_of_their_own() {
     run_until(&store, provider, |it| committed(it) == 2).await.unwrap();
     let answers = answers(&store);
     let outcomes: Vec<_> = answers.iter().map(|it| outcome(&it.1)).collect();
-    assert_eq!(outcomes, [PaymentOutcome::Unavailable, PaymentOutcome::Captured]);
+    assert_eq!(outcomes, [PaymentOutcome::Unknown, PaymentOutcome::Captured]);
     assert_ne!(answers[0].1.id, answers[1].1.id);
+}
+
+#[tokio::test]
+async fn that_nothing_happened_is_not_said_of_what_an_earlier_life_may_have_done() {
+    let store = Arc::new(MemoryStore::default());
+    put(&store, &effect(0, "pm_card_visa"));
+    let provider = Arc::new(ScriptedProvider::default());
+    provider.fail_next(2);
+    let (stop, shutdown) = watch::channel(false);
+    let executor = supervise_executor(0, ports(&store), provider, ExecutorSettings::default(), shutdown);
+    let later = async {
+        store.wait_until(|it| committed(it) == 1).await;
+        put(&store, &effect(1, "pm_card_visa"));
+        store.wait_until(|it| committed(it) == 2).await;
+        stop.send_replace(true);
+    };
+    tokio::join!(executor, later).0.unwrap();
+    let outcomes: Vec<_> = answers(&store).iter().map(|it| outcome(&it.1)).collect();
+    assert_eq!(outcomes, [PaymentOutcome::Unknown, PaymentOutcome::Unavailable]);
 }
 
 #[tokio::test]

@@ -1,11 +1,9 @@
 //! Trouble below the process: killed inside a group commit, a disk that lost power, is full, or fails a sync.
 //!
 //! A tracer (`tests/e2e/tracer/disktrace.c`, built here by `cc`) runs the real binary, stops it at the calls that change
-//! files, and writes down what they change, kills it there, or lets them fail.
+//! files, and writes down what they change (read by `tillstream_simulation::disk`), kills it there, or lets them fail.
 
 pub mod check;
-pub mod model;
-pub mod trace;
 
 use crate::root;
 use std::path::{Path, PathBuf};

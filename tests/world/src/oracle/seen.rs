@@ -5,6 +5,7 @@ use crate::house::{House, PARTITIONS};
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tillstream_log::TopicPartition;
 use tillstream_log::headers::{self, ORIGIN};
 use tillstream_schemas::analytics::{AnalyticsDelta, WatermarkState};
@@ -17,6 +18,7 @@ use tillstream_schemas::order_command::{OrderCommand, OrderCommandPayload};
 use tillstream_schemas::order_event::{OrderEvent, OrderEventPayload};
 use tillstream_schemas::order_state::{OrderState, OrderStatus};
 use tillstream_schemas::{Text, Topic, codec};
+use tillstream_simulation::SimBroker;
 use tillstream_simulation::broker::StoredRecord;
 use tillstream_stage::partition::partition_of;
 use tillstream_stage::task::TaskKind;
@@ -125,9 +127,20 @@ impl Seen {
     ///
     /// # Errors
     /// What does not hold.
-    pub fn look(&mut self, house: &House) -> Checked {
-        let now_ns = house.now_ns();
-        let mut read = house.broker.read_on(&mut self.places);
+    pub fn look(&mut self, broker: &SimBroker, now_ns: u64) -> Checked {
+        let read = broker.read_on(&mut self.places);
+        self.take_all(read, now_ns)
+    }
+
+    /// Takes what was read since the last time, and checks what must hold at every moment.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn take_all(
+        &mut self,
+        mut read: Vec<(TopicPartition, Vec<Arc<StoredRecord>>)>,
+        now_ns: u64,
+    ) -> Checked {
         // Products first: what an order saw is there before its event.
         read.sort_by_key(|(at, _)| at.topic != Topic::Products);
         for (at, records) in read {
@@ -229,7 +242,9 @@ impl Seen {
             | Topic::AnalyticsDeltasDlq => {
                 self.take_letter(at, record)?;
             }
-            topic if topic.is_changelog() => self.take_row(topic, record)?,
+            topic if topic.is_changelog() => {
+                self.take_row(topic, record.key.clone(), record.value.clone())?
+            }
             _ => {}
         }
         Ok(())
@@ -253,23 +268,26 @@ impl Seen {
         Ok(())
     }
 
-    /// A committed row: every one there ever was comes by here.
-    fn take_row(&mut self, topic: Topic, record: &StoredRecord) -> Checked {
-        if let Some(value) = record.value.as_deref() {
-            if record.key.starts_with(b"order/") {
+    /// A committed row, under its key of the changelog: every one there ever was comes by here.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn take_row(&mut self, topic: Topic, key: Bytes, value: Option<Bytes>) -> Checked {
+        if let Some(value) = value.as_deref() {
+            if key.starts_with(b"order/") {
                 check_order(&decode_row(value)?)?;
-            } else if record.key.starts_with(b"stock/") {
+            } else if key.starts_with(b"stock/") {
                 check_stock(&decode_row(value)?)?;
-            } else if record.key.starts_with(b"watermark/") {
+            } else if key.starts_with(b"watermark/") {
                 let row: WatermarkState = decode_row(value)?;
-                let newest = self.watermarks.entry(record.key.clone()).or_insert(row.watermark_ms);
+                let newest = self.watermarks.entry(key.clone()).or_insert(row.watermark_ms);
                 expect(row.watermark_ms >= *newest, || {
                     format!("a watermark moved back from {newest} to {}", row.watermark_ms)
                 })?;
                 *newest = row.watermark_ms;
             }
         }
-        self.rows.insert((topic, record.key.clone()), record.value.clone());
+        self.rows.insert((topic, key), value);
         Ok(())
     }
 
@@ -299,7 +317,12 @@ fn line(at: TopicPartition, record: &StoredRecord) -> String {
     let value = record.value.as_deref().unwrap_or_default();
     let what = match at.topic {
         Topic::OrderEvents => codec::decode(value).map(|it: OrderEvent| it.payload.kind().to_owned()),
-        Topic::OrderCommands => codec::decode(value).map(|it: OrderCommand| kind_of(&it.payload)),
+        Topic::OrderCommands => codec::decode(value).map(|it: OrderCommand| match &it.payload {
+            OrderCommandPayload::PaymentResult(it) => {
+                format!("PaymentResult {:?} {:?}", it.operation, it.outcome)
+            }
+            payload => kind_of(payload),
+        }),
         Topic::ItemCommands => codec::decode(value).map(|it: ItemCommand| kind_of(&it.payload)),
         _ => Ok(String::new()),
     };

@@ -5,7 +5,7 @@ use super::price;
 use super::seen::{Input, Seen};
 use super::stock::Stock;
 use super::{Checked, Violation, expect};
-use crate::house::{House, PARTITIONS};
+use crate::house::{Outside, PARTITIONS};
 use crate::provider::Account;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,7 +23,7 @@ const STALE_MAX_NS: u64 = 3_000_000_000;
 type Groups<'a> = FxHashMap<&'a str, VecDeque<Vec<&'a (u64, OrderEvent)>>>;
 
 /// Goes through every order's commands.
-pub(super) fn judge(house: &House, seen: &Seen, stock: &Stock) -> Result<BTreeMap<Text, Order>, Violation> {
+pub(super) fn judge(house: &Outside, seen: &Seen, stock: &Stock) -> Result<BTreeMap<Text, Order>, Violation> {
     let mut orders = BTreeMap::new();
     let accounts = house.provider.accounts();
     let mut by_order: FxHashMap<&str, Vec<&Account>> = FxHashMap::default();

@@ -7,7 +7,8 @@
 use super::trace::Change;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use tillstream_random::Random;
@@ -57,6 +58,14 @@ struct Dir {
     now: Names,
     safe: Names,
     unsafe_changes: Vec<NameChange>,
+}
+
+impl Dir {
+    /// A name that is safe.
+    fn add(&mut self, name: String, node: Node) {
+        self.now.insert(name.clone(), node.clone());
+        self.safe.insert(name, node);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -110,16 +119,44 @@ impl Content {
         }
     }
 
-    fn save(&self, path: &Path) -> std::io::Result<()> {
-        let file = File::create(path)?;
-        file.set_len(self.len)?;
+    /// Writes it to a new file; answers the inode.
+    fn save(&self, path: &Path) -> std::io::Result<u64> {
+        let mut file = File::create(path)?;
+        let (mut run, mut run_from) = (Vec::new(), 0);
         for (index, sector) in &self.sectors {
             let from = index * SECTOR_BYTES as u64;
+            if run_from + run.len() as u64 != from {
+                put(&mut file, run_from, &run)?;
+                run.clear();
+                run_from = from;
+            }
             let len = SECTOR_BYTES.min(self.len.saturating_sub(from) as usize);
-            file.write_all_at(&sector[..len], from)?;
+            run.extend_from_slice(&sector[..len]);
         }
-        Ok(())
+        put(&mut file, run_from, &run)?;
+        file.set_len(self.len)?;
+        Ok(file.metadata()?.ino())
     }
+
+    /// What stands in a file.
+    fn load(path: &Path) -> std::io::Result<Self> {
+        let bytes = std::fs::read(path)?;
+        let mut content = Self { len: bytes.len() as u64, sectors: BTreeMap::new() };
+        for (index, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+            if sector.iter().any(|it| *it != 0) {
+                content.write((index * SECTOR_BYTES) as u64, sector, || true);
+            }
+        }
+        Ok(content)
+    }
+}
+
+fn put(file: &mut File, from: u64, bytes: &[u8]) -> std::io::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    file.seek(SeekFrom::Start(from))?;
+    file.write_all(bytes)
 }
 
 #[derive(Clone, Debug, Default)]
@@ -147,6 +184,40 @@ fn split(path: &str) -> (&str, &str) {
 }
 
 impl Disk {
+    /// A disk that has what stands in a directory, all of it safe.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn load(from: &Path) -> std::io::Result<Self> {
+        let mut disk = Self::default();
+        disk.load_dir(0, from)?;
+        Ok(disk)
+    }
+
+    fn load_dir(&mut self, dir: usize, from: &Path) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(from)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let node = if entry.file_type()?.is_dir() {
+                let index = self.dirs.len();
+                self.dirs.push(Dir::default());
+                self.load_dir(index, &entry.path())?;
+                Node::Dir(index)
+            } else {
+                self.add_file(Content::load(&entry.path())?, entry.metadata()?.ino())
+            };
+            self.dirs[dir].add(name, node);
+        }
+        Ok(())
+    }
+
+    fn add_file(&mut self, safe: Content, inode: u64) -> Node {
+        let file = self.files.len();
+        self.files.push(Data { safe, unsafe_edits: Vec::new() });
+        self.by_inode.insert(inode, file);
+        Node::File(file)
+    }
+
     fn node(&self, path: &str) -> Option<Node> {
         let mut node = Node::Dir(0);
         for step in path.split('/').filter(|it| !it.is_empty()) {
@@ -207,10 +278,34 @@ impl Disk {
 
     fn rename(&mut self, from: &str, to: &str) {
         let node = self.node(from).unwrap_or_else(|| panic!("{from} is not there"));
+        let replaced = self.node(to);
         let ((from_dir, from_name), (dir, to_name)) = (split(from), split(to));
         assert_eq!(from_dir, dir, "a rename from one directory to another is not modelled");
         let set = Some((to_name.to_owned(), node));
         self.change_names(dir, NameChange { removed: Some(from_name.to_owned()), set });
+        self.forget_nameless(replaced);
+    }
+
+    /// The number of a file without a name may be used again.
+    fn forget_nameless(&mut self, node: Option<Node>) {
+        if let Some(Node::File(file)) = node
+            && !self.dirs.iter().any(|dir| dir.now.values().any(|it| *it == Node::File(file)))
+        {
+            self.by_inode.retain(|_, it| *it != file);
+        }
+    }
+
+    /// A file that is known under another name in the same directory has been renamed.
+    fn opened(&mut self, path: &str, inode: u64) {
+        let Some(known) = self.by_inode.get(&inode).map(|it| Node::File(*it)) else { return };
+        if self.node(path).as_ref() == Some(&known) {
+            return;
+        }
+        let dir = split(path).0;
+        let names = &self.dirs[self.dir(dir)].now;
+        let from = names.iter().find(|(_, node)| **node == known).map(|it| it.0.clone());
+        let from = from.unwrap_or_else(|| panic!("{path} is a file that has its name in another directory"));
+        self.rename(&format!("{dir}/{from}"), path);
     }
 
     fn link(&mut self, from: &str, to: &str) {
@@ -223,11 +318,7 @@ impl Disk {
         let node = self.node(path);
         let (dir, name) = split(path);
         self.change_names(dir, NameChange { removed: Some(name.to_owned()), set: None });
-        if let Some(Node::File(file)) = node
-            && !self.dirs.iter().any(|dir| dir.now.values().any(|it| *it == Node::File(file)))
-        {
-            self.by_inode.retain(|_, it| *it != file);
-        }
+        self.forget_nameless(node);
     }
 
     /// Does what the traced process did.
@@ -247,6 +338,8 @@ impl Disk {
                 self.change_names(dir, NameChange { removed: None, set: Some((name.to_owned(), node)) });
             }
             Change::Link { from, to } => self.link(from, to),
+            Change::Opened { path, inode } => self.opened(path, *inode),
+            Change::Struck => {}
             Change::Unlink { path } | Change::RemoveDir { path } => self.unlink(path),
         }
     }
@@ -257,19 +350,29 @@ impl Disk {
             + self.files.iter().map(|it| it.unsafe_edits.len()).sum::<usize>()
     }
 
-    /// Writes what is left after a loss of power into an empty directory.
+    /// Writes what is left after a loss of power into an empty directory; answers the disk that has it, where all of it
+    /// is safe.
     ///
     /// # Errors
     /// The directory cannot be written.
-    pub fn save(&self, left: Left, into: &Path) -> std::io::Result<()> {
+    pub fn save(&self, left: Left, into: &Path) -> std::io::Result<Self> {
         let mut random = Random::new(match left {
             Left::Torn(seed) => seed,
             Left::Nothing | Left::Everything => 0,
         });
-        self.save_dir(0, left, &mut random, into)
+        let mut saved = Self::default();
+        self.save_dir((0, &mut saved, 0), left, &mut random, into)?;
+        Ok(saved)
     }
 
-    fn save_dir(&self, dir: usize, left: Left, random: &mut Random, into: &Path) -> std::io::Result<()> {
+    /// Saves a directory as another one of `saved`.
+    fn save_dir(
+        &self,
+        (dir, saved, to): (usize, &mut Self, usize),
+        left: Left,
+        random: &mut Random,
+        into: &Path,
+    ) -> std::io::Result<()> {
         let dir = &self.dirs[dir];
         let mut names = dir.safe.clone();
         let kept = match left {
@@ -279,14 +382,22 @@ impl Disk {
         };
         dir.unsafe_changes[..kept].iter().for_each(|change| change.apply(&mut names));
         for (name, node) in names {
-            let path = into.join(name);
-            match node {
+            let path = into.join(&name);
+            let node = match node {
                 Node::Dir(dir) => {
+                    let index = saved.dirs.len();
+                    saved.dirs.push(Dir::default());
                     std::fs::create_dir(&path)?;
-                    self.save_dir(dir, left, random, &path)?;
+                    self.save_dir((dir, saved, index), left, random, &path)?;
+                    Node::Dir(index)
                 }
-                Node::File(file) => self.left_of(&self.files[file], left, random).save(&path)?,
-            }
+                Node::File(file) => {
+                    let content = self.left_of(&self.files[file], left, random);
+                    let inode = content.save(&path)?;
+                    saved.add_file(content, inode)
+                }
+            };
+            saved.dirs[to].add(name, node);
         }
         Ok(())
     }
@@ -311,100 +422,4 @@ impl Disk {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn disk(changes: &[Change]) -> Disk {
-        let mut disk = Disk::default();
-        changes.iter().for_each(|it| disk.apply(it));
-        disk
-    }
-
-    fn left(disk: &Disk, left: Left) -> BTreeMap<String, Vec<u8>> {
-        let dir = tempfile::tempdir().unwrap();
-        disk.save(left, dir.path()).unwrap();
-        let entries = std::fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap());
-        let files = entries.filter(|it| it.file_type().unwrap().is_file());
-        files.map(|it| (it.file_name().into_string().unwrap(), std::fs::read(it.path()).unwrap())).collect()
-    }
-
-    fn create(path: &str, inode: u64) -> Change {
-        Change::Create { path: path.into(), inode, truncates: true }
-    }
-
-    fn write(inode: u64, offset: u64, bytes: &[u8]) -> Change {
-        Change::Write { inode, offset, bytes: bytes.to_vec() }
-    }
-
-    fn sync(path: &str, inode: u64) -> Change {
-        Change::Sync { path: path.into(), inode }
-    }
-
-    fn files(expected: &[(&str, &[u8])]) -> BTreeMap<String, Vec<u8>> {
-        expected.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect()
-    }
-
-    #[test]
-    fn a_file_with_two_names_stays_until_it_has_lost_both() {
-        let link = Change::Link { from: "a".into(), to: "b".into() };
-        let unlink = |path: &str| Change::Unlink { path: path.into() };
-        let start = [create("a", 1), write(1, 0, b"key"), sync("a", 1), link, unlink("a"), write(1, 3, b"s")];
-        let mut disk = disk(&start);
-        assert_eq!(left(&disk, Left::Everything), files(&[("b", b"keys")]));
-        disk.apply(&unlink("b"));
-        assert_eq!(left(&disk, Left::Everything), files(&[]));
-    }
-
-    #[test]
-    fn what_is_synced_stays_and_what_is_not_may_go() {
-        let start = [create("a", 1), write(1, 0, b"old"), sync("a", 1), sync("", 9), write(1, 0, b"new")];
-        let disk = disk(&start);
-        assert_eq!(left(&disk, Left::Nothing), files(&[("a", b"old")]));
-        assert_eq!(left(&disk, Left::Everything), files(&[("a", b"new")]));
-    }
-
-    #[test]
-    fn a_name_needs_the_sync_of_its_directory() {
-        let mut disk = disk(&[create("a", 1), write(1, 0, b"x"), sync("a", 1)]);
-        assert_eq!(left(&disk, Left::Nothing), files(&[]));
-        disk.apply(&sync("", 9));
-        assert_eq!(left(&disk, Left::Nothing), files(&[("a", b"x")]));
-        disk.apply(&Change::Rename { from: "a".into(), to: "b".into() });
-        assert_eq!(left(&disk, Left::Nothing), files(&[("a", b"x")]));
-        assert_eq!(left(&disk, Left::Everything), files(&[("b", b"x")]));
-        assert_eq!(disk.unsafe_changes(), 1);
-    }
-
-    #[test]
-    fn a_torn_write_keeps_sectors_whole() {
-        let old = [b'o'; 4 * SECTOR_BYTES];
-        let new = [b'n'; 4 * SECTOR_BYTES];
-        let disk = disk(&[create("a", 1), write(1, 0, &old), sync("a", 1), sync("", 9), write(1, 0, &new)]);
-        let mut seen = std::collections::BTreeSet::new();
-        for seed in 0..200 {
-            let bytes = left(&disk, Left::Torn(seed)).remove("a").unwrap();
-            let sectors: Vec<u8> = bytes
-                .chunks(SECTOR_BYTES)
-                .map(|it| {
-                    assert!(it.iter().all(|byte| *byte == it[0]), "a sector is torn");
-                    it[0]
-                })
-                .collect();
-            seen.insert(sectors);
-        }
-        assert!(seen.len() > 10, "only {} kinds of torn", seen.len());
-    }
-
-    #[test]
-    fn a_number_that_is_used_again_is_another_file() {
-        let disk = disk(&[
-            create("a", 1),
-            write(1, 0, b"first"),
-            Change::Unlink { path: "a".into() },
-            create("b", 1),
-            write(1, 0, b"second"),
-            Change::Truncate { inode: 1, len: 3 },
-        ]);
-        assert_eq!(left(&disk, Left::Everything), files(&[("b", b"sec")]));
-    }
-}
+mod tests;

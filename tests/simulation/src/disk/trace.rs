@@ -1,4 +1,5 @@
-//! What the tracer saw, as data.
+//! What was seen of the calls that change files, as data: by the tracer of the end-to-end tests, or by the layer of the
+//! simulated world.
 
 use std::path::Path;
 
@@ -66,6 +67,15 @@ pub enum Change {
         /// Where it was.
         path: String,
     },
+    /// A file was opened only to be read. If it is known under another name, it was renamed past who was watching.
+    Opened {
+        /// Where.
+        path: String,
+        /// Its inode.
+        inode: u64,
+    },
+    /// What was to go wrong went wrong here.
+    Struck,
 }
 
 /// A change, and where in the trace it ends: what a client learned before the trace was so long came before it.
@@ -106,14 +116,21 @@ impl<'a> Reader<'a> {
 /// # Panics
 /// A call was made that the model knows nothing of: then it has to learn it.
 pub fn read(trace: &Path, root: &Path) -> Vec<Event> {
-    let bytes = std::fs::read(trace).expect("the trace is there");
     let root = root.canonicalize().expect("the root is there");
+    parse(&std::fs::read(trace).expect("the trace is there"), &root)
+}
+
+/// The same of a trace, or a part of one that begins and ends between two events.
+///
+/// # Panics
+/// A call was made that the model knows nothing of.
+pub fn parse(bytes: &[u8], root: &Path) -> Vec<Event> {
     let root = root.to_str().expect("paths here are UTF-8");
     let relative = |path: String| {
         let below = path.strip_prefix(root).map(|it| it.trim_start_matches('/').to_owned());
         below.unwrap_or_else(|| panic!("{path} is not below {root}"))
     };
-    let mut reader = Reader { rest: &bytes };
+    let mut reader = Reader { rest: bytes };
     let mut events = Vec::new();
     while !reader.rest.is_empty() {
         let [kind, path_len, path2_len, truncates] = std::array::from_fn(|_| reader.u32());
@@ -129,6 +146,8 @@ pub fn read(trace: &Path, root: &Path) -> Vec<Event> {
             7 => Change::MakeDir { path: relative(path) },
             8 => Change::RemoveDir { path: relative(path) },
             9 => Change::Link { from: relative(path), to: relative(path2) },
+            10 => Change::Opened { path: relative(path), inode },
+            11 => Change::Struck,
             _ => panic!("a call on {path} {path2} that the model of the disk does not know"),
         };
         events.push(Event { change, end: (bytes.len() - reader.rest.len()) as u64 });
