@@ -211,12 +211,50 @@ fn a_call_that_the_pipeline_kept_is_run_here_and_held_against_what_was_said() {
 }
 
 #[test]
+fn a_new_project_in_javascript_is_tested_looked_into_and_packed_with_its_schema() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = tillstream(folder.path(), &["rules", "new", "tens-off", "--lang", "javascript"]);
+    assert!(said.good, "{}", said.text);
+    let project = folder.path().join("tens-off");
+    let said = tillstream(&project, &["rules", "test"]);
+    assert!(said.good && said.text.contains("3 fixtures\n"), "{}", said.text);
+    let input = "fixtures/many-of-one.json";
+    let said = tillstream(&project, &["rules", "run", "target/tens-off.js", "--input", input]);
+    assert!(said.good && said.text.contains("\"discount_minor\": 407"), "{}", said.text);
+    let said =
+        tillstream(&project, &["rules", "run", "target/tens-off.js", "--input", input, "--profile", "fuel"]);
+    assert!(!said.good && said.text.contains("TS0948"), "{}", said.text);
+
+    let source = project.join("index.js");
+    let text = std::fs::read_to_string(&source).unwrap();
+    std::fs::write(&source, text.replace("rate_bp = 1_000", "rate_bp = 2_000")).unwrap();
+    let said = tillstream(&project, &["rules", "test"]);
+    assert!(!said.good && said.text.contains("DIFFERS  many-of-one"), "{}", said.text);
+    std::fs::write(project.join("settings.schema.json"), "{\n  \"type\": \"object\"\n}\n").unwrap();
+    std::fs::write(&source, text.replace("export function price(", "export function price((")).unwrap();
+    let said = tillstream(&project, &["rules", "build"]);
+    assert!(!said.good && said.text.contains("TS0933") && said.text.contains("index.js:10"), "{}", said.text);
+    let packed = std::fs::read_to_string(project.join("target/tens-off.js")).unwrap();
+    let first: Vec<_> = packed.lines().take(2).collect();
+    let schema = "// tillstream:settings-schema {   \"type\": \"object\" }";
+    assert_eq!(first, ["// tillstream:rule javascript-1", schema]);
+}
+
+#[test]
+fn the_example_in_javascript_answers_as_its_twin_in_rust() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["rules", "new", "carrier", "--lang", "javascript", "--from", "carrier-choice"];
+    assert!(tillstream(folder.path(), &arguments).good);
+    let said = tillstream(&folder.path().join("carrier"), &["rules", "test"]);
+    assert!(said.good && said.text.contains("5 fixtures\n"), "{}", said.text);
+}
+
+#[test]
 fn what_cannot_be_begun_is_said_and_leaves_no_folder() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, says) in [
         (["rules", "new", "Tens", "--lang", "rust"], "TS0941"),
         (["rules", "new", "../tens", "--lang", "rust"], "TS0941"),
-        (["rules", "new", "tens", "--lang", "javascript"], "docs/RULES.md"),
         (["rules", "new", "tens", "--lang", "python"], "docs/RULES.md"),
         (["rules", "new", "tens", "--from", "lottery"], "volume-discount"),
     ] {
@@ -224,6 +262,13 @@ fn what_cannot_be_begun_is_said_and_leaves_no_folder() {
         assert!(!said.good && said.text.contains(says), "{arguments:?}: {}", said.text);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{arguments:?}");
     }
+    let said = tillstream(folder.path(), &["rules", "new", "tens", "--lang", "javascript", "--from", "vat"]);
+    assert!(
+        !said.good && said.text.contains("TS0947") && said.text.contains("carrier-choice"),
+        "{}",
+        said.text
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     std::fs::write(folder.path().join("taken"), "mine").unwrap();
     assert!(!tillstream(folder.path(), &["rules", "new", "taken"]).good);
     assert_eq!(std::fs::read_to_string(folder.path().join("taken")).unwrap(), "mine");

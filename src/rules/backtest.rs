@@ -1,7 +1,7 @@
 //! `rules backtest`: uploads a module, begins a backtest, follows it, prints its report.
 
-use super::RulesError;
 use super::remote::{client, path};
+use super::{RulesError, javascript};
 use crate::cli::Backtest;
 use crate::client::{Client, segment};
 use crate::output::{error, line};
@@ -17,8 +17,9 @@ pub(super) async fn backtest(ask: Backtest) -> Result<bool, RulesError> {
     let name = name_of(&ask)?;
     let mut body = json!({ "alone": ask.alone });
     if let Some(module) = &ask.module {
-        let uploaded =
-            client.put_bytes(&path(&name, "/versions"), "application/wasm", super::read(module)?).await?;
+        let module = javascript::module(module)?;
+        let kind = javascript::media_type(&module);
+        let uploaded = client.put_bytes(&path(&name, "/versions"), kind, module).await?;
         body["version"] = uploaded["version"].clone();
     }
     let settings = ask.settings.as_deref().map(serde_json::from_str::<Value>).transpose();

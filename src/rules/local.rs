@@ -1,17 +1,19 @@
 //! What an author does here, on the engine that the pipeline has.
 
 use super::input::{Input, outcome};
-use super::{RulesError, profile, read};
+use super::javascript::module;
+use super::{RulesError, profile};
 use crate::output::line;
 use serde_json::{Map, Value};
 use std::path::Path;
 use tillstream_rule_host::{
-    ArtifactKey, Limits, Module, Pool, Refusal, RuleEngine, RuleHostError, Run, digest, dry_run,
+    ArtifactKey, Limits, Module, Pool, Refusal, RuleEngine, RuleHostError, Run, Source, digest, dry_run,
 };
 
 /// A module from a file, checked and compiled as an upload is.
 pub(super) fn load(path: &Path, pool: Pool) -> Result<Module, RulesError> {
-    let bytes = read(path)?;
+    let bytes = module(path)?;
+    let source = Source::read(&bytes)?;
     let engine = RuleEngine::new(pool).map_err(RuleHostError::from)?;
     let digest = digest(&bytes);
     let code = engine.compile(&bytes)?;
@@ -20,8 +22,12 @@ pub(super) fn load(path: &Path, pool: Pool) -> Result<Module, RulesError> {
     getrandom::fill(&mut random)
         .map_err(|error| RulesError::Host(RuleHostError::Randomness(error.to_string())))?;
     let key = ArtifactKey::new(random);
-    key.open(&engine, &digest, &key.seal(&engine, &digest, &code))
-        .map_err(|error| RulesError::Refused(Refusal::Start(error.to_string())))
+    let opened = key.open(&engine, &digest, &key.seal(&engine, &digest, &code));
+    let module = opened.map_err(|error| RulesError::Refused(Refusal::Start(error.to_string())))?;
+    Ok(match source {
+        Some(source) => module.with_source(&source)?,
+        None => module,
+    })
 }
 
 /// `rules validate`
@@ -65,6 +71,8 @@ pub(super) fn ask(path: &Path, input: &Input, profile_out: Option<&Path>) -> Res
     let settings = input.settings_text();
     let run = match profile_out {
         None => load(path, Pool::OnDemand)?.run(&input.order_id, &input.call, &settings, u64::MAX),
+        // Its frames are the engine's own: they say nothing of the rule.
+        Some(_) if Source::read(&module(path)?)?.is_some() => return Err(RulesError::NoProfile),
         Some(out) => {
             let (run, stacks) = load(path, Pool::Traced)?.profile(&input.order_id, &input.call, &settings);
             std::fs::write(out, profile::collapsed(&stacks))

@@ -5,6 +5,7 @@ mod build;
 mod fixtures;
 mod flags;
 mod input;
+mod javascript;
 mod local;
 mod profile;
 mod project;
@@ -17,7 +18,7 @@ pub use project::example_names;
 use crate::cli::{HookName, Language, RulesCommand};
 use crate::client::ClientError;
 use std::path::{Path, PathBuf};
-use tillstream_rule_host::{Fault, Refusal, RuleHostError};
+use tillstream_rule_host::{Fault, Pool, Refusal, RuleHostError};
 use tillstream_stage::rule::Hook;
 
 /// Why a command failed.
@@ -63,12 +64,27 @@ pub enum RulesError {
     /// A language.
     #[error(
         "TS0942: there is no SDK for {}: a module that brings its engine is far larger than a rule may be; docs/RULES.md, \
-         \"Other languages\", has the figures, and `--lang rust` an SDK", .0.as_str()
+         \"Other languages\", has the figures, and `--lang rust` and `--lang javascript` have one", .0.as_str()
     )]
     Language(Language),
     /// Nothing to test.
     #[error("TS0943: {0} has no fixture; put an input there as NAME.json and run this with --update")]
     NoFixture(PathBuf),
+    /// No example to begin from.
+    #[error("TS0947: the example {example} is not there in {}; there are: {there}", .language.as_str())]
+    NoExample {
+        /// Which.
+        example: String,
+        /// The language.
+        language: Language,
+        /// Those that are there.
+        there: String,
+    },
+    /// No profile.
+    #[error(
+        "TS0948: a profile tells fuel by a module's own functions; those of a rule in JavaScript are its engine's"
+    )]
+    NoProfile,
     /// Nothing to replay.
     #[error("TS0944: no call of {rule} is kept for order {order}: only some are, and not for long")]
     NoSample {
@@ -90,7 +106,12 @@ pub async fn run(command: RulesCommand) -> Result<bool, RulesError> {
     match command {
         RulesCommand::New { name, lang, from } => project::new(&name, lang, &from).map(|()| true),
         RulesCommand::Build { project, out, names } => {
-            build::build(&project, out.as_deref(), names).map(|_| true)
+            let built = build::build(&project, out.as_deref(), names)?;
+            if javascript::is_project(&project) {
+                // What a compiler tells of the other languages, the engine tells of this one.
+                local::load(&built, Pool::OnDemand)?;
+            }
+            Ok(true)
         }
         RulesCommand::Test { project, update } => fixtures::test(&project, update),
         RulesCommand::Validate { module } => local::validate(&module).map(|()| true),
@@ -102,7 +123,7 @@ pub async fn run(command: RulesCommand) -> Result<bool, RulesError> {
             replay::replay(&target, &wanted, &module, save.as_deref()).await
         }
         RulesCommand::Upload { name, module, settings_schema, target } => {
-            let mut bytes = read(&module)?;
+            let mut bytes = javascript::module(&module)?;
             if let Some(path) = settings_schema {
                 let schema = String::from_utf8_lossy(&read(&path)?).into_owned();
                 bytes = tillstream_rule_host::with_settings_schema(&bytes, &schema);

@@ -1,6 +1,7 @@
 //! What a running pipeline is asked.
 
 use super::RulesError;
+use super::javascript::media_type;
 use crate::cli::{Fallback, Target};
 use crate::client::{Client, segment};
 use crate::output::line;
@@ -23,7 +24,8 @@ pub(super) fn path(name: &str, call: &str) -> String {
 }
 
 pub(super) async fn upload(target: &Target, name: &str, module: Vec<u8>) -> Result<(), RulesError> {
-    let answer = client(target)?.put_bytes(&path(name, "/versions"), "application/wasm", module).await?;
+    let kind = media_type(&module);
+    let answer = client(target)?.put_bytes(&path(name, "/versions"), kind, module).await?;
     line(format_args!("{name} version {}  {}", answer["version"], answer["digest"].as_str().unwrap_or("-")));
     for sample in answer["dry_run"].as_array().into_iter().flatten() {
         let hook = sample["hook"].as_str().unwrap_or("-");

@@ -31,7 +31,7 @@ pub use sample::{SampleRun, dry_run, sample_calls};
 pub use samples::RuleSamples;
 pub use station::{Rehearse, RuleStation, RuleUpload, Uploaded};
 pub use tillstream_rule_engine::{
-    ArtifactKey, Fault, Limits, Module, Pool, Refusal, RuleEngine, Run, StackFuel, digest, settings_schema,
-    with_settings_schema,
+    ArtifactKey, Fault, Limits, Module, Pool, Refusal, RuleEngine, Run, Source, StackFuel, digest,
+    settings_schema, with_engine, with_settings_schema,
 };
 pub use trials::{Measured, TrialMetrics};

@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_registry_log::{Registry, RegistryError};
-use tillstream_rule_engine::{Module, Refusal, RuleEngine, digest, settings_schema};
+use tillstream_rule_engine::{Module, Refusal, RuleEngine, Source, digest, settings_schema};
 use tillstream_rule_lifecycle::{Modules, ModulesRefusal, Rule, RuleRefusal, Rules, SettingsSchema, Tally};
 use tillstream_runtime::Clock;
 use tillstream_schemas::Text;
@@ -63,6 +63,8 @@ pub struct RuleStation {
     compiler: Compiler,
     compilers: tokio::sync::Semaphore,
     loaded: Mutex<FxHashMap<Text, Arc<Module>>>,
+    /// The engines of rules that are their source, by digest: each is there once, for all tenants.
+    engines: Mutex<FxHashMap<String, Module>>,
     rules: Arc<Registry<Rules>>,
     modules: Arc<Registry<Modules>>,
     clock: Arc<dyn Clock>,
@@ -85,6 +87,7 @@ impl RuleStation {
             compiler,
             compilers: tokio::sync::Semaphore::new(COMPILERS_MAX),
             loaded: Mutex::default(),
+            engines: Mutex::default(),
             rules: registries.0,
             modules: registries.1,
             clock,
@@ -206,13 +209,44 @@ impl RuleStation {
         self.host.put_in_force(table);
     }
 
-    /// A module from memory, from disk, or compiled.
+    /// A rule from memory, or made ready to be called.
     async fn load(&self, digest: &str, bytes: &[u8]) -> Result<Result<Arc<Module>, NotTaken>, RuleHostError> {
         if let Some(module) = self.loaded.lock().get(digest) {
             return Ok(Ok(module.clone()));
         }
+        let module = match Source::read(bytes) {
+            Err(refusal) => Err(refusal.into()),
+            Ok(None) => self.compiled(digest, bytes).await?,
+            Ok(Some(source)) => match self.engine_of(&source, bytes).await? {
+                Err(refused) => Err(refused),
+                // As long as a call may take, at most.
+                Ok(engine) => engine.with_source(&source).map_err(NotTaken::from),
+            },
+        };
+        Ok(module.map(|it| self.keep(digest, it)))
+    }
+
+    /// The engine that a source asks for.
+    async fn engine_of(
+        &self,
+        source: &Source<'_>,
+        bytes: &[u8],
+    ) -> Result<Result<Module, NotTaken>, RuleHostError> {
+        let digest = source.engine_digest();
+        if let Some(engine) = self.engines.lock().get(&digest) {
+            return Ok(Ok(engine.clone()));
+        }
+        let engine = self.compiled(&digest, bytes).await?;
+        if let Ok(engine) = &engine {
+            self.engines.lock().insert(digest, engine.clone());
+        }
+        Ok(engine)
+    }
+
+    /// A module's code from disk, or from the compiler.
+    async fn compiled(&self, digest: &str, bytes: &[u8]) -> Result<Result<Module, NotTaken>, RuleHostError> {
         if let Some(module) = self.cache.get(&self.engine, digest) {
-            return Ok(Ok(self.keep(digest, module)));
+            return Ok(Ok(module));
         }
         let permit = self.compilers.acquire().await;
         let compiled = self.compiler.compile(bytes).await;
@@ -222,7 +256,7 @@ impl RuleStation {
             Err(refused) => return Ok(Err(refused)),
         };
         match self.cache.put(&self.engine, digest, &code) {
-            Ok(module) => Ok(Ok(self.keep(digest, module))),
+            Ok(module) => Ok(Ok(module)),
             Err(error) => Ok(Err(NotTaken { reason: "start".to_owned(), message: error.to_string() })),
         }
     }
