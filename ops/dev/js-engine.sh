@@ -26,6 +26,8 @@ done
 
 flags=("${objects[@]}" "-Clink-arg=$libc" "-Clink-arg=$builtins"
     "--remap-path-prefix=$HOME=/" "--remap-path-prefix=$root=/")
+# The objects are none of cargo's business: without this it would not link them anew.
+(cd "$engine" && cargo clean --quiet --release --target wasm32-unknown-unknown -p tillstream-javascript)
 (cd "$engine" && CARGO_ENCODED_RUSTFLAGS=$(printf '%s\x1f' "${flags[@]}" | sed 's/\x1f$//') \
     cargo build --release --locked --target wasm32-unknown-unknown)
 

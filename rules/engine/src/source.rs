@@ -4,10 +4,10 @@
 //! is released stays as it is, and a later one comes beside it under a name of its own. The JSON schema of the rule's
 //! settings may stand on the second line.
 
+use crate::Module;
 use crate::inspect::{Refusal, bounded, digest, short};
 use crate::limits::{Limits, START_FUEL};
 use crate::run::{Session, store};
-use crate::Module;
 use tillstream_stage::rule::{Hook, Hooks};
 use wasmtime::component::{Instance, TypedFunc};
 use wasmtime::{Store, Trap};
