@@ -94,7 +94,7 @@ fn line_of<'a>(text: &'a str, mark: &str) -> Option<(&'a str, &'a str)> {
 pub fn with_engine(source: &str, schema: Option<&str>) -> String {
     let (engine, rest) = line_of(source, ENGINE_MARK).unwrap_or((NEWEST, source));
     // A schema is JSON: a line's end stands in it only between its parts.
-    let schema = schema.map(|it| format!("{SCHEMA_MARK}{}\n", it.replace(['\r', '\n'], " ")));
+    let schema = schema.map(|it| format!("{SCHEMA_MARK}{}\n", it.trim().replace(['\r', '\n'], " ")));
     format!("{ENGINE_MARK}{engine}\n{}{rest}", schema.unwrap_or_default())
 }
 
