@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the engine for rules in JavaScript, and writes it to rules/javascript/NAME.wasm: QuickJS-NG's C source and
+# Builds the engine for rules in JavaScript and holds it against rules/javascript/NAME.wasm: QuickJS-NG's C source and
 # the shim in rules/javascript/engine, linked, started once, and kept as it stands then. Needed only for a new engine:
 # one that is there is never touched, since rules name it. What is made is the same for the same tools.
 # Needs: clang and wasm-ld 14, wasi-libc, clang's builtins for wasm32 (Debian: clang lld wasi-libc libclang-rt-dev-wasm32).
@@ -32,5 +32,16 @@ flags=("${objects[@]}" "-Clink-arg=$libc" "-Clink-arg=$builtins"
     cargo build --release --locked --target wasm32-unknown-unknown)
 
 cd "$root"
+built=$engine/target/$name.wasm
 cargo run --locked -p tillstream-rule-engine --example javascript_engine -- \
-    "$engine/target/wasm32-unknown-unknown/release/tillstream_javascript.wasm" "rules/javascript/$name.wasm"
+    "$engine/target/wasm32-unknown-unknown/release/tillstream_javascript.wasm" "$built"
+kept=rules/javascript/$name.wasm
+if [ ! -e "$kept" ]; then
+    cp "$built" "$kept"
+    echo "$kept is new; name it in rules/engine/src/source.rs"
+elif cmp -s "$built" "$kept"; then
+    echo "$kept is what was built"
+else
+    echo "$kept is another one than what was built: other tools, or a change that wants a new name" >&2
+    exit 1
+fi
