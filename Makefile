@@ -18,12 +18,15 @@ JS_RULES ?= volume-discount carrier-choice
 RULES ?= volume-discount split-by-location tiered-discount vat nearest-first fraud-score carrier-choice
 STATES ?= 400
 TARGET ?= all
+# What `build` makes and the end-to-end tests run; `make test` takes the one that is built in half the time.
+PROFILE ?= release
+bin = target/$(PROFILE)/tillstream
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 # Whole runs build each crate once: a cache for the next edit would only double what they need of the disk.
 export CARGO_INCREMENTAL ?= 0
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit e2e cluster chaos fuzz fuzz-some fuzz-replay mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit rules js-engine bench-rules hostile-rules clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit crates e2e cluster chaos fuzz fuzz-some fuzz-replay mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit rules js-engine bench-rules hostile-rules clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,11 +37,11 @@ setup: jars ## Checks the toolchain, adds rustfmt, clippy, cargo-deny and the re
 jars:
 	@ops/dev/jars.sh
 
-build: ## Builds the binary in release
-	$(CARGO) build --release --locked
+build: ## Builds the binary in release (PROFILE=gate: as `make test` does, faster to build and slower to run)
+	$(CARGO) build --profile $(PROFILE) --locked $(if $(filter gate,$(PROFILE)),-p tillstream -p tillstream-world)
 
 run: build ## Starts the whole pipeline on the embedded store at $(HTTP)
-	exec target/release/tillstream serve --data-dir $(DATA_DIR) --http $(HTTP)
+	exec $(bin) serve --data-dir $(DATA_DIR) --http $(HTTP)
 
 fmt: ## Formats the code
 	$(CARGO) fmt --all
@@ -62,21 +65,25 @@ unit: ## Every test but the end-to-end ones, the fuzz corpus and those that star
 servers: jars ## The clients of broker, database and registry on real servers, and the servers themselves
 	$(CARGO) test -p tillstream-servers -p tillstream-kafka -p tillstream-scylla -p tillstream-registry --locked -- --test-threads=2
 
+crates: jars ## Every test but the end-to-end ones, in one build: `unit`, `fuzz-some` and `servers`
+	TILLSTREAM_FUZZ_SECONDS=3 RUST_TEST_THREADS=2 $(CARGO) test --workspace --exclude tillstream-e2e --exclude tillstream-e2e-cluster --locked --no-fail-fast
+
 e2e: build rules ## The real binary: first run, import, crashes, bad input, tenants' rules
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_PROMTOOL=$$(ops/dev/promtool.sh) \
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_PROMTOOL=$$(ops/dev/promtool.sh) \
 		$(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
 
-cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, live streams and webhooks, TLS and logins, other people's clients
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
+cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, live streams, webhooks and backtests, TLS and logins, other people's clients
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
 
-test: setup lint deny ops-check unit fuzz-some simulate-some servers e2e cluster ## Everything that gates a change
+test: PROFILE = gate
+test: setup lint deny ops-check crates simulate-some e2e cluster ## Everything that gates a change
 
 schemathesis: build ## A live server against its own contract, by the tool of that name: what it calls valid and what it calls invalid
 	@ops/dev/schemathesis.sh
 
 chaos: build ## Kills the real binary CUTS times (default 500) at random and CUTS times inside a group commit; then STATES crashes of its disk (default 400)
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_STATES=$(STATES) TILLSTREAM_ORDERS=600 TILLSTREAM_FAULTS=20 $(CARGO) test -p tillstream-e2e --locked --test disk --test faults -- --nocapture
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_STATES=$(STATES) TILLSTREAM_ORDERS=600 TILLSTREAM_FAULTS=20 $(CARGO) test -p tillstream-e2e --locked --test disk --test faults -- --nocapture
 
 fuzz: ## Fuzzes TARGET (default: each) for SECONDS (default 60), guided by coverage, and keeps inputs that cover something new
 	@ops/dev/fuzz.sh run $(TARGET) $(SECONDS)
@@ -88,63 +95,63 @@ fuzz-replay: ## Runs TARGET once on the file INPUT
 	@ops/dev/fuzz.sh replay $(TARGET) $(INPUT)
 
 chaos-cluster: build jars ## HISTORIES histories of faults on the real servers (default 200), from SEED
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_HISTORIES=$(HISTORIES) TILLSTREAM_SEED=$(SEED) \
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_HISTORIES=$(HISTORIES) TILLSTREAM_SEED=$(SEED) \
 		$(CARGO) test -p tillstream-e2e-cluster --locked --test histories -- --nocapture
 
 outage: build jars ## The database is away for SECONDS (default 60) under RATE orders/s (default 500); OUTAGE=kill kills it, else it is frozen
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_OUTAGE_SECONDS=$(SECONDS) TILLSTREAM_OUTAGE_RATE=$(RATE) TILLSTREAM_OUTAGE_KILL=$(if $(filter kill,$(OUTAGE)),1,0) \
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_OUTAGE_SECONDS=$(SECONDS) TILLSTREAM_OUTAGE_RATE=$(RATE) TILLSTREAM_OUTAGE_KILL=$(if $(filter kill,$(OUTAGE)),1,0) \
 		$(CARGO) test -p tillstream-e2e-cluster --locked --test outage -- --nocapture
 
 mutants: ## Takes each rule of the cluster protocol out and expects a test to fail (some 20 minutes)
 	@ops/dev/mutants.sh
 
 simulation:
-	$(CARGO) build --profile simulation -p tillstream-world --locked
+	$(CARGO) build --profile $(PROFILE) --locked $(if $(filter gate,$(PROFILE)),-p tillstream) -p tillstream-world
 
 simulate: simulation ## Searches SEEDS seeds of the simulated world for a history that breaks a promise (until stopped when absent)
-	target/simulation/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM))
+	target/$(PROFILE)/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM))
 
 simulate-some: simulation
-	target/simulation/simulate --seeds 2000
+	target/$(PROFILE)/simulate --seeds 2000
 
 replay: simulation ## Tells what happens in the history of SEED, made as short as it can be if it fails
-	target/simulation/simulate --replay $(SEED)
+	target/$(PROFILE)/simulate --replay $(SEED)
 
-simulate-mutants: simulation ## Plants bugs and prints how many seeds it takes to see each (an hour or two)
+simulate-mutants: ## Plants bugs and prints how many seeds it takes to see each (an hour or two)
 	@ops/dev/simulate-mutants.sh
 
 bench: build ## Orders/s, CPU per order, latency, memory, cost of each stage
 	$(CARGO) build --release --locked -p tillstream-loadtest
 	target/release/tillstream-bench drain
-	target/release/tillstream-bench http --bin target/release/tillstream
-	target/release/tillstream-bench latency --bin target/release/tillstream
+	target/release/tillstream-bench http --bin $(bin)
+	target/release/tillstream-bench latency --bin $(bin)
 
 bench-http: build ## Posts/s, bulk orders/s, CPU per request, p50/p99, beside a bare durable door; RULE=module.wasm measures with it as well
 	$(CARGO) build --release --locked -p tillstream-loadtest
-	target/release/tillstream-bench http --bin target/release/tillstream $(if $(RULE),--rule $(RULE))
+	target/release/tillstream-bench http --bin $(bin) $(if $(RULE),--rule $(RULE))
 
 bench-cluster: build jars ## Cluster mode beside the Kafka Streams yardstick ($(YARDSTICK)): orders/s, CPU, latency, memory
 	$(CARGO) build --release --locked -p tillstream-loadtest
-	target/release/tillstream-bench cluster --bin target/release/tillstream --yardstick $(YARDSTICK)
+	target/release/tillstream-bench cluster --bin $(bin) --yardstick $(YARDSTICK)
 
 bench-commit: build jars ## The bare commit at 10 to 5,000 records, beside the pipeline's own
 	$(CARGO) build --release --locked -p tillstream-loadtest
-	target/release/tillstream-bench commit --bin target/release/tillstream
+	target/release/tillstream-bench commit --bin $(bin)
 
 bench-takeover: build jars ## From kill -9 of a worker to the first new commit on its partitions, with KEYS keys of state (default 10000)
 	$(CARGO) build --release --locked -p tillstream-e2e-cluster
-	TILLSTREAM_BIN=$(CURDIR)/target/release/tillstream TILLSTREAM_KEYS=$(KEYS) target/release/takeover
+	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_KEYS=$(KEYS) target/release/takeover
 
 rules: build ## Builds the example rules as components (rules/examples/target/NAME.wasm), and runs their tests and fixtures
 	@ops/dev/setup.sh
 	cd rules/examples && $(CARGO) test --lib --locked
 	for rule in $(RULES); do \
-		target/release/tillstream rules test rules/examples/$$rule; \
-		target/release/tillstream rules validate rules/examples/target/$$rule.wasm; \
+		$(bin) rules test rules/examples/$$rule; \
+		$(bin) rules validate rules/examples/target/$$rule.wasm; \
 	done
 	for rule in $(JS_RULES); do \
-		target/release/tillstream rules test rules/javascript/examples/$$rule; \
-		target/release/tillstream rules validate rules/javascript/examples/$$rule/target/$$rule.js; \
+		$(bin) rules test rules/javascript/examples/$$rule; \
+		$(bin) rules validate rules/javascript/examples/$$rule/target/$$rule.js; \
 		if command -v node >/dev/null; then (cd rules/javascript/examples/$$rule && node --test); fi; \
 	done
 
@@ -156,7 +163,7 @@ bench-rules: rules ## What a call of a rule costs the host, in Rust and in JavaS
 	$(CARGO) run --release --locked -p tillstream-rule-engine --example host_cost -- rules/javascript/examples/volume-discount/target/volume-discount.js 20000
 
 hostile-rules: ## MODULES hostile modules (default 10000), from SEED: the host's memory and every call's budget
-	TILLSTREAM_HOSTILE=$(MODULES) TILLSTREAM_SEED=$(SEED) $(CARGO) test --release --locked -p tillstream-rule-host --test hostile -- --nocapture
+	TILLSTREAM_HOSTILE=$(MODULES) TILLSTREAM_SEED=$(SEED) $(CARGO) test --profile gate --locked -p tillstream-rule-host --test hostile -- --nocapture
 
 clean: ## Removes build output (never data)
 	$(CARGO) clean

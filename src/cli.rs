@@ -19,7 +19,7 @@ pub use dlq::{Dlq, DlqCommand};
 pub use import::Import;
 pub use keys::{Keys, KeysCommand, Whose};
 pub use load::Load;
-pub use rules::{Backtest, CanaryBounds, Fallback, HookName, Language, Rules, RulesCommand};
+pub use rules::{Backtest, CanaryBounds, Fallback, HookName, Language, Rules, RulesCommand, SigningCommand};
 pub use sandbox::Sandbox;
 pub use schemas::{SchemaRegistry, SchemaRegistryAccess, Schemas, SchemasCommand};
 pub use secret::{Secret, given_or_read};

@@ -12,6 +12,7 @@ use crate::params::Segments;
 use crate::problem::{Code, FieldError, Problem};
 use crate::products::check_sku;
 use crate::shape::{self, Field, Kind, SKU, needed, optional};
+use crate::written::Written;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -165,6 +166,51 @@ pub(crate) async fn get(
     row.map(|it| Json(Level::of(&it)).into_response()).ok_or_else(|| Problem::not_found("stock of", &sku))
 }
 
+/// The command of an adjustment.
+///
+/// # Errors
+/// Everything that is wrong with the body, at once.
+pub(crate) fn write(
+    tenant: &Text,
+    sku: &str,
+    idempotency_key: &str,
+    body: &[u8],
+    trace: &Trace,
+    now_ms: i64,
+) -> Result<Written, Problem> {
+    let input: AdjustmentInput = shape::read(body, ADJUSTMENT)?;
+    if input.delta == 0 {
+        let error =
+            FieldError::new("delta", "is zero", "send how many units came (positive) or went (negative)");
+        return Err(Problem::invalid_fields(vec![error]));
+    }
+    let route = format!("POST /v1/inventory/{sku}/adjustments");
+    let id = client_id("adj_", &[tenant, &route, idempotency_key]);
+    let mut command = ItemCommand {
+        id: id.clone(),
+        tenant: tenant.clone(),
+        sku: sku.into(),
+        accepted_at_ms: 0,
+        traceparent: None,
+        payload: ItemCommandPayload::AdjustStock(AdjustStock {
+            delta: input.delta,
+            reason: input.reason,
+            location: input.location.unwrap_or_else(|| LOCATION.into()),
+            fingerprint: Text::default(),
+        }),
+    };
+    let mut value = Vec::with_capacity(256);
+    let fingerprint = fingerprint(&command, &mut value)?;
+    if let ItemCommandPayload::AdjustStock(adjustment) = &mut command.payload {
+        adjustment.fingerprint = fingerprint.clone();
+    }
+    command.accepted_at_ms = now_ms;
+    command.traceparent = Some(trace.0.clone());
+    value.clear();
+    codec::encode_into(&command, &mut value)?;
+    Ok(Written { id, fingerprint, key: ids::key(tenant, sku), value })
+}
+
 /// `POST /v1/inventory/{sku}/adjustments`
 pub(crate) async fn adjust(
     State(ingest): State<Arc<Ingest>>,
@@ -176,39 +222,11 @@ pub(crate) async fn adjust(
 ) -> Result<Response, Problem> {
     check_sku(&sku)?;
     let key = key_of(&headers)?;
-    let input: AdjustmentInput = shape::read(&body::json(&headers, body).await?, ADJUSTMENT)?;
-    if input.delta == 0 {
-        let error =
-            FieldError::new("delta", "is zero", "send how many units came (positive) or went (negative)");
-        return Err(Problem::invalid_fields(vec![error]));
-    }
-    let route = format!("POST /v1/inventory/{sku}/adjustments");
-    let id = client_id("adj_", &[&caller.tenant, &route, key]);
-    let mut command = ItemCommand {
-        id: id.clone(),
-        tenant: caller.tenant.clone(),
-        sku: sku.as_str().into(),
-        accepted_at_ms: 0,
-        traceparent: None,
-        payload: ItemCommandPayload::AdjustStock(AdjustStock {
-            delta: input.delta,
-            reason: input.reason,
-            location: input.location.unwrap_or_else(|| LOCATION.into()),
-            fingerprint: Text::default(),
-        }),
-    };
-    let mut bytes = Vec::with_capacity(256);
-    let fingerprint = fingerprint(&command, &mut bytes)?;
-    if let ItemCommandPayload::AdjustStock(adjustment) = &mut command.payload {
-        adjustment.fingerprint = fingerprint.clone();
-    }
-    command.accepted_at_ms = ingest.clock.now_ms();
-    command.traceparent = Some(trace.0);
-    bytes.clear();
-    codec::encode_into(&command, &mut bytes)?;
-    let stock_key = ids::key(&caller.tenant, &sku);
+    let bytes = body::json(&headers, body).await?;
+    let written = write(&caller.tenant, &sku, key, &bytes, &trace, ingest.clock.now_ms())?;
+    let Written { id, fingerprint, key: stock_key, value } = written;
     let row_key = ids::key(&stock_key, &id);
-    let record = ingest.record(Topic::ItemCommands, &stock_key, bytes);
+    let record = ingest.record(Topic::ItemCommands, &stock_key, value);
     ingest.check_new_work(record.to)?;
     let judge = async || {
         let row: Option<AdjustmentState> = ingest.row(Table::Adjustment, row_key.clone()).await?;

@@ -43,6 +43,7 @@ mod streams;
 mod tenants;
 mod topics;
 pub mod webhooks;
+mod written;
 
 pub use access::ApiKeys;
 pub use door::{DoorSettings, serve};

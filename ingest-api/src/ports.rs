@@ -4,11 +4,11 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use thiserror::Error;
 use tillstream_rule_backtest::{BacktestError, Spec, View};
-use tillstream_rule_lifecycle::{Rule, RuleRefusal, Tally};
+use tillstream_rule_lifecycle::{Rule, RuleRefusal, Signing, Tally};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_event::OrderEvent;
 use tillstream_schemas::rule_sample::RuleSample as CallSample;
-use tillstream_schemas::rules::RuleEvent;
+use tillstream_schemas::rules::{RuleEvent, RuleSignature};
 use tillstream_state::TaskId;
 
 /// A live feed of one order's events.
@@ -179,6 +179,21 @@ pub enum RuleUploaded {
     },
     /// The tenant has no room for it.
     NoRoom(String),
+    /// It is not signed as its tenant wants it: a sentence.
+    Unsigned(String),
+}
+
+/// A module that is uploaded.
+#[derive(Clone, Copy, Debug)]
+pub struct NewModule<'a> {
+    /// Whose rule.
+    pub tenant: &'a str,
+    /// Which rule.
+    pub rule: &'a str,
+    /// Who asked: the id of an API key.
+    pub actor: &'a str,
+    /// Who signed it.
+    pub signature: Option<&'a RuleSignature>,
 }
 
 /// Why rules cannot be changed now.
@@ -209,18 +224,21 @@ pub trait Rules: Send + Sync {
     /// When the system gives no random bytes.
     fn new_id(&self) -> Result<Text, RulesError>;
 
-    /// Appends a change; when it is taken it is in force in this process once this returns.
+    /// Who may sign the tenant's modules.
+    fn signing(&self, tenant: &str) -> Signing;
+
+    /// Appends a change; when it is taken it is in force in this process once this returns. A version is asked what the
+    /// tenant's rules were asked of late before it is put in force or on trial.
     fn change<'a>(
         &'a self,
         event: &'a RuleEvent,
     ) -> BoxFuture<'a, Result<Result<(), RuleRefusal>, RulesError>>;
 
-    /// Checks, compiles and tries a module, and makes it the rule's next version.
+    /// Checks, compiles and tries a module, makes it the rule's next version, and asks it what the tenant's rules were asked
+    /// of late.
     fn upload<'a>(
         &'a self,
-        tenant: &'a str,
-        rule: &'a str,
-        actor: &'a str,
+        new: NewModule<'a>,
         module: Vec<u8>,
     ) -> BoxFuture<'a, Result<RuleUploaded, RulesError>>;
 }

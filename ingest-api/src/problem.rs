@@ -63,6 +63,10 @@ pub enum Code {
     RuleConflict,
     /// The backtest cannot run now, or not for this version.
     BacktestConflict,
+    /// The module, or the version, is not signed as its tenant wants it.
+    SignatureRefused,
+    /// The version gives no answer to most of what the tenant's rules are asked.
+    DryRunRefused,
     /// The key lacks the scope that the call needs.
     Forbidden,
     /// The key or its tenant calls more often than it may.
@@ -79,7 +83,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::Unauthorized,
         Self::TooManyRequests,
         Self::NoSuchPath,
@@ -106,6 +110,8 @@ impl Code {
         Self::ModuleRefused,
         Self::RuleConflict,
         Self::BacktestConflict,
+        Self::SignatureRefused,
+        Self::DryRunRefused,
         Self::Forbidden,
         Self::RateLimited,
         Self::KeyConflict,
@@ -143,6 +149,8 @@ impl Code {
             Self::ModuleRefused => ("TS0663", 422, "The module cannot be a rule"),
             Self::RuleConflict => ("TS0664", 409, "The rule is not as the change expects"),
             Self::BacktestConflict => ("TS0665", 409, "The backtest cannot run"),
+            Self::SignatureRefused => ("TS0667", 422, "The module is not signed as the tenant wants it"),
+            Self::DryRunRefused => ("TS0668", 409, "The version fails on most recent inputs"),
             Self::Forbidden => ("TS0640", 403, "The API key may not do that"),
             Self::RateLimited => ("TS0641", 429, "Too many requests"),
             Self::KeyConflict => ("TS0642", 409, "The key is not as expected"),

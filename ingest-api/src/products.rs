@@ -11,6 +11,7 @@ use crate::openapi::{Answer, Call, Page};
 use crate::params::{self, Params, Query, Segments, Wanted, query, rows, words};
 use crate::problem::{Code, Problem};
 use crate::shape::{self, Field, Kind, METADATA, SKU, is_text, needed, optional};
+use crate::written::Written;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tillstream_schemas::codec::CodecError;
 use tillstream_schemas::item::{ItemCommand, ItemCommandPayload, ProductState, RemoveProduct, UpsertProduct};
 use tillstream_schemas::{Text, TextMap, Topic, codec};
 use tillstream_stage::ids::{self, client_id};
@@ -161,6 +163,52 @@ fn sku_segment(call: Call) -> Call {
     call.segment("sku", SKU, "The SKU, percent-encoded", "71053")
 }
 
+/// The product that a body describes.
+///
+/// # Errors
+/// Everything that is wrong with the body, at once.
+pub(crate) fn read(body: &[u8]) -> Result<ItemCommandPayload, Problem> {
+    let input: ProductInput = shape::read(body, PRODUCT)?;
+    let product = UpsertProduct {
+        name: input.name,
+        description: input.description,
+        category: input.category,
+        tax_class: input.tax_class,
+        active: input.active.unwrap_or(true),
+        stocked: input.stocked.unwrap_or(true),
+        prices: input.prices.unwrap_or_default(),
+        image_urls: input.image_urls.unwrap_or_default(),
+        low_stock_threshold: input.low_stock_threshold,
+        metadata: input.metadata.unwrap_or_default(),
+    };
+    Ok(ItemCommandPayload::UpsertProduct(Box::new(product)))
+}
+
+/// The command of a change. Nobody judges it by a fingerprint.
+///
+/// # Errors
+/// The codec's.
+pub(crate) fn write(
+    tenant: &Text,
+    sku: &str,
+    payload: ItemCommandPayload,
+    trace: Trace,
+    now_ms: i64,
+) -> Result<Written, CodecError> {
+    let key = ids::key(tenant, sku);
+    // Every call is a command of its own; its trace is as random as an id must be, and time tells repeats apart.
+    let id = client_id("cmd_", &[&key, &trace.0, &now_ms.to_string()]);
+    let command = ItemCommand {
+        id: id.clone(),
+        tenant: tenant.clone(),
+        sku: sku.into(),
+        accepted_at_ms: now_ms,
+        traceparent: Some(trace.0),
+        payload,
+    };
+    Ok(Written { id, fingerprint: Text::default(), key, value: codec::encode(&command)? })
+}
+
 /// Writes a command and answers the row once pricing uses it. Both kinds of change may be repeated freely.
 async fn change(
     ingest: &Arc<Ingest>,
@@ -169,19 +217,8 @@ async fn change(
     trace: Trace,
     payload: ItemCommandPayload,
 ) -> Result<Option<ProductState>, Problem> {
-    let key = ids::key(tenant, sku);
-    let now_ms = ingest.clock.now_ms();
-    // Every call is a command of its own; its trace is as random as an id must be, and time tells repeats apart.
-    let id = client_id("cmd_", &[&key, &trace.0, &now_ms.to_string()]);
-    let command = ItemCommand {
-        id,
-        tenant: tenant.clone(),
-        sku: sku.into(),
-        accepted_at_ms: now_ms,
-        traceparent: Some(trace.0),
-        payload,
-    };
-    let record = ingest.record(Topic::ItemCommands, &key, codec::encode(&command)?);
+    let Written { key, value, .. } = write(tenant, sku, payload, trace, ingest.clock.now_ms())?;
+    let record = ingest.record(Topic::ItemCommands, &key, value);
     ingest.check_new_work(record.to)?;
     let landed = ingest.append_one(Append { claim: None, record }).await?;
     ingest.await_landed(landed, IN_FORCE_WAIT).await?;
@@ -217,20 +254,7 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<Response, Problem> {
     check_sku(&sku)?;
-    let input: ProductInput = shape::read(&body::json(&headers, body).await?, PRODUCT)?;
-    let payload = UpsertProduct {
-        name: input.name,
-        description: input.description,
-        category: input.category,
-        tax_class: input.tax_class,
-        active: input.active.unwrap_or(true),
-        stocked: input.stocked.unwrap_or(true),
-        prices: input.prices.unwrap_or_default(),
-        image_urls: input.image_urls.unwrap_or_default(),
-        low_stock_threshold: input.low_stock_threshold,
-        metadata: input.metadata.unwrap_or_default(),
-    };
-    let payload = ItemCommandPayload::UpsertProduct(Box::new(payload));
+    let payload = read(&body::json(&headers, body).await?)?;
     match change(&ingest, &caller.tenant, &sku, trace, payload).await? {
         Some(row) if !row.removed => Ok(Json(Product::of(&row)).into_response()),
         // Removed by another call right after this one.

@@ -3,7 +3,8 @@
 use crate::access::Scope;
 use crate::access::Scope::{
     AnalyticsRead, CatalogRead, CatalogWrite, InventoryRead, InventoryWrite, KeysRead, KeysWrite, OpsRead,
-    OpsWrite, OrdersRead, OrdersWrite, RulesRead, RulesWrite, TenantsWrite, WebhooksRead, WebhooksWrite,
+    OpsWrite, OrdersRead, OrdersWrite, RuleSigningWrite, RulesRead, RulesWrite, TenantsWrite, WebhooksRead,
+    WebhooksWrite,
 };
 use crate::encoding::compress;
 use crate::headers::harden;
@@ -100,6 +101,10 @@ fn of_settings() -> Vec<Route> {
         keyed(RulesWrite, POST, "/v1/rules/{name}/canary", post(rules::canary)),
         keyed(RulesWrite, PUT, "/v1/rules/{name}/settings", put(rules::configure)),
         keyed(RulesRead, GET, "/v1/rules/{name}/samples", get(rules::samples)),
+        keyed(RulesRead, GET, "/v1/rule-signing", get(rules::signing::get)),
+        keyed(RuleSigningWrite, PUT, "/v1/rule-signing", put(rules::signing::set)),
+        keyed(RuleSigningWrite, POST, "/v1/rule-signing/keys", post(rules::signing::add_key)),
+        keyed(RuleSigningWrite, DELETE, "/v1/rule-signing/keys/{id}", delete(rules::signing::revoke_key)),
         keyed(KeysRead, GET, "/v1/keys", get(keys::list)),
         keyed(KeysWrite, POST, "/v1/keys", post(keys::create)),
         keyed(KeysWrite, DELETE, "/v1/keys/{id}", delete(keys::revoke)),

@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     Text { min: usize, max: usize },
     /// A name that can stand in a path, a file and a key as it is: a to z, 0 to 9 and -, not beginning with -.
     Slug { max: usize },
+    /// So many hex digits, in lower case.
+    Hex { digits: usize },
     /// Text that may have line breaks and tabs.
     Prose { max: usize },
     /// A whole number.
@@ -100,6 +102,11 @@ pub(crate) fn is_slug(text: &str, max: usize) -> bool {
     (1..=max).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-')
 }
 
+/// See [`Kind::Hex`].
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Text that may have line breaks and tabs.
 pub(crate) fn is_prose(text: &str, max: usize) -> bool {
     (text.len() <= max || text.chars().count() <= max)
@@ -174,6 +181,7 @@ impl Walk {
             Kind::Text { .. }
             | Kind::Prose { .. }
             | Kind::Slug { .. }
+            | Kind::Hex { .. }
             | Kind::Time
             | Kind::Currency
             | Kind::Country
@@ -207,6 +215,10 @@ impl Walk {
             Kind::Slug { max } if !is_slug(text, *max) => self.refuse(
                 format!("{} is no name", quoted(text)),
                 format!("send 1 to {max} of a to z, 0 to 9 and -, not beginning with -"),
+            ),
+            Kind::Hex { digits } if !is_hex(text, *digits) => self.refuse(
+                format!("{} is not {digits} hex digits", quoted(text)),
+                format!("send {digits} of 0 to 9 and a to f"),
             ),
             Kind::Time if moment::from_rfc3339(text).is_none() => self.refuse(
                 format!("{} is not a time from 1970 to 9999", quoted(text)),

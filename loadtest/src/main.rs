@@ -90,7 +90,7 @@ struct Http {
     #[command(flatten)]
     server: Server,
     /// Connections that post single orders.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 128)]
     connections: usize,
     /// Connections that post in bulk.
     #[arg(long, default_value_t = 2)]

@@ -57,7 +57,13 @@ fn busy_ticks(stat: &str) -> Option<u64> {
     Some(user + nice + system + irq + softirq + steal)
 }
 
-/// CPU seconds per thread name; threads that have ended are not in it.
+/// The name of a pool's threads without their numbers.
+fn pool(name: &str) -> &str {
+    let plain = name.trim_end_matches(|it: char| it.is_ascii_digit() || matches!(it, '-' | '#' | ':'));
+    if plain.is_empty() { name } else { plain }
+}
+
+/// CPU seconds per thread name, numbers at its end left out; threads that have ended are not in it.
 pub fn threads(pid: u32) -> Result<BTreeMap<String, f64>, BenchError> {
     let path = format!("/proc/{pid}/task");
     let mut seconds = BTreeMap::new();
@@ -66,7 +72,7 @@ pub fn threads(pid: u32) -> Result<BTreeMap<String, f64>, BenchError> {
         let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
         let name = stat.split_once('(').and_then(|it| it.1.rsplit_once(')')).map_or("?", |it| it.0);
         let spent = ticks(&stat).unwrap_or(0) as f64 / TICKS_PER_SECOND;
-        *seconds.entry(name.to_owned()).or_insert(0.0) += spent;
+        *seconds.entry(pool(name).to_owned()).or_insert(0.0) += spent;
     }
     Ok(seconds)
 }
@@ -81,6 +87,10 @@ mod tests {
         assert_eq!(ticks(stat), Some(175));
         assert_eq!(ticks("42 (a"), None);
         assert_eq!(busy_ticks("cpu  1 2 4 1000 1000 8 16 32 0 0\ncpu0 9"), Some(63));
+        assert_eq!(
+            ["ReadStage-12", "GC Thread#1", "task", "7"].map(pool),
+            ["ReadStage", "GC Thread", "task", "7"]
+        );
         assert_eq!(peak_rss_bytes("VmPeak:\t 9 kB\nVmHWM:\t    2048 kB\n"), Some(2_097_152));
     }
 

@@ -12,14 +12,14 @@ copy=$dir/workspace
 mkdir -p "$copy" "$dir/target"
 tar -C "$root" --exclude=./target --exclude=./.git --exclude=./tillstream-data -cf - . | tar -C "$copy" -xmf -
 # What is not ours is built once.
-[ -d "$dir/target/simulation" ] || [ ! -d "$root/target/simulation" ] || cp -al "$root/target/simulation" "$dir/target/"
+[ -d "$dir/target/gate" ] || [ ! -d "$root/target/gate" ] || cp -al "$root/target/gate" "$dir/target/"
 cd "$copy" || exit 1
 # One line changes from build to build.
 export CARGO_INCREMENTAL=1
 export CARGO_TARGET_DIR=$dir/target
-build() { cargo build --profile simulation -p tillstream-world --locked >"$dir/out" 2>&1; }
+build() { cargo build --profile gate -p tillstream-world --locked >"$dir/out" 2>&1; }
 # A bug may also make a history go on for ever: that shows it, too.
-run() { timeout "${SECONDS_MAX:-600}" "$dir/target/simulation/simulate" --brief --seeds "${SEEDS:-10000}" >"$dir/out" 2>&1; }
+run() { timeout "${SECONDS_MAX:-600}" "$dir/target/gate/simulate" --brief --seeds "${SEEDS:-10000}" >"$dir/out" 2>&1; }
 # Rules that no history of this world touches: there is one deployment, and nobody changes partition counts or cuts inputs.
 apart=" changelog-empty input-cut input-gone offset-missing other-deployment other-partition-count partition-too-many rebuild-restart "
 if ! build; then

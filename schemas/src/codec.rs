@@ -175,7 +175,7 @@ schemas! {
     WebhookDeliveryState = 42, crate::webhook::WebhookDeliveryState, "webhook-delivery-state",
         BackwardTransitive, ["webhook_delivery.state-value"];
     /// [`crate::rules::RuleEvent`]
-    RuleEvent = 62, crate::rules::RuleEvent, "rule-event",
+    RuleEvent = 70, crate::rules::RuleEvent, "rule-event",
         BackwardTransitive, ["rules.registry.v1-value"];
     /// [`crate::rules::RuleModule`]
     RuleModule = 20, crate::rules::RuleModule, "rule-module",
@@ -187,13 +187,14 @@ schemas! {
 
 /// Versions older builds wrote and this one still reads. `schemas/avro/README.md` says when to add one, such as
 /// `Version::new(Schema::StockState, 11, include_str!("../avro/history/stock-state/v1.avsc"))`.
-pub static HISTORY: [Version; 6] = [
+pub static HISTORY: [Version; 7] = [
     Version::new(Schema::OrderEvent, 2, include_str!("../avro/history/order-event/v1.avsc")),
     Version::new(Schema::OrderState, 10, include_str!("../avro/history/order-state/v1.avsc")),
     Version::new(Schema::AnalyticsDelta, 7, include_str!("../avro/history/analytics-delta/v1.avsc")),
     Version::new(Schema::OrderEvent, 30, include_str!("../avro/history/order-event/v2.avsc")),
     Version::new(Schema::OrderState, 31, include_str!("../avro/history/order-state/v2.avsc")),
     Version::new(Schema::RuleEvent, 19, include_str!("../avro/history/rule-event/v1.avsc")),
+    Version::new(Schema::RuleEvent, 62, include_str!("../avro/history/rule-event/v2.avsc")),
 ];
 
 impl Schema {

@@ -15,7 +15,7 @@ pub struct RuleEvent {
     pub occurred_at_ms: i64,
     /// Who asked: the id of an API key, or `breaker` or `trial` for what a worker does by itself.
     pub actor: Text,
-    /// The rule's name.
+    /// The rule's name; empty where the tenant's signing keys change.
     pub rule: Text,
     /// What changes.
     pub payload: RulePayload,
@@ -51,6 +51,18 @@ pub enum RulePayload {
     /// What a worker counted of a version on trial.
     #[serde(rename = "tillstream.RuleMeasured")]
     Measured(RuleMeasured),
+    /// A version was asked what its tenant's rules were asked of late.
+    #[serde(rename = "tillstream.RuleTried")]
+    Tried(RuleTried),
+    /// Modules signed by a key are taken.
+    #[serde(rename = "tillstream.RuleSigningKeyAdded")]
+    SigningKeyAdded(RuleSigningKeyAdded),
+    /// A key signs no more.
+    #[serde(rename = "tillstream.RuleSigningKeyRevoked")]
+    SigningKeyRevoked(RuleSigningKeyRevoked),
+    /// Whether the tenant's modules must be signed.
+    #[serde(rename = "tillstream.RuleSigningConfigured")]
+    SigningConfigured(RuleSigningConfigured),
 }
 
 /// A module is the rule's next version.
@@ -65,6 +77,18 @@ pub struct RuleVersionUploaded {
     /// The JSON schema that the module brings for its settings; `None`: any object will do.
     #[serde(default)]
     pub settings_schema: Option<Text>,
+    /// Who signed the module; `None`: nobody.
+    #[serde(default)]
+    pub signature: Option<RuleSignature>,
+}
+
+/// A signature of a module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleSignature {
+    /// The signing key.
+    pub key_id: Text,
+    /// Ed25519 over the module's digest, in hex.
+    pub signature: Text,
 }
 
 /// A version answers from now on.
@@ -81,6 +105,9 @@ pub struct RuleActivated {
     /// The rule's revision that this is meant to follow; `None`: any.
     #[serde(default)]
     pub expected_revision: Option<i64>,
+    /// Whether it holds although the version gave no answer to most of its tenant's recent inputs.
+    #[serde(default)]
+    pub forced: bool,
 }
 
 /// What holds when a rule gives no answer.
@@ -174,6 +201,9 @@ pub struct RuleCanaried {
     /// The rule's revision that this is meant to follow; `None`: any.
     #[serde(default)]
     pub expected_revision: Option<i64>,
+    /// Whether it holds although the version gave no answer to most of its tenant's recent inputs.
+    #[serde(default)]
+    pub forced: bool,
 }
 
 /// The version that answers has other settings from now on.
@@ -184,6 +214,9 @@ pub struct RuleConfigured {
     /// The rule's revision that this is meant to follow; `None`: any.
     #[serde(default)]
     pub expected_revision: Option<i64>,
+    /// Whether it holds although the version gave no answer to most of its tenant's recent inputs.
+    #[serde(default)]
+    pub forced: bool,
 }
 
 /// What a worker counted of a version on trial since it last said so.
@@ -203,6 +236,104 @@ pub struct RuleMeasured {
     pub difference_minor: i64,
     /// By how much the totals differ, added up: below zero, customers would have paid less. Minor units.
     pub net_minor: i64,
+}
+
+/// A version was asked what its tenant's rules were asked of late, and nothing came of what it said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleTried {
+    /// Which version.
+    pub version: i64,
+    /// What it was told beside the order: a JSON object.
+    pub settings: Text,
+    /// The version that it is compared with, the active one; `None`: no rule at all.
+    #[serde(default)]
+    pub against: Option<i64>,
+    /// What came of it, by hook.
+    pub hooks: Vec<RuleTriedHook>,
+}
+
+/// What a version made of the recent inputs of a hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleTriedHook {
+    /// The hook.
+    pub hook: Text,
+    /// Where the inputs are from.
+    pub inputs: RuleInputs,
+    /// Calls.
+    pub calls: i64,
+    /// Those that gave no answer, by what became of them.
+    pub failures: Vec<RuleFailures>,
+    /// Half of the calls used at most so many units of fuel.
+    pub fuel_p50: i64,
+    /// The most units of fuel that a call used.
+    pub fuel_max: i64,
+    /// Calls that said something else than the version that it is compared with.
+    pub changed: i64,
+}
+
+impl RuleTriedHook {
+    /// Calls that gave no answer.
+    pub fn failed(&self) -> i64 {
+        self.failures.iter().map(|it| it.calls).sum()
+    }
+}
+
+/// Where inputs of a dry run are from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleInputs {
+    /// There are none yet.
+    #[default]
+    None,
+    /// Calls that were kept.
+    Samples,
+    /// Orders of the log.
+    Log,
+}
+
+impl RuleInputs {
+    /// As the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Samples => "samples",
+            Self::Log => "log",
+        }
+    }
+}
+
+/// Calls that gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleFailures {
+    /// What became of them.
+    pub outcome: Text,
+    /// How many.
+    pub calls: i64,
+}
+
+/// Modules signed by a key are taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleSigningKeyAdded {
+    /// The key's id, made from the key.
+    pub key_id: Text,
+    /// What people call it.
+    pub name: Text,
+    /// The Ed25519 public key, in hex.
+    pub public_key: Text,
+}
+
+/// A key signs no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleSigningKeyRevoked {
+    /// Which key.
+    pub key_id: Text,
+}
+
+/// Whether the tenant's modules must be signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleSigningConfigured {
+    /// Whether one that is not signed by a key in force is refused.
+    pub required: bool,
 }
 
 /// A module of a tenant's rule, by content.

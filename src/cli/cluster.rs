@@ -177,7 +177,7 @@ pub struct Database {
     #[arg(long, env = "TILLSTREAM_DURABLE_AFTER_MS", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
     pub durable_after_ms: u64,
     /// Bytes of changed rows that may wait for the database, per task; then the task waits too.
-    #[arg(long, env = "TILLSTREAM_UNFLUSHED_BYTES_MAX", default_value_t = 32 << 20)]
+    #[arg(long, env = "TILLSTREAM_UNFLUSHED_BYTES_MAX", default_value_t = 64 << 20)]
     pub unflushed_bytes_max: usize,
     /// Known keys held per task, so that new ones are told without asking the database; 0: always ask.
     #[arg(long, env = "TILLSTREAM_KNOWN_KEYS_MAX", default_value_t = 8_000_000)]

@@ -24,7 +24,10 @@ pub struct Backtest {
     /// Which version; left out: the module's, or the newest.
     #[arg(long, env = "TILLSTREAM_RULE_VERSION", conflicts_with = "module")]
     pub version: Option<i64>,
-    /// The version it is compared with; left out: what happened.
+    /// The hook that is asked; left out: the first one of the version that a backtest can ask.
+    #[arg(long, env = "TILLSTREAM_RULE_HOOK", value_enum)]
+    pub hook: Option<HookName>,
+    /// The version it is compared with; left out: what happened, or at the hooks allocate and risk what is active.
     #[arg(long, env = "TILLSTREAM_RULE_AGAINST", value_name = "VERSION")]
     pub against: Option<i64>,
     /// What it is told beside the order, a JSON object; left out: the settings of the active version.
@@ -97,6 +100,45 @@ pub enum HookName {
     Ship,
     /// Dimensions for analytics.
     Measure,
+}
+
+/// What to do about signatures.
+#[derive(Debug, Subcommand)]
+pub enum SigningCommand {
+    /// The keys, and whether a signature is needed.
+    List {
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Trusts a key.
+    Add {
+        /// Its public half, in hex, as `keygen` prints it.
+        public_key: String,
+        /// What people call it.
+        #[arg(long, env = "TILLSTREAM_RULE_KEY_NAME", default_value = "cli")]
+        name: String,
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Trusts a key no more.
+    Revoke {
+        /// Its id, as `list` prints it.
+        id: String,
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Takes signed modules alone from now on.
+    Require {
+        /// Takes unsigned ones again.
+        #[arg(long, env = "TILLSTREAM_RULE_SIGNING_OFF")]
+        off: bool,
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 /// What to do with rules.
@@ -186,6 +228,9 @@ pub enum RulesCommand {
         /// A JSON schema for its settings: the module brings it along from now on.
         #[arg(long, env = "TILLSTREAM_RULE_SETTINGS_SCHEMA", value_name = "FILE")]
         settings_schema: Option<PathBuf>,
+        /// Its signature, as `sign` writes it; left out: the component's file name with `.sig` behind it, where that is there.
+        #[arg(long, env = "TILLSTREAM_RULE_SIGNATURE", value_name = "FILE")]
+        signature: Option<PathBuf>,
         /// The pipeline.
         #[command(flatten)]
         target: Target,
@@ -208,6 +253,9 @@ pub enum RulesCommand {
         /// What holds when it gives no answer.
         #[arg(long, env = "TILLSTREAM_RULE_FALLBACK", value_enum)]
         fallback: Option<Fallback>,
+        /// Lets it hold although it gives no answer to most recent inputs.
+        #[arg(long, env = "TILLSTREAM_RULE_FORCE")]
+        force: bool,
         /// The pipeline.
         #[command(flatten)]
         target: Target,
@@ -244,6 +292,9 @@ pub enum RulesCommand {
         /// Where it stops.
         #[command(flatten)]
         bounds: CanaryBounds,
+        /// Lets it hold although it gives no answer to most recent inputs.
+        #[arg(long, env = "TILLSTREAM_RULE_FORCE")]
+        force: bool,
         /// The pipeline.
         #[command(flatten)]
         target: Target,
@@ -255,6 +306,9 @@ pub enum RulesCommand {
         /// What it is told beside the order, a JSON object.
         #[arg(long, env = "TILLSTREAM_RULE_SETTINGS", value_name = "JSON")]
         settings: String,
+        /// Lets it hold although it gives no answer to most recent inputs.
+        #[arg(long, env = "TILLSTREAM_RULE_FORCE")]
+        force: bool,
         /// The pipeline.
         #[command(flatten)]
         target: Target,
@@ -279,6 +333,37 @@ pub enum RulesCommand {
     // Here `--version` is the rule's, not the binary's.
     #[command(disable_version_flag = true)]
     Backtest(Box<Backtest>),
+    /// The versions of a rule: who signed them, and what they made of recent inputs.
+    Versions {
+        /// The rule's name.
+        name: String,
+        /// The pipeline.
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Makes a key that signs modules, in a new file, and prints its public half.
+    Keygen {
+        /// Where the key goes.
+        #[arg(long, env = "TILLSTREAM_RULE_KEY", value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Signs a module: writes its signature beside it, where `upload` and `backtest` find it.
+    Sign {
+        /// The component.
+        module: PathBuf,
+        /// The key, as `keygen` made it (PKCS#8, PEM).
+        #[arg(long, env = "TILLSTREAM_RULE_KEY", value_name = "FILE")]
+        key: PathBuf,
+        /// The JSON schema that `upload` will be given for its settings: it becomes a part of the module.
+        #[arg(long, env = "TILLSTREAM_RULE_SETTINGS_SCHEMA", value_name = "FILE")]
+        settings_schema: Option<PathBuf>,
+    },
+    /// Whose signatures of modules the tenant trusts, and whether they are needed.
+    Signing {
+        /// What to do.
+        #[command(subcommand)]
+        command: SigningCommand,
+    },
     /// The tenant's rules.
     List {
         /// The pipeline.

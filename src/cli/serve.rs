@@ -65,6 +65,10 @@ pub struct Serve {
     /// Where compiled rules are kept; left out: `rules` in the data dir. What is lost here is compiled again.
     #[arg(long, env = "TILLSTREAM_RULES_DIR", value_name = "DIR")]
     pub rules_dir: Option<PathBuf>,
+    /// Where backtests are kept; left out: `backtests` in the data dir. Processes that share it show each other's, and any of
+    /// them can go on with one whose process has ended.
+    #[arg(long, env = "TILLSTREAM_BACKTESTS_DIR", value_name = "DIR")]
+    pub backtests_dir: Option<PathBuf>,
     /// Units of fuel per second that the rules of one tenant may use in this process before they fall back.
     #[arg(long, env = "TILLSTREAM_RULE_FUEL_PER_SECOND", default_value_t = 400_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub rule_fuel_per_second: u64,
@@ -120,12 +124,11 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// What this process does.
+    /// What this process does. A role that is named twice is one: two members of a process in one group would share its
+    /// partitions out between them, and the tasks of one would wait for ever.
     pub fn roles(&self) -> Vec<Role> {
-        match (self.mode, self.roles.is_empty()) {
-            (Mode::Embedded, _) | (_, true) => Role::ALL.to_vec(),
-            (Mode::Cluster, false) => self.roles.clone(),
-        }
+        let all = self.mode == Mode::Embedded || self.roles.is_empty();
+        Role::ALL.into_iter().filter(|it| all || self.roles.contains(it)).collect()
     }
 }
 
@@ -138,4 +141,17 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|it| (0.0..=1.0).contains(it))
         .ok_or_else(|| format!("'{text}' is not a share from 0 to 1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::{Cli, Command, Role};
+    use clap::Parser;
+
+    #[test]
+    fn a_role_that_is_named_twice_is_one() {
+        let words = ["tillstream", "serve", "--mode", "cluster", "--roles", "item,order,item"];
+        let Command::Serve(serve) = Cli::parse_from(words).command else { panic!("another command") };
+        assert_eq!(serve.roles(), [Role::Order, Role::Item]);
+    }
 }

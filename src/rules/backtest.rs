@@ -1,12 +1,14 @@
 //! `rules backtest`: uploads a module, begins a backtest, follows it, prints its report.
 
-use super::remote::{client, path};
-use super::{RulesError, javascript};
+use super::RulesError;
+use super::remote::{client, path, send};
+use super::signing::signature_of;
 use crate::cli::Backtest;
 use crate::client::{Client, segment};
 use crate::output::{error, line};
 use serde_json::{Value, json};
 use std::time::Duration;
+use tillstream_stage::rule::Hook;
 
 /// How often a running backtest is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -17,14 +19,14 @@ pub(super) async fn backtest(ask: Backtest) -> Result<bool, RulesError> {
     let name = name_of(&ask)?;
     let mut body = json!({ "alone": ask.alone });
     if let Some(module) = &ask.module {
-        let module = javascript::module(module)?;
-        let kind = javascript::media_type(&module);
-        let uploaded = client.put_bytes(&path(&name, "/versions"), kind, module).await?;
+        let signature = signature_of(module, None)?;
+        let uploaded = send(&client, &name, super::javascript::module(module)?, signature).await?;
         body["version"] = uploaded["version"].clone();
     }
     let settings = ask.settings.as_deref().map(serde_json::from_str::<Value>).transpose();
     let settings = settings.map_err(|error| RulesError::Json { what: "--settings".to_owned(), error })?;
     let given = [
+        ("hook", ask.hook.map(|it| Value::from(Hook::from(it).as_str()))),
         ("version", ask.version.map(Value::from)),
         ("against", ask.against.map(Value::from)),
         ("settings", settings),
@@ -86,14 +88,16 @@ fn money(minor: &Value) -> String {
 
 fn show(ended: &Value) {
     let report = &ended["report"];
-    let with = match ended["against"].as_i64() {
-        Some(version) => format!("version {version}"),
-        None => "what happened".to_owned(),
+    let with = match (ended["against"].as_i64(), ended["compared_with"].as_str()) {
+        (Some(version), _) => format!("version {version}"),
+        (None, Some("active")) => "what is active".to_owned(),
+        (None, _) => "what happened".to_owned(),
     };
     line(format_args!(
-        "{} version {} beside {with}: {}, {} orders/s  ({})",
+        "{} version {} at {} beside {with}: {}, {} orders/s  ({})",
         ended["rule"].as_str().unwrap_or("-"),
         ended["version"],
+        ended["hook"].as_str().unwrap_or("-"),
         ended["status"].as_str().unwrap_or("-"),
         ended["orders_per_second"],
         ended["id"].as_str().unwrap_or("-"),
@@ -139,6 +143,10 @@ fn show(ended: &Value) {
             money(&it["total_after_minor"]),
             it["refusal"].as_str().unwrap_or_default()
         ));
+        let (before, after) = (it["answer_before"].as_str(), it["answer_after"].as_str());
+        if before.is_some() || after.is_some() {
+            line(format_args!("      {} -> {}", before.unwrap_or("nothing"), after.unwrap_or("nothing")));
+        }
     }
 }
 

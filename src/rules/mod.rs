@@ -12,6 +12,7 @@ mod project;
 mod remote;
 mod replay;
 mod rollout;
+mod signing;
 
 pub use project::example_names;
 
@@ -93,6 +94,14 @@ pub enum RulesError {
         /// The order.
         order: String,
     },
+    /// A signing key.
+    #[error("TS0951: {path} is no key to sign with: {why}")]
+    SigningKey {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// The engine.
     #[error(transparent)]
     Host(#[from] RuleHostError),
@@ -122,47 +131,58 @@ pub async fn run(command: RulesCommand) -> Result<bool, RulesError> {
             let wanted = replay::Wanted { rule: &name, order: &order, hook: hook.map(Hook::from) };
             replay::replay(&target, &wanted, &module, save.as_deref()).await
         }
-        RulesCommand::Upload { name, module, settings_schema, target } => {
-            let mut bytes = javascript::module(&module)?;
-            if let Some(path) = settings_schema {
-                let schema = String::from_utf8_lossy(&read(&path)?).into_owned();
-                bytes = tillstream_rule_host::with_settings_schema(&bytes, &schema);
-            }
-            remote::upload(&target, &name, bytes).await?;
-            Ok(true)
+        remote => run_remote(remote).await,
+    }
+}
+
+/// The commands that speak to a pipeline, or prepare what is sent to one.
+async fn run_remote(command: RulesCommand) -> Result<bool, RulesError> {
+    match command {
+        RulesCommand::Upload { name, module, settings_schema, signature, target } => {
+            let bytes = self::module(&module, settings_schema.as_deref())?;
+            let signature = signing::signature_of(&module, signature.as_deref())?;
+            remote::upload(&target, &name, bytes, signature).await?;
         }
         RulesCommand::Shadow { name, version, settings, target } => {
             rollout::shadow(&target, &name, rollout::Trial { version, settings }).await?;
-            Ok(true)
         }
-        RulesCommand::Canary { name, version, percent, settings, bounds, target } => {
+        RulesCommand::Canary { name, version, percent, settings, bounds, force, target } => {
             let trial = rollout::Trial { version, settings };
-            rollout::canary(&target, &name, trial, percent, bounds).await?;
-            Ok(true)
+            rollout::canary(&target, &name, trial, rollout::Share { percent, bounds, force }).await?;
         }
-        RulesCommand::Settings { name, settings, target } => {
-            rollout::configure(&target, &name, &settings).await?;
-            Ok(true)
+        RulesCommand::Settings { name, settings, force, target } => {
+            rollout::configure(&target, &name, &settings, force).await?;
         }
-        RulesCommand::Activate { name, version, order, settings, fallback, target } => {
-            let activation = remote::Activation { version, order, settings, fallback };
+        RulesCommand::Activate { name, version, order, settings, fallback, force, target } => {
+            let activation = remote::Activation { version, order, settings, fallback, force };
             remote::activate(&target, &name, activation).await?;
-            Ok(true)
         }
-        RulesCommand::Rollback { name, target } => {
-            remote::roll_back(&target, &name).await?;
-            Ok(true)
+        RulesCommand::Rollback { name, target } => remote::roll_back(&target, &name).await?,
+        RulesCommand::Retire { name, target } => remote::retire(&target, &name).await?,
+        RulesCommand::Versions { name, target } => remote::versions(&target, &name).await?,
+        RulesCommand::Keygen { key } => signing::keygen(&key)?,
+        RulesCommand::Sign { module, key, settings_schema } => {
+            signing::sign(&module, &key, settings_schema.as_deref())?;
         }
-        RulesCommand::Retire { name, target } => {
-            remote::retire(&target, &name).await?;
-            Ok(true)
-        }
-        RulesCommand::Backtest(asked) => backtest::backtest(*asked).await,
-        RulesCommand::List { target } => {
-            remote::list(&target).await?;
-            Ok(true)
-        }
+        RulesCommand::Signing { command } => signing::signing(command).await?,
+        RulesCommand::Backtest(asked) => return backtest::backtest(*asked).await,
+        RulesCommand::List { target } => remote::list(&target).await?,
+        RulesCommand::New { .. }
+        | RulesCommand::Build { .. }
+        | RulesCommand::Test { .. }
+        | RulesCommand::Validate { .. }
+        | RulesCommand::Run { .. }
+        | RulesCommand::Replay { .. } => {}
     }
+    Ok(true)
+}
+
+/// A module as it is uploaded: with the schema for its settings in it.
+fn module(path: &Path, settings_schema: Option<&Path>) -> Result<Vec<u8>, RulesError> {
+    let bytes = javascript::module(path)?;
+    let Some(schema) = settings_schema else { return Ok(bytes) };
+    let schema = String::from_utf8_lossy(&read(schema)?).into_owned();
+    Ok(tillstream_rule_host::with_settings_schema(&bytes, &schema))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, RulesError> {

@@ -2,6 +2,7 @@
 
 use super::RulesError;
 use super::javascript::media_type;
+use super::signing::Signature;
 use crate::cli::{Fallback, Target};
 use crate::client::{Client, segment};
 use crate::output::line;
@@ -13,6 +14,7 @@ pub(super) struct Activation {
     pub order: Option<i32>,
     pub settings: Option<String>,
     pub fallback: Option<Fallback>,
+    pub force: bool,
 }
 
 pub(super) fn client(target: &Target) -> Result<Client, RulesError> {
@@ -23,15 +25,86 @@ pub(super) fn path(name: &str, call: &str) -> String {
     format!("/v1/rules/{}{call}", segment(name))
 }
 
-pub(super) async fn upload(target: &Target, name: &str, module: Vec<u8>) -> Result<(), RulesError> {
+/// Makes a module the next version of a rule; what became of it.
+pub(super) async fn send(
+    client: &Client,
+    name: &str,
+    module: Vec<u8>,
+    signature: Option<Signature>,
+) -> Result<Value, RulesError> {
+    let query = signature.map_or_else(String::new, |it| {
+        format!("?signed_by={}&signature={}", segment(&it.key_id), segment(&it.signature))
+    });
+    let path = path(name, &format!("/versions{query}"));
     let kind = media_type(&module);
-    let answer = client(target)?.put_bytes(&path(name, "/versions"), kind, module).await?;
+    Ok(client.put_bytes(&path, kind, module).await?)
+}
+
+pub(super) async fn upload(
+    target: &Target,
+    name: &str,
+    module: Vec<u8>,
+    signature: Option<Signature>,
+) -> Result<(), RulesError> {
+    let answer = send(&client(target)?, name, module, signature).await?;
     line(format_args!("{name} version {}  {}", answer["version"], answer["digest"].as_str().unwrap_or("-")));
+    if let Some(key) = answer["signed_by"].as_str() {
+        line(format_args!("  signed by {key}"));
+    }
     for sample in answer["dry_run"].as_array().into_iter().flatten() {
         let hook = sample["hook"].as_str().unwrap_or("-");
         line(format_args!("  {hook:<8} {:>3} lines  {:>9} fuel", sample["lines"], sample["fuel"]));
     }
+    show_recent(&answer["recent"]);
     Ok(())
+}
+
+pub(super) async fn versions(target: &Target, name: &str) -> Result<(), RulesError> {
+    let answer = client(target)?.get(&path(name, "/versions")).await?;
+    for version in answer["data"].as_array().into_iter().flatten() {
+        let word = |field: &str| version[field].as_str().unwrap_or("-");
+        let active = if version["active"] == true { "  active" } else { "" };
+        line(format_args!("{name} version {}  {}{active}", version["version"], word("digest")));
+        if let Some(key) = version["signed_by"].as_str() {
+            line(format_args!("  signed by {key}"));
+        }
+        show_recent(&version["recent"]);
+    }
+    Ok(())
+}
+
+/// What a version made of recent inputs.
+fn show_recent(recent: &Value) {
+    for it in recent["hooks"].as_array().into_iter().flatten() {
+        let hook = it["hook"].as_str().unwrap_or("-");
+        let inputs = match it["inputs"].as_str() {
+            Some("samples") => "recent calls",
+            Some("log") => "recent orders",
+            _ => {
+                line(format_args!("  {hook:<8} no inputs yet"));
+                continue;
+            }
+        };
+        let failures: Vec<String> = it["failures"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(outcome, calls)| format!(", {calls} {outcome}"))
+            .collect();
+        line(format_args!(
+            "  {hook:<8} {} {inputs}: {} changed{}  fuel p50 {} max {}",
+            it["calls"],
+            it["changed"],
+            failures.concat(),
+            it["fuel_p50"],
+            it["fuel_max"]
+        ));
+    }
+    if recent["fails_on_most"] == true {
+        line(format_args!(
+            "  it gives no answer to most of them: `--force` would put it in force nevertheless"
+        ));
+    }
 }
 
 pub(super) async fn activate(target: &Target, name: &str, activation: Activation) -> Result<(), RulesError> {
@@ -40,7 +113,7 @@ pub(super) async fn activate(target: &Target, name: &str, activation: Activation
         Some(version) => json!(version),
         None => latest(target, name).await?,
     };
-    let mut body = json!({ "version": version });
+    let mut body = json!({ "version": version, "forced": activation.force });
     if let Some(order) = activation.order {
         body["order"] = json!(order);
     }

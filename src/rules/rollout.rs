@@ -31,23 +31,35 @@ pub(super) async fn shadow(target: &Target, name: &str, trial: Trial) -> Result<
     Ok(())
 }
 
+/// How many orders a canary answers for, and how far it may go.
+pub(super) struct Share {
+    pub percent: u8,
+    pub bounds: CanaryBounds,
+    pub force: bool,
+}
+
 pub(super) async fn canary(
     target: &Target,
     name: &str,
     trial: Trial,
-    percent: u8,
-    bounds: CanaryBounds,
+    share: Share,
 ) -> Result<(), RulesError> {
     let mut body = trial.body(target, name).await?;
-    body["percent"] = json!(percent);
-    body["stop_at_failures"] = json!(bounds.stop_at_failures);
-    body["stop_at_difference"] = json!(bounds.stop_at_difference);
+    body["percent"] = json!(share.percent);
+    body["stop_at_failures"] = json!(share.bounds.stop_at_failures);
+    body["stop_at_difference"] = json!(share.bounds.stop_at_difference);
+    body["forced"] = json!(share.force);
     show(&client(target)?.post(&path(name, "/canary"), None, &body).await?);
     Ok(())
 }
 
-pub(super) async fn configure(target: &Target, name: &str, settings: &str) -> Result<(), RulesError> {
-    let body = json!({ "settings": read_settings(settings)? });
+pub(super) async fn configure(
+    target: &Target,
+    name: &str,
+    settings: &str,
+    force: bool,
+) -> Result<(), RulesError> {
+    let body = json!({ "settings": read_settings(settings)?, "forced": force });
     show(&client(target)?.put(&path(name, "/settings"), &body).await?);
     Ok(())
 }

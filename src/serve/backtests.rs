@@ -9,20 +9,20 @@ use std::path::Path;
 use std::sync::Arc;
 use tillstream_ingest_api::ports;
 use tillstream_rule_backtest::{
-    BacktestError, Backtests, Ports, Pricer, Products, Rehearsals, Said, Spec, View,
+    BacktestError, Backtests, Ports, Pricer, Products, Rehearsals, Said, Side, Spec, View,
 };
 use tillstream_rule_host::{Rehearsal, Rehearse, RuleStation};
 use tillstream_runtime::CatalogCache;
 use tillstream_schemas::Text;
 use tillstream_stage::facts::Catalog;
-use tillstream_stage::rule::{Hook, RuleCall};
+use tillstream_stage::rule::RuleCall;
 use tokio::runtime::Handle;
 
 /// Opens the backtests kept in `dir`.
 pub fn open(house: &House, rules: &RuleParts, dir: &Path) -> Result<Arc<Backtests>, ServeError> {
     let ports = Ports {
         log: house.log.clone(),
-        products: Arc::new(CatalogOfNow(house.catalog.clone())),
+        products: products(house),
         rehearsals: Arc::new(Station(rules.station())),
         clock: house.clock.clone(),
         on: Handle::current(),
@@ -34,6 +34,11 @@ pub fn open(house: &House, rules: &RuleParts, dir: &Path) -> Result<Arc<Backtest
 pub fn go_on(crew: &Crew, backtests: &Arc<Backtests>) {
     let backtests = backtests.clone();
     crew.spawn(Box::pin(async move { backtests.go_on().await }));
+}
+
+/// The catalog of now.
+pub(super) fn products(house: &House) -> Arc<dyn Products> {
+    Arc::new(CatalogOfNow(house.catalog.clone()))
 }
 
 struct CatalogOfNow(Arc<CatalogCache>);
@@ -65,15 +70,19 @@ impl Rehearsals for Station {
     fn rehearse<'a>(
         &'a self,
         spec: &'a Spec,
-        version: i64,
+        side: Side,
     ) -> BoxFuture<'a, Result<Box<dyn Pricer>, BacktestError>> {
+        let (version, settings) = match side {
+            Side::Candidate => (Some(spec.version), Some(spec.settings.as_str())),
+            Side::Baseline => (spec.against, None),
+        };
         let ask = Rehearse {
             tenant: &spec.tenant,
             rule: &spec.rule,
             version,
-            settings: spec.settings.as_deref(),
+            settings,
             alone: spec.alone,
-            hook: Hook::Price,
+            hook: spec.hook,
         };
         Box::pin(async move {
             let rehearsal = self.0.rehearse(ask).await;

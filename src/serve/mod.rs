@@ -111,17 +111,31 @@ pub enum ServeError {
 
 /// Runs until SIGTERM, SIGINT or a fatal error.
 pub fn run(options: &Serve) -> Result<(), ServeError> {
-    // Tasks compute in long strides; the door must answer meanwhile. So each has threads of its own.
-    let tasks = threads("task", options.threads)?;
-    let door = threads("http", 0)?;
+    // Tasks compute in long strides; the door must answer meanwhile. So each has threads of its own, and where both are
+    // bound to share a machine with nobody else, the door goes first: what it has taken waits in the log.
+    let niceness = if options.mode == Mode::Embedded { TASK_NICENESS } else { 0 };
+    let tasks = threads("task", options.threads, niceness)?;
+    let door = threads("http", 0, 0)?;
     let result = door.block_on(serve(options, tasks.handle()));
     tasks.shutdown_timeout(Duration::from_secs(5));
     door.shutdown_timeout(Duration::from_secs(5));
     result
 }
 
-fn threads(name: &str, count: usize) -> Result<Runtime, ServeError> {
+/// What the tasks of the embedded mode leave to the door when both want the same core: a third of its share
+/// (Linux's weights, 335 to 1024). docs/BENCHMARKS.md has what it gains.
+const TASK_NICENESS: i32 = 5;
+
+fn threads(name: &str, count: usize, niceness: i32) -> Result<Runtime, ServeError> {
     let mut builder = Builder::new_multi_thread();
+    // Only on Linux is it a thread's own; elsewhere the door would lose as much.
+    if niceness != 0 && cfg!(target_os = "linux") {
+        builder.on_thread_start(move || {
+            if let Err(error) = rustix::process::setpriority_process(None, niceness) {
+                tracing::warn!(%error, "tasks run at the priority of the door");
+            }
+        });
+    }
     if count > 0 {
         builder.worker_threads(count);
     }
@@ -139,7 +153,8 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let webhooks = Webhooks::build(options, &house, house.endpoints.clone()).await?;
     let halt_all = Halt { reasons: reasons.clone(), channel: halted };
     let rules = rules::build(options, &house).await?;
-    let backtests = backtests::open(&house, &rules, &options.data_dir.join("backtests"))?;
+    let backtests_dir = options.backtests_dir.clone().unwrap_or_else(|| options.data_dir.join("backtests"));
+    let backtests = backtests::open(&house, &rules, &backtests_dir)?;
     let crew = crew(options, &house, tasks, &stopping, halt_all, rules.host(), webhooks.clone());
     let (keys, key_follower) = access::open(&crew, &house).await?;
     let listener = listen(options).await?;

@@ -1,6 +1,7 @@
 //! Tenants' rules in this process: followed, compiled, in force before the first task begins.
 
 use super::ServeError;
+use super::backtests::products;
 use super::crew::Crew;
 use super::house::House;
 use crate::cli::Serve;
@@ -8,18 +9,20 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tillstream_ingest_api::ports;
-use tillstream_ingest_api::ports::{RuleSample, RuleUploaded, RuleView, RulesError};
+use tillstream_ingest_api::ports::{NewModule, RuleSample, RuleUploaded, RuleView, RulesError};
+use tillstream_log::Log;
 use tillstream_registry_log::{Registry, RegistryError};
+use tillstream_rule_backtest::{Products, recent_questions};
 use tillstream_rule_host::{
-    ArtifactCache, Compiler, Host, HostSettings, Pool, RuleEngine, RuleSamples, RuleStation, RuleUpload,
-    Says, TrialMetrics, Uploaded,
+    ArtifactCache, Compiler, Host, HostSettings, Pool, RECENT_INPUTS_MAX, RecentInput, RecentInputs,
+    RuleEngine, RuleSamples, RuleStation, RuleUpload, Says, TrialMetrics, Uploaded,
 };
-use tillstream_rule_lifecycle::{Modules, Rule, RuleRefusal, Rules};
+use tillstream_rule_lifecycle::{Modules, Rule, RuleRefusal, Rules, SettingsSchema, Signing, Version};
 use tillstream_runtime::Clock;
 use tillstream_schemas::Text;
 use tillstream_schemas::rule_sample::RuleSample as CallSample;
-use tillstream_schemas::rules::RuleEvent;
-use tillstream_stage::rule::RuleHost;
+use tillstream_schemas::rules::{RuleEvent, RuleInputs, RulePayload};
+use tillstream_stage::rule::{Hook, RuleHost};
 use tokio::task::JoinHandle;
 
 /// Calls at a time: a task calls one rule at a time, and there are no more tasks than threads that run them.
@@ -38,6 +41,8 @@ pub struct RuleParts {
     samples: Arc<RuleSamples>,
     says: Mutex<Option<Says>>,
     clock: Arc<dyn Clock>,
+    log: Arc<dyn Log>,
+    products: Arc<dyn Products>,
 }
 
 /// Puts the parts together; nothing is followed yet.
@@ -61,7 +66,8 @@ pub async fn build(options: &Serve, house: &House) -> Result<RuleParts, ServeErr
     );
     let samples = RuleSamples::new(house.rules_log.clone(), house.clock.clone());
     let (says, clock) = (Mutex::new(Some(says)), house.clock.clone());
-    Ok(RuleParts { host, station, rules, modules, samples, says, clock })
+    let (log, products) = (house.log.clone(), products(house));
+    Ok(RuleParts { host, station, rules, modules, samples, says, clock, log, products })
 }
 
 impl RuleParts {
@@ -77,8 +83,13 @@ impl RuleParts {
 
     /// What the door changes.
     pub fn door(&self) -> Arc<dyn ports::Rules> {
-        let (station, samples) = (self.station.clone(), self.samples.clone());
-        Arc::new(RulesDoor { station, samples, clock: self.clock.clone() })
+        Arc::new(RulesDoor {
+            station: self.station.clone(),
+            samples: self.samples.clone(),
+            clock: self.clock.clone(),
+            log: self.log.clone(),
+            products: self.products.clone(),
+        })
     }
 
     /// Starts the followers, and returns once everything that was in the log is in force: a task that began before
@@ -114,6 +125,8 @@ struct RulesDoor {
     station: Arc<RuleStation>,
     samples: Arc<RuleSamples>,
     clock: Arc<dyn Clock>,
+    log: Arc<dyn Log>,
+    products: Arc<dyn Products>,
 }
 
 fn told(error: RegistryError) -> RulesError {
@@ -129,6 +142,73 @@ impl RulesDoor {
         let untold = trial.map(|it| self.station.untold(tenant, name, it.revision)).unwrap_or_default();
         RuleView { name: name.into(), rule, untold }
     }
+
+    /// What the tenant's rules were asked of late at a hook: calls that were kept, or else the last orders of the log.
+    /// `None` when the log does not tell now.
+    async fn recent(&self, tenant: &str, hook: Hook) -> Option<RecentInputs> {
+        let kept = self.samples.inputs(tenant, hook, RECENT_INPUTS_MAX);
+        if !kept.is_empty() {
+            return Some(RecentInputs { hook, source: RuleInputs::Samples, inputs: kept });
+        }
+        let asked = recent_questions(&*self.log, &*self.products, tenant, hook, RECENT_INPUTS_MAX).await;
+        let log_error =
+            |error| tracing::warn!(%error, "a version is not tried on the last orders of the log");
+        let asked = asked.map_err(log_error).ok()?;
+        let source = if asked.is_empty() { RuleInputs::None } else { RuleInputs::Log };
+        let inputs = asked.into_iter().map(|(order_id, call)| RecentInput { order_id, call }).collect();
+        Some(RecentInputs { hook, source, inputs })
+    }
+
+    /// Asks a version what the tenant's rules were asked of late, and says in the registry what came of it. A version that
+    /// is not there or cannot be tried is the fold's to judge.
+    async fn try_on(&self, event: &RuleEvent, number: i64, settings: &str) -> Result<(), RulesError> {
+        let (tenant, rule) = (&event.tenant, &event.rule);
+        let hooks = self.station.rules().read(|it| Some(it.get(tenant, rule)?.version(number)?.hooks));
+        let mut recent = Vec::new();
+        for hook in hooks.iter().flat_map(|it| it.iter()) {
+            recent.extend(self.recent(tenant, hook).await);
+        }
+        let tried = self.station.try_on((tenant, rule), (number, settings), recent).await;
+        let tried = match tried.map_err(|error| RulesError::Other(error.to_string()))? {
+            Ok(tried) => tried,
+            Err(why) => {
+                tracing::debug!(%tenant, %rule, number, why, "a version is not tried");
+                return Ok(());
+            }
+        };
+        let said = RuleEvent {
+            id: ports::Rules::new_id(self)?,
+            payload: RulePayload::Tried(tried),
+            ..event.clone()
+        };
+        match self.station.rules().append(&said).await.map_err(told)? {
+            Ok(()) => {}
+            Err(refusal) => tracing::debug!(%refusal, "a version that was tried is gone"),
+        }
+        Ok(())
+    }
+}
+
+/// What a change would put in force or on trial: the version, and its settings.
+fn put_forward(rule: Option<&Rule>, payload: &RulePayload) -> Option<(i64, Text)> {
+    match payload {
+        RulePayload::Activated(it) => Some((it.version, it.settings.clone())),
+        RulePayload::Canaried(it) => Some((it.version, it.settings.clone())),
+        RulePayload::Shadowed(it) => Some((it.version, it.settings.clone())),
+        RulePayload::Configured(it) => Some((rule?.active.as_ref()?.version, it.settings.clone())),
+        _ => None,
+    }
+}
+
+/// What a version that nobody activated yet is tried with: the settings of the active one, if its schema takes them.
+fn first_settings(rule: &Rule, version: &Version) -> Text {
+    let fits = |settings: &&Text| {
+        let schema = version.settings_schema.as_ref().and_then(|it| SettingsSchema::parse(it).ok());
+        let read = serde_json::from_str(settings);
+        schema.is_none_or(|schema| read.is_ok_and(|it| schema.misfits(&it).is_empty()))
+    };
+    let active = rule.active.as_ref().map(|it| &it.settings).filter(fits);
+    active.cloned().unwrap_or(Text::const_new("{}"))
 }
 
 impl ports::Rules for RulesDoor {
@@ -156,24 +236,41 @@ impl ports::Rules for RulesDoor {
         &'a self,
         event: &'a RuleEvent,
     ) -> BoxFuture<'a, Result<Result<(), RuleRefusal>, RulesError>> {
-        Box::pin(async move { self.station.change(event).await.map_err(told) })
+        Box::pin(async move {
+            let rule = self.station.rules().read(|it| it.get(&event.tenant, &event.rule).cloned());
+            if let Some((version, settings)) = put_forward(rule.as_ref(), &event.payload) {
+                self.try_on(event, version, &settings).await?;
+            }
+            self.station.change(event).await.map_err(told)
+        })
+    }
+
+    fn signing(&self, tenant: &str) -> Signing {
+        self.station.rules().read(|it| it.signing(tenant).cloned()).unwrap_or_default()
     }
 
     fn upload<'a>(
         &'a self,
-        tenant: &'a str,
-        rule: &'a str,
-        actor: &'a str,
+        new: NewModule<'a>,
         module: Vec<u8>,
     ) -> BoxFuture<'a, Result<RuleUploaded, RulesError>> {
         Box::pin(async move {
             let id = self.new_id()?;
-            let upload = RuleUpload { id: &id, tenant, rule, actor };
+            let NewModule { tenant, rule, actor, signature } = new;
+            let upload = RuleUpload { id: &id, tenant, rule, actor, signature };
             let uploaded = self.station.upload(upload, module).await;
             Ok(match uploaded.map_err(|error| RulesError::Other(error.to_string()))? {
                 Uploaded::Refused { reason, message } => RuleUploaded::Refused { reason, message },
                 Uploaded::NoRoom(text) => RuleUploaded::NoRoom(text),
-                Uploaded::Taken { version, digest, samples } => {
+                Uploaded::Unsigned(refusal) => RuleUploaded::Unsigned(refusal.to_string()),
+                Uploaded::Taken { version, digest, event, samples } => {
+                    let settings = self.station.rules().read(|rules| {
+                        let rule = rules.get(tenant, rule)?;
+                        Some(first_settings(rule, rule.version(version)?))
+                    });
+                    if let Some(settings) = settings {
+                        self.try_on(&event, version, &settings).await?;
+                    }
                     let sample = |it: tillstream_rule_host::SampleRun| RuleSample {
                         hook: it.hook.as_str(),
                         lines: it.lines,

@@ -38,11 +38,13 @@ pub enum Scope {
     OpsWrite,
     /// Make tenants and set their limits. Only keys of the operator's tenant have it.
     TenantsWrite,
+    /// Say whose signatures of modules are trusted, and whether they are needed.
+    RuleSigningWrite,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::OrdersRead,
         Self::OrdersWrite,
         Self::CatalogRead,
@@ -59,6 +61,7 @@ impl Scope {
         Self::OpsRead,
         Self::OpsWrite,
         Self::TenantsWrite,
+        Self::RuleSigningWrite,
     ];
 
     /// Its name, such as `orders:read`.
@@ -96,6 +99,7 @@ pub const SCOPE_NAMES: &[&str] = &[
     "ops:read",
     "ops:write",
     "tenants:write",
+    "rule-signing:write",
 ];
 
 /// A set of scopes.

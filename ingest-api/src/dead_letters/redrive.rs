@@ -23,8 +23,8 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tillstream_log::headers::{self, FIRST_ORIGIN, REDRIVE_COUNT, REDRIVEN_FROM, header};
-use tillstream_log::{LogError, NewRecord, TopicPartition};
-use tillstream_schemas::Topic;
+use tillstream_log::{Log, LogError, NewRecord, Record, TopicPartition};
+use tillstream_schemas::{Topic, codec};
 use tillstream_stage::partition::partition_of;
 use tokio::sync::MutexGuard;
 
@@ -133,7 +133,7 @@ fn place_text(found: &Found) -> String {
 }
 
 /// Back to where it came from, once more counted.
-fn again(ingest: &Ingest, found: &Found, sent_before: &BTreeSet<String>) -> Result<NewRecord, Problem> {
+fn again(log: &dyn Log, found: &Found, sent_before: &BTreeSet<String>) -> Result<NewRecord, Problem> {
     let refuse = |detail: String| Problem::new(Code::NotRedrivable, detail);
     let letter = &found.letter;
     let Some(source) = source(found) else {
@@ -154,15 +154,24 @@ fn again(ingest: &Ingest, found: &Found, sent_before: &BTreeSet<String>) -> Resu
     headers.push(header(FIRST_ORIGIN, first));
     headers.push(header(REDRIVEN_FROM, from));
     Ok(NewRecord {
-        to: target(ingest, source, found),
+        to: target(log, source, found),
         key: letter.key.clone().into(),
         value: letter.value.clone().into(),
         headers,
     })
 }
 
-fn target(ingest: &Ingest, source: Topic, found: &Found) -> TopicPartition {
-    TopicPartition::new(source, partition_of(&found.letter.key, ingest.log.partitions(source)))
+fn target(log: &dyn Log, source: Topic, found: &Found) -> TopicPartition {
+    TopicPartition::new(source, partition_of(&found.letter.key, log.partitions(source)))
+}
+
+/// What a redrive of the letter that stands there writes, whoever asks.
+///
+/// # Errors
+/// It is no letter, or one that cannot be sent back.
+pub(crate) fn write(log: &dyn Log, at: TopicPartition, record: Record) -> Result<NewRecord, Problem> {
+    let letter = codec::decode(&record.value)?;
+    again(log, &Found { at, record, letter, unowned: false }, &BTreeSet::new())
 }
 
 /// Held, where it matters, so that no other call of this process sends the same letters back meanwhile.
@@ -175,7 +184,7 @@ async fn sent_before(ingest: &Ingest, letters: &[Found]) -> Result<BTreeSet<Stri
     let mut begins: BTreeMap<TopicPartition, u64> = BTreeMap::new();
     for found in letters {
         let Some(source) = source(found).filter(|it| adds(*it)) else { continue };
-        let to = target(ingest, source, found);
+        let to = target(&*ingest.log, source, found);
         let own = i64::from(to.partition) == i64::from(found.letter.partition);
         let behind = u64::try_from(found.letter.offset).ok().filter(|_| own).map_or(0, |it| it + 1);
         begins.entry(to).and_modify(|it| *it = behind.min(*it)).or_insert(behind);
@@ -226,7 +235,7 @@ pub(crate) async fn redrive_one(
     let _alone = alone(&ingest, &found).await;
     let sent_before = sent_before(&ingest, &found).await?;
     let [found] = found;
-    let record = again(&ingest, &found, &sent_before)?;
+    let record = again(&*ingest.log, &found, &sent_before)?;
     ingest.log.append(vec![record]).await?;
     let done = RedrivenOne { redriven: 1, id: &found.letter.id, to: &found.letter.topic };
     Ok(Json(done).into_response())
@@ -299,7 +308,7 @@ pub(crate) async fn redrive(
     let (mut records, mut places, mut refused) = (Vec::with_capacity(found.len()), Vec::new(), Vec::new());
     for found in &found {
         let TopicPartition { topic, partition } = found.at;
-        match again(&ingest, found, &sent_before) {
+        match again(&*ingest.log, found, &sent_before) {
             Ok(record) => {
                 records.push(record);
                 places.push(Place { topic, partition, offset: found.record.offset });

@@ -56,6 +56,7 @@ fn of(kind: &Kind) -> Value {
             json!({ "type": "string", "minLength": min, "maxLength": max, "pattern": NO_CONTROL })
         }
         Kind::Slug { max } => json!({ "type": "string", "minLength": 1, "maxLength": max, "pattern": SLUG }),
+        Kind::Hex { digits } => json!({ "type": "string", "pattern": format!("^[0-9a-f]{{{digits}}}$") }),
         Kind::Prose { max } => json!({ "type": "string", "maxLength": max, "pattern": PROSE }),
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Amount { min } => json!({

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tillstream_log::TopicPartition;
 use tillstream_schemas::order_state::OrderState;
-use tillstream_schemas::{Text, codec};
+use tillstream_schemas::{Text, Topic, codec};
 use tillstream_stage::{RowKey, Table};
 use tokio::time::Instant;
 
@@ -39,8 +39,8 @@ const CHUNK_LINES_MAX: usize = 500;
 const CHUNK_BYTES_MAX: usize = 512 << 10;
 /// The longest line: what a single order may have.
 const LINE_BYTES_MAX: usize = 1 << 20;
-/// Chunks that are worked on at a time: one is read and judged while the one before becomes durable.
-const CHUNKS_AHEAD: usize = 2;
+/// Chunks that are worked on at a time: some are read and judged while those before become durable.
+const CHUNKS_AHEAD: usize = 4;
 /// How long the next whole line may take.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a chunk waits for the tasks to catch up before its lines are refused.
@@ -241,7 +241,7 @@ pub(crate) fn bulk_call() -> Call {
             "A result line per order line, in their order. A line carries its own `idempotency_key`; the same key as a \
              single call's is the same order. One bad line never harms the others. At most 100 MiB, decoded; empty \
              lines are passed over. The body may be gzip or zstd. Read results while you write: the server reads no \
-             further than a thousand lines ahead of the results you have taken.",
+             further than two thousand lines ahead of the results you have taken.",
         )
         .lines("BulkLine", NDJSON, input::BULK_FIELDS, line)
         .answer(
@@ -295,7 +295,7 @@ fn first_judgement(
 ) -> Result<Fate, Problem> {
     let parsed = input::parse_bulk_line(line, now_ms)?;
     let key = parsed.key.clone();
-    let placement = Placement::new(ingest, tenant, &key, parsed, trace, now_ms)?;
+    let placement = Placement::new(tenant, &key, parsed, trace, now_ms)?;
     match ingest.claim(tenant, &placement.order_id, &placement.fingerprint) {
         Judged::Open(claim) => Ok(Fate::Open(Box::new(placement), claim)),
         Judged::Durable => Ok(Fate::Accepted(placement.order_id)),
@@ -335,8 +335,10 @@ async fn append(ingest: &Arc<Ingest>, fates: &mut [(u64, Fate)]) {
         match judged {
             Fate::Open(placement, claim) => {
                 open.push(index);
-                *fate = Fate::Accepted(placement.order_id);
-                appends.push(Append { claim: Some(claim), record: placement.record });
+                let Placement { order_id, key, value, .. } = *placement;
+                *fate = Fate::Accepted(order_id);
+                let record = ingest.record(Topic::OrderCommands, &key, value);
+                appends.push(Append { claim: Some(claim), record });
             }
             other => *fate = other,
         }

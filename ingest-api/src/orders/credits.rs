@@ -1,7 +1,7 @@
 //! `/v1/returns`: a return or credit that names no order.
 
-use super::actions::ReturnLineInput;
 use super::credit_view::Credit;
+use super::written::ReturnLineInput;
 use super::{ID_EXAMPLES, credit_view, is_id};
 use crate::Ingest;
 use crate::auth::Caller;

@@ -13,6 +13,7 @@ pub(crate) mod place;
 pub(crate) mod query;
 mod shaped;
 pub(crate) mod view;
+pub(crate) mod written;
 
 use tillstream_schemas::order_state::{OrderState, OrderStatus, PaymentStatus};
 

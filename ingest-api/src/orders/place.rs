@@ -19,7 +19,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tillstream_log::NewRecord;
 use tillstream_schemas::codec::{self, CodecError};
 use tillstream_schemas::order_command::{OrderCommand, OrderCommandPayload};
 use tillstream_schemas::order_state::{OrderState, OrderStatus};
@@ -31,11 +30,12 @@ use tillstream_stage::{Key, RowKey, Table};
 const ROUTE: &str = "POST /v1/orders";
 
 /// An order that is ready to be judged and appended.
-pub(super) struct Placement {
+pub(crate) struct Placement {
     pub order_id: Text,
     pub key: Key,
     pub fingerprint: Text,
-    pub record: NewRecord,
+    /// The record's value.
+    pub value: Vec<u8>,
 }
 
 impl Placement {
@@ -43,8 +43,7 @@ impl Placement {
     ///
     /// # Errors
     /// The codec's.
-    pub(super) fn new(
-        ingest: &Ingest,
+    pub(crate) fn new(
         tenant: &Text,
         idempotency_key: &str,
         parsed: Parsed,
@@ -77,9 +76,7 @@ impl Placement {
         command.fingerprint = fingerprint.clone();
         bytes.clear();
         codec::encode_into(&command, &mut bytes)?;
-        let key = ids::key(tenant, &order_id);
-        let record = ingest.record(Topic::OrderCommands, &key, bytes);
-        Ok(Self { order_id, key, fingerprint, record })
+        Ok(Self { key: ids::key(tenant, &order_id), order_id, fingerprint, value: bytes })
     }
 }
 
@@ -126,8 +123,9 @@ pub(crate) async fn place(
     let bytes = body::json(&headers, body).await?;
     let now_ms = ingest.clock.now_ms();
     let parsed = input::parse(&bytes, now_ms)?;
-    let placement = Placement::new(&ingest, &caller.tenant, idempotency_key, parsed, &trace, now_ms)?;
-    let Placement { order_id, key, fingerprint, record } = placement;
+    let placement = Placement::new(&caller.tenant, idempotency_key, parsed, &trace, now_ms)?;
+    let Placement { order_id, key, fingerprint, value } = placement;
+    let record = ingest.record(Topic::OrderCommands, &key, value);
     ingest.check_new_work(record.to)?;
     let wait = wait_of(&headers);
     // Before the command is written: else the answer could come before anybody listens.

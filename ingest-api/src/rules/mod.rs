@@ -2,9 +2,11 @@
 
 pub(crate) mod backtests;
 mod calls;
+mod frame;
 mod rollout;
 mod samples;
 mod settings;
+pub(crate) mod signing;
 mod trial_view;
 mod view;
 

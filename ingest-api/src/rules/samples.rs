@@ -1,15 +1,12 @@
 //! `GET /v1/rules/{name}/samples`: calls of a rule that were kept, for its author to run again.
 
-use super::calls::{EXAMPLE, NAME, find, rules};
-use crate::Ingest;
-use crate::auth::Caller;
+use super::frame::{OnRule, about_rule};
 use crate::moment::Moment;
 use crate::openapi::answer::AnyJson;
 use crate::openapi::{Answer, Call, Page};
-use crate::params::{Params, Query, Segments, Wanted, query, rows, words};
-use crate::problem::{Code, Problem};
+use crate::params::{Params, Query, Wanted, query, rows, words};
+use crate::problem::Problem;
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::Uri;
 use schemars::JsonSchema;
@@ -88,33 +85,27 @@ struct Other {
 
 /// `GET /v1/rules/{name}/samples`
 pub(crate) fn samples_call() -> Call {
-    Call::get("/v1/rules/{name}/samples", "listRuleSamples", "rules", "List calls of a rule that were kept")
+    let summary = "List calls of a rule that were kept";
+    about_rule(Call::get("/v1/rules/{name}/samples", "listRuleSamples", "rules", summary))
         .about(
             "Every process keeps at most one call per second, rule and kind, of orders up to 16 KiB; the newest 32 places of \
              each kind are kept, for a day. An order's later sample takes the place of its earlier one.",
         )
-        .segment("name", NAME, "The rule's name", EXAMPLE)
         .query(QUERY)
         .answer(Answer::json::<Page<Shown>>(200, "The samples, newest first"))
-        .problem(Code::NotFound)
         .reads()
 }
 
 /// `GET /v1/rules/{name}/samples`
-pub(crate) async fn samples(
-    State(ingest): State<Arc<Ingest>>,
-    caller: Caller,
-    Segments(name): Segments<String>,
-    uri: Uri,
-) -> Result<Response, Problem> {
+pub(crate) async fn samples(on: OnRule, uri: Uri) -> Result<Response, Problem> {
     let mut params = Params::read(&uri, QUERY)?;
     let (order, kind, limit) = (params.text("order"), params.choice("kind", &KINDS), params.rows());
     params.finish()?;
-    find(&ingest, &caller, &name)?;
+    let name = on.view()?.name;
     let wanted = |it: &Arc<RuleSample>| {
         order.as_ref().is_none_or(|order| it.order_id == *order) && kind.is_none_or(|kind| it.kind == kind)
     };
-    let found = rules(&ingest)?.samples(&caller.tenant, &name);
+    let found = on.rules()?.samples(&on.caller.tenant, &name);
     let shown = found.iter().filter(|it| wanted(it)).take(limit).map(|it| shown(it));
     Ok(Json(Page::whole(shown.collect())).into_response())
 }

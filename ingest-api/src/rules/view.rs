@@ -7,7 +7,9 @@ use crate::ports::{RuleSample, RuleView};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
-use tillstream_rule_lifecycle::{Activation, Rule, Trip, Version};
+use std::collections::BTreeMap;
+use tillstream_rule_lifecycle::{Activation, DryRun, Rule, Trip, Version};
+use tillstream_schemas::rules::{RuleInputs, RuleTriedHook};
 
 /// A rule.
 #[derive(Serialize, JsonSchema)]
@@ -81,6 +83,48 @@ pub(super) struct ShownVersion {
     /// The JSON schema that it brings for its settings; null: any object will do.
     #[schemars(with = "Option<AnyJson>")]
     settings_schema: Option<Value>,
+    /// The signing key that its module is signed by; null: nobody signed it.
+    signed_by: Option<String>,
+    /// What it made of the tenant's recent inputs, the last time it was tried on them; null: it never was.
+    recent: Option<ShownDryRun>,
+}
+
+/// What a version made of what the tenant's rules were asked of late.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RuleDryRun")]
+pub(super) struct ShownDryRun {
+    /// When.
+    at: Moment,
+    /// What it was told beside the order.
+    #[schemars(with = "AnyJson")]
+    settings: Value,
+    /// The version that its answers are compared with, the active one; null: no rule at all.
+    against: Option<i64>,
+    /// Whether more than half of the inputs of a hook got no answer: it is put in force only when that is `forced`.
+    fails_on_most: bool,
+    /// By hook.
+    hooks: Vec<ShownDryRunHook>,
+}
+
+/// What a version made of the recent inputs of a hook.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RuleDryRunHook")]
+struct ShownDryRunHook {
+    /// The hook.
+    hook: String,
+    /// Where the inputs are from. `samples`: calls that were kept; `log`: the last orders of the log; `none`: there are no
+    /// inputs yet.
+    inputs: &'static str,
+    /// Calls.
+    calls: i64,
+    /// Those that gave no answer, by what became of them.
+    failures: BTreeMap<String, i64>,
+    /// Half of the calls used at most so many units of fuel; null without a call.
+    fuel_p50: Option<i64>,
+    /// The most units of fuel that a call used; null without a call.
+    fuel_max: Option<i64>,
+    /// Calls that said something else than the version that they are compared with.
+    changed: i64,
 }
 
 /// What became of an upload.
@@ -93,8 +137,12 @@ pub(super) struct ShownUpload {
     pub version: i64,
     /// SHA-256 of the module, in hex.
     pub digest: String,
+    /// The signing key that the module is signed by; null: nobody signed it.
+    pub signed_by: Option<String>,
     /// What it made of orders it was tried on.
     pub dry_run: Vec<Sample>,
+    /// What it made of what the tenant's rules were asked of late; null: it could not be tried.
+    pub recent: Option<ShownDryRun>,
 }
 
 /// A sample order, and what a module used on it.
@@ -161,6 +209,8 @@ pub(super) fn shown_versions(rule: &Rule) -> Vec<ShownVersion> {
         uploaded_at: Moment(it.uploaded_at_ms),
         active: active == Some(it.number),
         settings_schema: it.settings_schema.as_deref().and_then(|it| serde_json::from_str(it).ok()),
+        signed_by: it.signed_by.as_ref().map(ToString::to_string),
+        recent: it.dry_run.as_ref().map(dry_run),
     };
     rule.versions.iter().rev().map(version).collect()
 }
@@ -172,5 +222,27 @@ pub(super) fn sample(it: &RuleSample) -> Sample {
         fuel: it.fuel,
         memory_bytes: it.memory_bytes,
         log: it.log.clone(),
+    }
+}
+
+pub(super) fn dry_run(it: &DryRun) -> ShownDryRun {
+    let hook = |it: &RuleTriedHook| {
+        let has_run = it.inputs != RuleInputs::None && it.calls > 0;
+        ShownDryRunHook {
+            hook: it.hook.to_string(),
+            inputs: it.inputs.as_str(),
+            calls: it.calls,
+            failures: it.failures.iter().map(|it| (it.outcome.to_string(), it.calls)).collect(),
+            fuel_p50: has_run.then_some(it.fuel_p50),
+            fuel_max: has_run.then_some(it.fuel_max),
+            changed: it.changed,
+        }
+    };
+    ShownDryRun {
+        at: Moment(it.at_ms),
+        settings: serde_json::from_str(&it.tried.settings).unwrap_or_default(),
+        against: it.tried.against,
+        fails_on_most: it.fails_on_most(),
+        hooks: it.tried.hooks.iter().map(hook).collect(),
     }
 }

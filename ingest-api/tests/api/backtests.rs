@@ -117,3 +117,49 @@ async fn a_backtest_that_cannot_be_is_refused_with_the_field_that_is_wrong() {
         assert_eq!(post(&api, &format!("{path}/{id}/cancel"), &json!({})).await.status.as_u16(), 404);
     }
 }
+
+#[tokio::test]
+async fn a_backtests_settings_are_held_against_the_schema_of_its_version() {
+    let api = Api::start().await;
+    let schema = json!({"required": ["from"], "properties": {"from": {"type": "integer"}}});
+    for digest in ["one".to_owned(), format!("schema:{schema}")] {
+        upload(&api, "volume", &digest).await;
+    }
+    let path = "/v1/rules/volume/backtests";
+    for (settings, field) in [(json!({"from": "five"}), "settings.from"), (json!({}), "settings")] {
+        let refused = post(&api, path, &json!({"settings": settings})).await;
+        assert_eq!(refused.problem(), (400, "TS0607".to_owned()), "{}", refused.text);
+        assert_eq!(refused.json()["errors"][0]["field"], field);
+    }
+    let left_out = post(&api, path, &json!({})).await;
+    assert_eq!(
+        left_out.status, 400,
+        "the settings of the active version do not fit either: {}",
+        left_out.text
+    );
+    let any = post(&api, path, &json!({"version": 1, "settings": {"anything": "goes"}})).await;
+    assert_eq!(any.status, 202, "{}", any.text);
+    let id = any.json()["id"].as_str().unwrap().to_owned();
+    post(&api, &format!("{path}/{id}/cancel"), &json!({})).await;
+    assert_eq!(post(&api, path, &json!({"settings": {"from": 5}})).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_backtest_says_which_hook_it_asks_and_what_it_compares_with() {
+    let api = Api::start().await;
+    for digest in ["one", "two"] {
+        upload(&api, "volume", digest).await;
+    }
+    let path = "/v1/rules/volume/backtests";
+    for (body, hook, with) in [
+        (json!({}), "price", "history"),
+        (json!({"hook": "measure"}), "measure", "history"),
+        (json!({"hook": "risk"}), "risk", "active"),
+        (json!({"hook": "allocate", "against": 1}), "allocate", "version"),
+    ] {
+        let begun = post(&api, path, &body).await.json();
+        assert_eq!((&begun["hook"], &begun["compared_with"]), (&json!(hook), &json!(with)), "{begun}");
+        post(&api, &format!("{path}/{}/cancel", begun["id"].as_str().unwrap()), &json!({})).await;
+    }
+    assert_eq!(post(&api, path, &json!({"hook": "dance"})).await.status, 400);
+}

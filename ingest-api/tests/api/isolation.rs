@@ -74,6 +74,10 @@ const VERDICTS: &[(&str, Verdict)] = &[
     ("POST /v1/rules/{name}/canary", Missing),
     ("PUT /v1/rules/{name}/settings", Missing),
     ("GET /v1/rules/{name}/samples", Missing),
+    ("GET /v1/rule-signing", Own),
+    ("PUT /v1/rule-signing", Own),
+    ("POST /v1/rule-signing/keys", Own),
+    ("DELETE /v1/rule-signing/keys/{id}", Missing),
     ("GET /v1/keys", Own),
     ("POST /v1/keys", Own),
     ("DELETE /v1/keys/{id}", Missing),
@@ -123,6 +127,7 @@ struct Theirs {
     key: Pair,
     endpoint: Pair,
     backtest: Pair,
+    signing_key: Pair,
 }
 
 async fn world() -> (Api, Theirs) {
@@ -168,6 +173,11 @@ async fn world() -> (Api, Theirs) {
     assert_eq!(rule.status, 201, "{}", rule.text);
     let begun = crate::rules::post(&api, "/v1/rules/rule-theirs/backtests", &json!({})).await;
     let backtest = begun.json()["id"].as_str().unwrap().to_owned();
+    // Not the key of the contract's example: that one the other tenant adds for itself.
+    let public_key = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c";
+    let signing = json!({ "name": SECRET, "public_key": public_key });
+    let added = crate::rules::post(&api, "/v1/rule-signing/keys", &signing).await;
+    let signing_key = added.json()["keys"][0]["id"].as_str().unwrap().to_owned();
     // The tasks go no further: what is only in flight stays so.
     api.tasks.stalled.store(true, Ordering::SeqCst);
     let theirs = Theirs {
@@ -176,6 +186,7 @@ async fn world() -> (Api, Theirs) {
         key: pair(&key),
         endpoint: pair(&endpoint),
         backtest: pair(&backtest),
+        signing_key: pair(&signing_key),
     };
     (api, theirs)
 }
@@ -225,6 +236,7 @@ fn paths(template: &str, theirs: &Theirs) -> Vec<Pair> {
         }
         Some("keys") => vec![fill(&[("id", &theirs.key)])],
         Some("rules") => vec![fill(&[("name", &pair("rule-theirs")), ("id", &theirs.backtest)])],
+        Some("rule-signing") => vec![fill(&[("id", &theirs.signing_key)])],
         Some("dead-letters") => {
             let offset = ("0".to_owned(), "7".to_owned());
             vec![fill(&[("topic", &same("orders.commands")), ("partition", &same("0")), ("offset", &offset)])]

@@ -99,7 +99,7 @@ async fn what_cannot_be_a_key_is_named() {
         assert_eq!(answer.problem(), (400, "TS0607".into()), "{body}");
         assert_eq!(answer.json()["errors"][0]["field"], field, "{body}");
     }
-    assert_eq!(ROLE_NAMES.len() + SCOPE_NAMES.len(), 22);
+    assert_eq!(ROLE_NAMES.len() + SCOPE_NAMES.len(), 23);
 }
 
 #[tokio::test]

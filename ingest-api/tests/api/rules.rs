@@ -7,12 +7,16 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tillstream_ingest_api::ports::{self, RuleSample as TriedSample, RuleUploaded, RuleView, RulesError};
+use tillstream_ingest_api::ports::{
+    self, NewModule, RuleSample as TriedSample, RuleUploaded, RuleView, RulesError,
+};
 use tillstream_registry_log::{Appended, Fold};
-use tillstream_rule_lifecycle::{RuleRefusal, Rules};
+use tillstream_rule_lifecycle::{RuleRefusal, Rules, Signing};
 use tillstream_schemas::Text;
 use tillstream_schemas::rule_sample::{RuleSample, RuleSampleKind};
-use tillstream_schemas::rules::{RuleEvent, RulePayload, RuleVersionUploaded};
+use tillstream_schemas::rules::{
+    RuleEvent, RuleFailures, RuleInputs, RulePayload, RuleTried, RuleTriedHook, RuleVersionUploaded,
+};
 
 /// A module that is taken begins so; its digest is the rest of it.
 const MAGIC: &str = "\0asm";
@@ -25,6 +29,22 @@ pub struct Shelf {
 }
 
 impl Shelf {
+    /// Says that the first version failed on so many of 10 inputs, with no settings.
+    fn tried(&self, event: &RuleEvent, failures: i64) {
+        let hook = RuleTriedHook {
+            hook: "price".into(),
+            inputs: RuleInputs::Samples,
+            calls: 10,
+            failures: vec![RuleFailures { outcome: "trap".into(), calls: failures }],
+            fuel_p50: 7,
+            fuel_max: 9,
+            changed: 2,
+        };
+        let tried = RuleTried { version: 1, settings: "{}".into(), against: None, hooks: vec![hook] };
+        let event = RuleEvent { id: "evt_tried".into(), payload: RulePayload::Tried(tried), ..event.clone() };
+        self.apply(&event).unwrap();
+    }
+
     fn apply(&self, event: &RuleEvent) -> Result<(), RuleRefusal> {
         self.rules.lock().apply(event, Appended { partition: 0, offset: 0, at_ms: NOW_MS })
     }
@@ -82,13 +102,16 @@ impl ports::Rules for Shelf {
         Box::pin(std::future::ready(Ok(self.apply(event))))
     }
 
+    fn signing(&self, tenant: &str) -> Signing {
+        self.rules.lock().signing(tenant).cloned().unwrap_or_default()
+    }
+
     fn upload<'a>(
         &'a self,
-        tenant: &'a str,
-        rule: &'a str,
-        actor: &'a str,
+        new: NewModule<'a>,
         module: Vec<u8>,
     ) -> BoxFuture<'a, Result<RuleUploaded, RulesError>> {
+        let NewModule { tenant, rule, actor, signature } = new;
         let text = String::from_utf8_lossy(&module);
         let uploaded = match text.strip_prefix(MAGIC) {
             None => {
@@ -100,6 +123,7 @@ impl ports::Rules for Shelf {
                     size_bytes: 4,
                     hooks: vec!["price".into()],
                     settings_schema: digest.strip_prefix("schema:").map(Into::into),
+                    signature: signature.cloned(),
                 });
                 let event = RuleEvent {
                     id: self.new_id().unwrap(),
@@ -110,8 +134,12 @@ impl ports::Rules for Shelf {
                     payload,
                 };
                 match self.apply(&event) {
+                    Err(RuleRefusal::Signature(refusal)) => RuleUploaded::Unsigned(refusal.to_string()),
                     Err(refusal) => RuleUploaded::NoRoom(refusal.to_string()),
                     Ok(()) => {
+                        if let Some(failures) = digest.strip_prefix("fails:") {
+                            self.tried(&event, failures.parse().unwrap());
+                        }
                         let rule = self.get(tenant, rule).unwrap().rule;
                         let version = rule.version_of(digest).unwrap().number;
                         let sample = TriedSample {
@@ -336,4 +364,85 @@ async fn kept_calls_are_found_by_order_and_kind_and_can_be_run_again() {
     }
     assert_eq!(api.get("/v1/rules/tiers/samples?kind=odd").await.status, 400);
     assert_eq!(api.get("/v1/rules/nobodys/samples").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_version_that_fails_on_most_recent_inputs_is_put_in_force_only_by_force() {
+    let api = Api::start().await;
+    let uploaded = upload(&api, "tiers", "fails:6").await.json();
+    let recent = &uploaded["recent"];
+    assert_eq!((&recent["fails_on_most"], &recent["against"]), (&json!(true), &Value::Null), "{uploaded}");
+    let hook = json!({"hook": "price", "inputs": "samples", "calls": 10, "failures": {"trap": 6},
+        "fuel_p50": 7, "fuel_max": 9, "changed": 2});
+    assert_eq!(recent["hooks"], json!([hook]));
+    assert_eq!(api.get("/v1/rules/tiers/versions").await.json()["data"][0]["recent"], *recent);
+    for (path, body) in [("activate", json!({"version": 1})), ("canary", json!({"version": 1, "percent": 5}))]
+    {
+        let path = format!("/v1/rules/tiers/{path}");
+        let refused = post(&api, &path, &body).await;
+        assert_eq!(refused.problem(), (409, "TS0668".to_owned()), "{}", refused.text);
+        assert!(refused.text.contains("6 of 10"), "it says how often: {}", refused.text);
+        let mut forced = body.clone();
+        forced["forced"] = Value::Null;
+        let refused = post(&api, &path, &forced).await;
+        assert_eq!(refused.problem(), (409, "TS0668".to_owned()), "null is left out: {}", refused.text);
+        forced["forced"] = json!(true);
+        assert_eq!(post(&api, &path, &forced).await.status, 200);
+        post(&api, "/v1/rules/tiers/rollback", &json!({})).await;
+    }
+    assert_eq!(post(&api, "/v1/rules/tiers/shadow", &json!({"version": 1})).await.status, 200);
+    upload(&api, "half", "fails:5").await;
+    assert_eq!(post(&api, "/v1/rules/half/activate", &json!({"version": 1})).await.status, 200);
+}
+
+const PUBLIC_KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+#[tokio::test]
+async fn a_tenant_that_needs_signatures_takes_no_module_without_one_that_holds() {
+    let api = Api::start().await;
+    upload(&api, "tiers", "d1").await;
+    let early = put_json(&api, "/v1/rule-signing", &json!({"required": true})).await;
+    assert_eq!(early.problem(), (409, "TS0664".to_owned()), "nobody could sign: {}", early.text);
+    for body in
+        [json!({"name": "ci", "public_key": "d75a"}), json!({"name": "ci", "public_key": "x".repeat(64)})]
+    {
+        let refused = post(&api, "/v1/rule-signing/keys", &body).await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.json()["errors"][0]["field"]),
+            (400, &json!("public_key"))
+        );
+    }
+    let body = json!({"name": "ci", "public_key": PUBLIC_KEY});
+    let added = post(&api, "/v1/rule-signing/keys", &body).await;
+    assert_eq!((added.status.as_u16(), &added.json()["keys"][0]["name"]), (201, &json!("ci")));
+    let id = added.json()["keys"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(put_json(&api, "/v1/rule-signing", &json!({"required": true})).await.json()["required"], true);
+
+    let unsigned = upload(&api, "tiers", "d2").await;
+    assert_eq!(unsigned.problem(), (422, "TS0667".to_owned()), "{}", unsigned.text);
+    assert!(unsigned.text.contains("rules sign"), "it says how: {}", unsigned.text);
+    let signed =
+        |key: &str| format!("/v1/rules/tiers/versions?signed_by={key}&signature={}", "ab".repeat(64));
+    for (key, says) in [(id.as_str(), "over this module"), ("sgn_nobody", "no signing key sgn_nobody")] {
+        let headers = [("content-type", "application/wasm")];
+        let answer = api.call(Method::PUT, &signed(key), &headers, format!("{MAGIC}d2")).await;
+        assert_eq!(answer.problem(), (422, "TS0667".to_owned()), "{}", answer.text);
+        assert!(answer.text.contains(says), "{}", answer.text);
+    }
+    let path = "/v1/rules/tiers/versions?signed_by=sgn_x";
+    let half = api.call(Method::PUT, path, &[("content-type", "application/wasm")], MAGIC.to_owned()).await;
+    assert_eq!(half.problem(), (400, "TS0612".to_owned()), "{}", half.text);
+    for path in ["activate", "shadow"] {
+        let answer = post(&api, &format!("/v1/rules/tiers/{path}"), &json!({"version": 1})).await;
+        assert_eq!(answer.problem(), (422, "TS0667".to_owned()), "{path}: {}", answer.text);
+    }
+
+    let path = format!("/v1/rule-signing/keys/{id}");
+    let revoked = api.call(Method::DELETE, &path, &[], String::new()).await.json();
+    assert!(revoked["keys"][0]["revoked_at"].is_string(), "{revoked}");
+    assert_eq!(api.get("/v1/rule-signing").await.json(), revoked);
+    let unknown = api.call(Method::DELETE, "/v1/rule-signing/keys/sgn_x", &[], String::new()).await;
+    assert_eq!(unknown.status, 404);
+    put_json(&api, "/v1/rule-signing", &json!({"required": false})).await;
+    assert_eq!(post(&api, "/v1/rules/tiers/activate", &json!({"version": 1})).await.status, 200);
 }

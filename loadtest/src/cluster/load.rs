@@ -31,7 +31,7 @@ pub async fn items(house: &House, generator: &Arc<Generator>) -> Result<(), Benc
         sender.finish()
     })
     .await?;
-    let mut worker = house.worker(&["item"])?;
+    let mut worker = house.worker(&["item", "webhooks"])?;
     worker.assigned("item").await?;
     worker.idle().await?;
     worker.stop().await

@@ -107,7 +107,7 @@ fn drain(report: &mut Report, ours: &Drained, theirs: Option<&Figures>) {
     );
     report.number("drain_to_rest_app_cpu_s_per_1k", rest.worker, 4, cpu);
     report.number("drain_to_rest_database_cpu_s_per_1k", rest.database, 4, cpu);
-    threads(report, &spent);
+    threads(report, "drain", "cpu_s_per_1k", &spent);
     stages(report, "drain", &ours.counted);
     let verdict = &ours.verdict;
     report.figure("drain_verified", verdict.holds(), format!("{} ({verdict:?})", yes(verdict.holds())));
@@ -120,13 +120,21 @@ fn yes(holds: bool) -> &'static str {
     if holds { "yes" } else { "NO" }
 }
 
-fn threads(report: &mut Report, spent: &Spent) {
-    let mut all: Vec<(&String, &f64)> = spent.threads.iter().filter(|it| *it.1 >= 0.0005).collect();
-    all.sort_by(|a, b| b.1.total_cmp(a.1));
-    let json: serde_json::Map<String, Value> =
-        all.iter().map(|it| (it.0.clone(), rounded(*it.1).into())).collect();
-    let text: Vec<String> = all.iter().map(|it| format!("{} {:.4}", it.0, it.1)).collect();
-    report.figure("drain_cpu_s_per_1k_by_thread", json, text.join(", "));
+/// Who spent it within the worker and the servers: a Java server's compiler threads are among them.
+fn threads(report: &mut Report, part: &str, unit: &str, spent: &Spent) {
+    let all = [
+        ("app", &spent.worker_threads),
+        ("broker", &spent.broker_threads),
+        ("database", &spent.database_threads),
+    ];
+    for (who, threads) in all {
+        let mut all: Vec<(&String, &f64)> = threads.iter().filter(|it| *it.1 >= 0.0015).collect();
+        all.sort_by(|a, b| b.1.total_cmp(a.1));
+        let json: serde_json::Map<String, Value> =
+            all.iter().map(|it| (it.0.clone(), rounded(*it.1).into())).collect();
+        let text: Vec<String> = all.iter().map(|it| format!("{} {:.4}", it.0, it.1)).collect();
+        report.figure(&format!("{part}_{who}_{unit}_by_thread"), json, text.join(", "));
+    }
 }
 
 /// What the worker's own counters say, by task.
@@ -205,6 +213,7 @@ fn latency(report: &mut Report, ours: &Seen, results: &Results) {
     }
     pair(report, &name("database_cores"), cores.database, None, 3, "cores");
     pair(report, &name("client_cores"), cores.bench, None, 3, "cores");
+    threads(report, &name("after_warmup"), "cores", cores);
     stages(report, &name("after_warmup"), &ours.counted);
     let verdict = &ours.verdict;
     let holds = verdict.other + verdict.missing + verdict.wrong + verdict.duplicates == 0;

@@ -15,21 +15,26 @@ pub struct Mark {
     database: f64,
     bench: f64,
     machine: f64,
-    threads: BTreeMap<String, f64>,
+    worker_threads: BTreeMap<String, f64>,
+    broker_threads: BTreeMap<String, f64>,
+    database_threads: BTreeMap<String, f64>,
 }
 
 impl Mark {
     /// Reads them.
     pub fn now(house: &House, worker: &Worker) -> Result<Self, BenchError> {
         let cpu = |pid| Ok::<f64, BenchError>(usage(pid)?.cpu_seconds);
+        let (broker, database) = (house.broker_pid()?, house.database_pid()?);
         Ok(Self {
             at_ns: house.clock.monotonic_ns(),
             worker: cpu(worker.pid)?,
-            broker: cpu(house.broker_pid()?)?,
-            database: cpu(house.database_pid()?)?,
+            broker: cpu(broker)?,
+            database: cpu(database)?,
             bench: cpu(std::process::id())?,
             machine: machine_cpu_seconds()?,
-            threads: threads(worker.pid)?,
+            worker_threads: threads(worker.pid)?,
+            broker_threads: threads(broker)?,
+            database_threads: threads(database)?,
         })
     }
 }
@@ -50,7 +55,21 @@ pub struct Spent {
     /// Everybody else's.
     pub foreign: f64,
     /// The worker's by thread name.
-    pub threads: BTreeMap<String, f64>,
+    pub worker_threads: BTreeMap<String, f64>,
+    /// The broker's.
+    pub broker_threads: BTreeMap<String, f64>,
+    /// The database's.
+    pub database_threads: BTreeMap<String, f64>,
+}
+
+/// What each thread has used between two moments.
+fn since(after: &BTreeMap<String, f64>, before: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    let earlier = |name: &str| before.get(name).copied().unwrap_or(0.0);
+    after.iter().map(|(name, it)| (name.clone(), it - earlier(name))).collect()
+}
+
+fn divided(threads: &BTreeMap<String, f64>, per: f64) -> BTreeMap<String, f64> {
+    threads.iter().map(|(name, it)| (name.clone(), it / per)).collect()
 }
 
 impl Spent {
@@ -59,7 +78,6 @@ impl Spent {
         let (worker, broker) = (after.worker - before.worker, after.broker - before.broker);
         let (database, bench) = (after.database - before.database, after.bench - before.bench);
         let known = worker + broker + database + bench;
-        let earlier = |name: &str| before.threads.get(name).copied().unwrap_or(0.0);
         Self {
             seconds: after.at_ns.saturating_sub(before.at_ns) as f64 / 1e9,
             worker,
@@ -67,7 +85,9 @@ impl Spent {
             database,
             bench,
             foreign: after.machine - before.machine - known,
-            threads: after.threads.iter().map(|(name, it)| (name.clone(), it - earlier(name))).collect(),
+            worker_threads: since(&after.worker_threads, &before.worker_threads),
+            broker_threads: since(&after.broker_threads, &before.broker_threads),
+            database_threads: since(&after.database_threads, &before.database_threads),
         }
     }
 
@@ -81,7 +101,9 @@ impl Spent {
             database: self.database / per,
             bench: self.bench / per,
             foreign: self.foreign / per,
-            threads: self.threads.iter().map(|(name, it)| (name.clone(), it / per)).collect(),
+            worker_threads: divided(&self.worker_threads, per),
+            broker_threads: divided(&self.broker_threads, per),
+            database_threads: divided(&self.database_threads, per),
         }
     }
 }

@@ -12,6 +12,8 @@ from schemathesis.core.parameters import ParameterLocation
 # in the contract; everything else that is called valid must be taken.
 RULES = [
     (r"placed_at", r"is in the future"),
+    (r"expires_at", r"^has passed$"),
+    (r"signed_by|signature", r"^is missing beside the other one$"),
     (r"as_of|from", r"lies in the future"),
     # What an endpoint's URL must be: absolute, https, without user and fragment, and of no private address.
     (

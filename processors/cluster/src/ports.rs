@@ -80,7 +80,7 @@ impl ClusterSettings {
             open_timeout: Duration::from_secs(30),
             flush_interval: Duration::from_millis(250),
             flush_rows_max: 4_000,
-            unflushed_bytes_max: 32 << 20,
+            unflushed_bytes_max: 64 << 20,
             durable_after: Duration::from_secs(20),
             retry_wait: Duration::from_millis(200),
             known_keys_max: 8_000_000,

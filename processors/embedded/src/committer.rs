@@ -1,6 +1,6 @@
 //! The group-commit thread: the only one that writes.
 //!
-//! It gathers all requests that wait, puts what they ask for into one atomic batch of the database, syncs it
+//! It gathers requests that wait (`queue` says which), puts what they ask for into one atomic batch of the database, syncs it
 //! once, and only then lets readers see it and answers. fjall applies a batch to what readers see after the
 //! sync that [`fjall::OwnedWriteBatch::durability`] asks for, so neither a row nor a record is ever read that
 //! a crash could take back.
@@ -11,6 +11,7 @@ use crate::disk::Work;
 use crate::high_water;
 use crate::layout;
 use crate::partition::TailCache;
+use crate::queue::{GroupBounds, Queue, Queued};
 use crate::shared::Shared;
 use fjall::{OwnedWriteBatch, PersistMode};
 use std::sync::Arc;
@@ -83,6 +84,16 @@ impl Drop for StopAtEnd {
     }
 }
 
+impl Queued for Request {
+    fn is_append(&self) -> bool {
+        matches!(self.ask, Ask::Append(_))
+    }
+
+    fn size(&self) -> usize {
+        self.ask.size()
+    }
+}
+
 impl Ask {
     fn records(&self) -> &[NewRecord] {
         match self {
@@ -117,15 +128,19 @@ impl Committer {
     pub fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let _stop = StopAtEnd(self.shared.clone());
         let mut closers = Vec::new();
-        while let Some(first) = requests.blocking_recv() {
-            self.gather_and_commit(first, &mut requests, &mut closers);
-            if !closers.is_empty() {
-                break;
+        let mut queue = Queue::new();
+        loop {
+            if queue.is_empty() {
+                let Some(first) = requests.blocking_recv() else { break };
+                sort_in(first, &mut queue, &mut closers);
             }
-        }
-        requests.close();
-        while let Some(first) = requests.blocking_recv() {
-            self.gather_and_commit(first, &mut requests, &mut closers);
+            while let Ok(request) = requests.try_recv() {
+                sort_in(request, &mut queue, &mut closers);
+            }
+            if !closers.is_empty() {
+                requests.close();
+            }
+            self.commit_next(&mut queue);
         }
         let synced = self.shared.check_running().and_then(|()| {
             self.shared
@@ -143,25 +158,11 @@ impl Committer {
         }
     }
 
-    fn gather_and_commit(
-        &mut self,
-        first: Request,
-        requests: &mut mpsc::Receiver<Request>,
-        closers: &mut Vec<Answer>,
-    ) {
+    fn commit_next(&mut self, queue: &mut Queue<Request>) {
         let bytes_max = self.shared.settings.group_bytes_max;
-        let mut bytes = 0;
-        let mut group = Vec::new();
-        let mut next = Some(first);
-        while let Some(request) = next {
-            match request.ask {
-                Ask::Close => closers.push(request.answer),
-                _ => {
-                    bytes += request.ask.size();
-                    group.push(request);
-                }
-            }
-            next = if bytes < bytes_max { requests.try_recv().ok() } else { None };
+        let group = queue.take_group(GroupBounds { bytes_max, beside_appends_bytes_max: bytes_max / 8 });
+        if group.is_empty() {
+            return;
         }
         self.wait_for_flushes();
         self.shared.set_busy(true);
@@ -318,6 +319,13 @@ impl Committer {
             batches.push((index, batch));
         }
         batches
+    }
+}
+
+fn sort_in(request: Request, queue: &mut Queue<Request>, closers: &mut Vec<Answer>) {
+    match request.ask {
+        Ask::Close => closers.push(request.answer),
+        _ => queue.push(request),
     }
 }
 

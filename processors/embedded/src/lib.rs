@@ -16,6 +16,7 @@ mod error;
 mod high_water;
 mod layout;
 mod partition;
+mod queue;
 mod read;
 mod retention;
 mod settings;

@@ -76,8 +76,9 @@ fn header(order: &PlaceOrder) -> PricedOrder {
     }
 }
 
-fn accepted(order: &PlaceOrder, priced: OrderPriced) -> Decision<PricedOrder> {
-    let state = PricedOrder {
+/// The state of an order that was priced so: what the stages behind this one are told of it.
+pub fn priced_order(order: &PlaceOrder, priced: &OrderPriced) -> PricedOrder {
+    PricedOrder {
         lines: priced.lines.clone(),
         gross_minor: priced.gross_minor,
         discount_minor: priced.discount_minor,
@@ -86,8 +87,11 @@ fn accepted(order: &PlaceOrder, priced: OrderPriced) -> Decision<PricedOrder> {
         rule: priced.rule.clone(),
         review: priced.review.clone(),
         ..header(order)
-    };
-    Decision::state(state).event(priced)
+    }
+}
+
+fn accepted(order: &PlaceOrder, priced: OrderPriced) -> Decision<PricedOrder> {
+    Decision::state(priced_order(order, &priced)).event(priced)
 }
 
 fn refused(order: &PlaceOrder, rejected: OrderRejected) -> Decision<PricedOrder> {

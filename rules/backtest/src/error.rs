@@ -7,7 +7,7 @@ use tillstream_log::LogError;
 /// changes nothing.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BacktestError {
-    /// There is no such rule or version, or it has no price hook.
+    /// There is no such rule or version, or it has no hook that is asked.
     #[error("TS0665: {0}")]
     NotPossible(String),
     /// Others run.

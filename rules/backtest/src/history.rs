@@ -15,6 +15,8 @@ use tillstream_schemas::{Text, Topic, codec};
 
 /// Commands that wait for their events, at most. With a longer backlog events are read on alone.
 const WAITING_MAX: usize = 20_000;
+/// Events per command, with room to spare: how much further back the events of the last commands begin.
+const EVENTS_PER_COMMAND: u64 = 4;
 /// One read.
 const READ: ReadLimit = ReadLimit { records_max: 2_000, bytes_max: 4 << 20 };
 
@@ -93,6 +95,25 @@ impl History {
             events_read: start.events,
             skipped: 0,
         })
+    }
+
+    /// A reader of the last of a partition: so many commands, and the events that may be theirs.
+    ///
+    /// # Errors
+    /// The log's.
+    pub async fn open_recent(
+        log: &dyn Log,
+        tenant: &str,
+        partition: u32,
+        commands: u64,
+    ) -> Result<Self, LogError> {
+        let ends = [Topic::OrderCommands, Topic::OrderEvents].map(|it| TopicPartition::new(it, partition));
+        log.refresh(&ends).await?;
+        let from = Place {
+            commands: log.end_offset(ends[0])?.saturating_sub(commands),
+            events: log.end_offset(ends[1])?.saturating_sub(commands.saturating_mul(EVENTS_PER_COMMAND)),
+        };
+        Self::open(log, tenant, partition, Some(from)).await
     }
 
     /// From where to go on another time.

@@ -4,6 +4,7 @@ use crate::history::Place;
 use crate::report::{Report, Tally};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tillstream_stage::rule::Hook;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,9 +17,12 @@ pub struct Spec {
     pub rule: String,
     /// The candidate: a version of the rule, active or not.
     pub version: i64,
-    /// What it is told beside the order, a JSON object; `None`: what the active version is told, or nothing.
-    pub settings: Option<String>,
-    /// The version it is compared with; `None`: what happened.
+    /// The hook that is asked.
+    pub hook: Hook,
+    /// What it is told beside the order, a JSON object. What it is compared with is told what the active version is told.
+    pub settings: String,
+    /// The version it is compared with; `None`: what happened, or at a hook whose answer stands in later events what the
+    /// rules that are active now say.
     pub against: Option<i64>,
     /// Whether the tenant's other active rules stay out of it.
     pub alone: bool,
@@ -30,6 +34,31 @@ pub struct Spec {
     pub orders_per_second_max: Option<u32>,
     /// When it was asked for, ms since the epoch.
     pub created_at_ms: i64,
+}
+
+/// What a candidate is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "BacktestBaseline")]
+pub enum Baseline {
+    /// What happened.
+    History,
+    /// What the rules that are active now say.
+    Active,
+    /// Another version of the rule.
+    Version,
+}
+
+impl Spec {
+    /// What the candidate is compared with. What became of an order at the price and measure hooks stands in the event that
+    /// prices it; at the others it stands in later events, which a backtest does not read.
+    pub fn baseline(&self) -> Baseline {
+        match (self.against, self.hook) {
+            (Some(_), _) => Baseline::Version,
+            (None, Hook::Price | Hook::Measure) => Baseline::History,
+            (None, _) => Baseline::Active,
+        }
+    }
 }
 
 /// Where a backtest stands.
@@ -46,6 +75,9 @@ pub enum Status {
     Cancelled,
     /// It met an error; it can go on from where it was.
     Failed,
+    /// The process that ran it ended. That process goes on with it at its next start; before, any other that shares the
+    /// folder can.
+    Interrupted,
 }
 
 /// One partition of the history.

@@ -1,13 +1,14 @@
 //! One order: what it was, what it would have been. Pure.
 
+use crate::question::question;
 use crate::report::{Difference, Sums, Tally};
-use tillstream_pricing::{question, recorded_lines, resolve, settle};
+use tillstream_pricing::{question as price_question, recorded_lines, resolve, settle};
 use tillstream_schemas::Text;
 use tillstream_schemas::order_command::PlaceOrder;
 use tillstream_schemas::order_event::{OrderPriced, OrderRejected};
 use tillstream_schemas::order_state::PricedLine;
 use tillstream_stage::facts::Catalog;
-use tillstream_stage::rule::{RuleCall, RuleRun, Verdict};
+use tillstream_stage::rule::{Hook, RuleAnswer, RuleCall, RuleRun, Verdict};
 
 /// How pricing ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,11 +31,24 @@ pub struct PastOrder {
 }
 
 impl PastOrder {
-    /// The SKUs whose product of now is needed: the event does not tell all that the rule was asked.
-    pub fn needs_products(&self) -> bool {
-        match &self.ended {
+    /// Whether its SKUs' products of now are needed: the event does not tell all that a price rule was asked.
+    pub fn needs_products(&self, hook: Hook) -> bool {
+        let is_shaped = match &self.ended {
             Ended::Priced(it) => it.rule.is_some(),
             Ended::Refused(it) => it.rule.is_some(),
+        };
+        hook == Hook::Price && is_shaped
+    }
+
+    /// What a hook would be asked about this order; `None` when it would be asked nothing.
+    pub fn question(&self, hook: Hook, tenant: &str, catalog: &dyn Catalog) -> Option<RuleCall> {
+        if hook == Hook::Price {
+            let lines = self.lines(tenant, catalog)?;
+            return Some(RuleCall::Price(price_question(&self.placed, &lines)));
+        }
+        match &self.ended {
+            Ended::Priced(priced) => question(hook, (tenant, &self.order_id), &self.placed, priced),
+            Ended::Refused(_) => None,
         }
     }
 
@@ -64,6 +78,7 @@ pub trait Pricer: Send + Sync {
 }
 
 /// What a candidate is compared with.
+#[derive(Clone, Copy)]
 pub enum Against<'a> {
     /// What happened.
     History,
@@ -71,22 +86,37 @@ pub enum Against<'a> {
     Rules(&'a dyn Pricer),
 }
 
+/// What is asked of every order of the past.
+#[derive(Clone, Copy)]
+pub struct Trial<'a> {
+    /// At which hook.
+    pub hook: Hook,
+    /// Whose orders they are.
+    pub tenant: &'a str,
+    /// Products of now.
+    pub catalog: &'a dyn Catalog,
+    /// Who is asked.
+    pub candidate: &'a dyn Pricer,
+    /// What the answer is compared with.
+    pub against: Against<'a>,
+}
+
 /// Compares one order, and counts what was found.
-pub fn judge(
-    tally: &mut Tally,
-    order: &PastOrder,
-    tenant: &str,
-    catalog: &dyn Catalog,
-    candidate: &dyn Pricer,
-    against: &Against<'_>,
-) {
+pub fn judge(tally: &mut Tally, order: &PastOrder, trial: &Trial<'_>) {
     tally.orders += 1;
-    let Some(lines) = order.lines(tenant, catalog) else {
-        tally.not_compared += 1;
-        return;
+    let compared = match (trial.hook, &order.ended) {
+        (Hook::Price, _) => judge_price(tally, order, trial),
+        (_, Ended::Priced(priced)) => judge_answer(tally, order, priced, trial),
+        (_, Ended::Refused(_)) => None,
     };
-    let call = RuleCall::Price(question(&order.placed, &lines));
-    let before = match (against, &order.ended) {
+    tally.not_compared += u64::from(compared.is_none());
+}
+
+/// `None` when the order would be asked nothing about.
+fn judge_price(tally: &mut Tally, order: &PastOrder, trial: &Trial<'_>) -> Option<()> {
+    let lines = order.lines(trial.tenant, trial.catalog)?;
+    let call = RuleCall::Price(price_question(&order.placed, &lines));
+    let before = match (&trial.against, &order.ended) {
         (Against::Rules(rules), _) => {
             let said = rules.ask(&order.order_id, &call);
             Fate::of(settle(&order.placed, lines.clone(), said.verdict.as_ref()))
@@ -94,19 +124,37 @@ pub fn judge(
         (Against::History, Ended::Priced(it)) => Fate::priced(it),
         (Against::History, Ended::Refused(it)) => Fate::refused(&it.code),
     };
-    let said = candidate.ask(&order.order_id, &call);
-    note_run(tally, said.run);
-    if said.verdict.as_ref().is_some_and(|it| it.review.is_some()) {
-        tally.reviews += 1;
-    }
-    let after = Fate::of(settle(&order.placed, lines, said.verdict.as_ref()));
+    let said = heard(tally, trial.candidate.ask(&order.order_id, &call));
+    let after = Fate::of(settle(&order.placed, lines, said.as_ref()));
     count(tally, order, &before, after);
+    Some(())
+}
+
+/// A hook that moves no prices: what is compared is the answer, and the money is lost where it refuses.
+fn judge_answer(tally: &mut Tally, order: &PastOrder, priced: &OrderPriced, trial: &Trial<'_>) -> Option<()> {
+    let call = order.question(trial.hook, trial.tenant, trial.catalog)?;
+    let before = match &trial.against {
+        Against::Rules(rules) => Fate::answered(priced, rules.ask(&order.order_id, &call).verdict.as_ref()),
+        // What became of it at the other hooks stands in events that are not read.
+        Against::History if trial.hook != Hook::Measure => return None,
+        Against::History => Fate::measured(priced),
+    };
+    let said = heard(tally, trial.candidate.ask(&order.order_id, &call));
+    count(tally, order, &before, Fate::answered(priced, said.as_ref()));
+    Some(())
+}
+
+/// Counts a call of the candidate, and what somebody would have to look at.
+fn heard(tally: &mut Tally, said: Said) -> Option<Verdict> {
+    note_run(tally, said.run);
+    tally.reviews += u64::from(said.verdict.as_ref().is_some_and(|it| it.review.is_some()));
+    said.verdict
 }
 
 fn note_run(tally: &mut Tally, run: Option<RuleRun>) {
     let Some(run) = run else { return };
     tally.fuel.note(run.fuel);
-    tally.ns.note(run.ns);
+    tally.duration_ns.note(run.ns);
     if !matches!(run.outcome, "answered" | "passed") {
         *tally.errors.entry(run.outcome.to_owned()).or_default() += 1;
     }
@@ -127,7 +175,8 @@ fn count(tally: &mut Tally, order: &PastOrder, before: &Fate, after: Fate) {
             money.margin_difference_minor += after.sums.net_minor - before.sums.net_minor;
         }
     }
-    if before.sums == after.sums && before.refusal.is_some() == after.refusal.is_some() {
+    let same_refusal = before.refusal.is_some() == after.refusal.is_some();
+    if before.sums == after.sums && same_refusal && before.answer == after.answer {
         return;
     }
     tally.changed += 1;
@@ -141,6 +190,8 @@ fn count(tally: &mut Tally, order: &PastOrder, before: &Fate, after: Fate) {
         tax_before_minor: before.sums.tax_minor,
         tax_after_minor: after.sums.tax_minor,
         refusal: after.refusal,
+        answer_before: before.answer.clone(),
+        answer_after: after.answer,
     });
 }
 
@@ -148,6 +199,8 @@ fn count(tally: &mut Tally, order: &PastOrder, before: &Fate, after: Fate) {
 struct Fate {
     sums: Sums,
     refusal: Option<String>,
+    /// What was said, as JSON, at a hook that moves no prices; `None`: nothing that has an effect.
+    answer: Option<String>,
 }
 
 impl Fate {
@@ -160,11 +213,38 @@ impl Fate {
             tax_minor: it.tax_minor,
             total_minor: it.total_minor,
         };
-        Self { sums, refusal: None }
+        Self { sums, refusal: None, answer: None }
+    }
+
+    /// What becomes of a priced order by what a later hook says of it.
+    fn answered(priced: &OrderPriced, verdict: Option<&Verdict>) -> Self {
+        let Some(verdict) = verdict else { return Self::priced(priced) };
+        let mut effect = verdict.answer.effect();
+        if let RuleAnswer::Dimensions(pairs) = &mut effect {
+            pairs.sort();
+        }
+        let base = match &effect {
+            RuleAnswer::Refuse { code, .. } => Self::refused(code),
+            _ => Self::priced(priced),
+        };
+        let answer = match (&effect, &verdict.review) {
+            (RuleAnswer::Pass, None) => None,
+            (RuleAnswer::Pass, Some(_)) => Some(r#""review""#.to_owned()),
+            (effect, _) => serde_json::to_string(effect).ok(),
+        };
+        Self { answer, ..base }
+    }
+
+    /// What the rules said of a priced order at the measure hook.
+    fn measured(priced: &OrderPriced) -> Self {
+        let pairs = priced.dimensions.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let said = RuleAnswer::Dimensions(pairs).effect();
+        let answer = (said != RuleAnswer::Pass).then(|| serde_json::to_string(&said).ok()).flatten();
+        Self { answer, ..Self::priced(priced) }
     }
 
     fn refused(code: &str) -> Self {
-        Self { sums: Sums::default(), refusal: Some(code.to_owned()) }
+        Self { sums: Sums::default(), refusal: Some(code.to_owned()), answer: None }
     }
 
     fn of(settled: Result<OrderPriced, Box<OrderRejected>>) -> Self {

@@ -71,6 +71,10 @@ pub struct Difference {
     pub tax_after_minor: i64,
     /// Why it would be refused.
     pub refusal: Option<String>,
+    /// What was said before, as JSON, where the hook says something else than prices; null: nothing.
+    pub answer_before: Option<String>,
+    /// What would be said, as JSON, where the hook says something else than prices; null: nothing.
+    pub answer_after: Option<String>,
 }
 
 impl Difference {
@@ -82,10 +86,11 @@ impl Difference {
     }
 }
 
-/// What was counted so far.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Tally {
+/// What a backtest found, or has found so far. While it counts, a figure of every call is a [`Distribution`]; what is
+/// shown is its quantiles.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "BacktestReport")]
+pub struct Found<D> {
     /// Orders placed in the time asked for.
     pub orders: u64,
     /// Those that were compared.
@@ -98,30 +103,36 @@ pub struct Tally {
     pub refused_after: u64,
     /// Orders that somebody would have looked at.
     pub reviews: u64,
-    /// Orders that were refused for a reason that no rule decides.
+    /// Orders that were refused for a reason that no rule decides, or that the hook is not asked about.
     pub not_compared: u64,
-    /// Commands that are repeats, or whose order has no outcome in the log.
+    /// Commands of any time that are repeats, or whose order has no outcome in the log.
     pub without_outcome: u64,
-    /// Calls of the candidate that gave no answer, by what became of them.
+    /// Calls of the candidate that gave no answer, by what became of them. Its fallback held for these orders.
     pub errors: BTreeMap<String, u64>,
-    /// Per currency.
+    /// Per currency: what the sums were, and would have been.
     pub money: BTreeMap<String, Money>,
-    /// Fuel of a call of the candidate.
-    pub fuel: Distribution,
-    /// Duration of a call of the candidate, ns.
-    pub ns: Distribution,
-    /// The largest differences, largest first.
-    pub largest: Vec<Difference>,
+    /// Units of fuel per call of the candidate.
+    pub fuel: D,
+    /// Nanoseconds per call of the candidate, its sandbox included.
+    pub duration_ns: D,
+    /// The orders with the largest difference in what the customer pays, largest first.
+    pub largest_differences: Vec<Difference>,
 }
+
+/// What was counted so far.
+pub type Tally = Found<Distribution>;
+
+/// As it is shown.
+pub type Report = Found<Quantiles>;
 
 impl Tally {
     /// Names a difference, if it is among the largest.
     pub fn name(&mut self, difference: Difference) {
         let size = |it: &Difference| (Reverse(it.size_minor()), it.order_id.clone());
-        let at = self.largest.partition_point(|it| size(it) < size(&difference));
+        let at = self.largest_differences.partition_point(|it| size(it) < size(&difference));
         if at < DIFFERENCES_MAX {
-            self.largest.insert(at, difference);
-            self.largest.truncate(DIFFERENCES_MAX);
+            self.largest_differences.insert(at, difference);
+            self.largest_differences.truncate(DIFFERENCES_MAX);
         }
     }
 
@@ -146,8 +157,8 @@ impl Tally {
                 mine.margin_difference_minor.saturating_add(money.margin_difference_minor);
         }
         self.fuel.merge(&other.fuel);
-        self.ns.merge(&other.ns);
-        other.largest.iter().for_each(|it| self.name(it.clone()));
+        self.duration_ns.merge(&other.duration_ns);
+        other.largest_differences.iter().for_each(|it| self.name(it.clone()));
     }
 
     /// As it is shown.
@@ -164,40 +175,8 @@ impl Tally {
             errors: self.errors.clone(),
             money: self.money.clone(),
             fuel: self.fuel.quantiles(),
-            duration_ns: self.ns.quantiles(),
-            largest_differences: self.largest.clone(),
+            duration_ns: self.duration_ns.quantiles(),
+            largest_differences: self.largest_differences.clone(),
         }
     }
-}
-
-/// What a backtest found, or has found so far.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
-#[schemars(rename = "BacktestReport")]
-pub struct Report {
-    /// Orders placed in the time asked for.
-    pub orders: u64,
-    /// Those that were compared.
-    pub compared: u64,
-    /// Those that would have been different.
-    pub changed: u64,
-    /// Refused before.
-    pub refused_before: u64,
-    /// Refused by the candidate.
-    pub refused_after: u64,
-    /// Orders that somebody would have looked at.
-    pub reviews: u64,
-    /// Orders that were refused for a reason that no rule decides.
-    pub not_compared: u64,
-    /// Commands of any time that are repeats, or whose order has no outcome in the log.
-    pub without_outcome: u64,
-    /// Calls of the candidate that gave no answer, by what became of them. Its fallback held for these orders.
-    pub errors: BTreeMap<String, u64>,
-    /// Per currency: what the sums were, and would have been.
-    pub money: BTreeMap<String, Money>,
-    /// Units of fuel per call of the candidate.
-    pub fuel: Quantiles,
-    /// Nanoseconds per call of the candidate, its sandbox included.
-    pub duration_ns: Quantiles,
-    /// The orders with the largest difference in what the customer pays, largest first.
-    pub largest_differences: Vec<Difference>,
 }

@@ -1,18 +1,17 @@
 //! Jobs: partitions of the history, worked off by threads of low priority.
 
 use crate::error::BacktestError;
-use crate::history::History;
 use crate::job::{Kept, Part, Spec, Status, View};
-use crate::judge::{Against, PastOrder, Pricer, judge};
-use crate::report::Tally;
-use crate::shelf::Shelf;
+use crate::judge::Pricer;
+use crate::question::{HOOKS, NO_SHIP};
+use crate::shelf::{Claim, Shelf};
+use crate::work::start;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tillstream_log::Log;
 use tillstream_runtime::Clock;
 use tillstream_schemas::{Text, Topic};
@@ -23,10 +22,6 @@ use tokio::runtime::Handle;
 const RUNNING_MAX: usize = 4;
 /// Kept per tenant: the oldest that have ended go.
 const KEPT_MAX: usize = 50;
-/// What was found is written down so often.
-const KEEP_EVERY_NS: u64 = 2_000_000_000;
-/// Niceness of the threads: anything else goes first.
-const NICENESS: i32 = 15;
 
 /// Products in force.
 pub trait Products: Send + Sync {
@@ -37,13 +32,22 @@ pub trait Products: Send + Sync {
     ) -> BoxFuture<'a, Result<Box<dyn Catalog + Send + Sync>, String>>;
 }
 
+/// One of the two that a backtest compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The version in question, under the settings in question.
+    Candidate,
+    /// What it is compared with: another version, or none but the one that is active, under the settings that are active.
+    Baseline,
+}
+
 /// Where the rules come from that a backtest asks.
 pub trait Rehearsals: Send + Sync {
-    /// The tenant's active rules with this version of the rule in its place; alone when that is asked for.
+    /// The tenant's active rules with one version of the rule in its place; alone when that is asked for.
     fn rehearse<'a>(
         &'a self,
         spec: &'a Spec,
-        version: i64,
+        side: Side,
     ) -> BoxFuture<'a, Result<Box<dyn Pricer>, BacktestError>>;
 }
 
@@ -62,11 +66,13 @@ pub struct Ports {
     pub on: Handle,
 }
 
-struct Job {
-    kept: Mutex<Kept>,
-    stop: AtomicBool,
-    begun_ns: AtomicU64,
-    kept_ns: AtomicU64,
+pub(crate) struct Job {
+    pub(crate) kept: Mutex<Kept>,
+    pub(crate) stop: AtomicBool,
+    pub(crate) begun_ns: AtomicU64,
+    pub(crate) kept_ns: AtomicU64,
+    /// Held while it runs here; nobody else writes its file meanwhile.
+    claim: Mutex<Option<Claim>>,
 }
 
 impl Job {
@@ -76,19 +82,24 @@ impl Job {
             stop: AtomicBool::new(false),
             begun_ns: AtomicU64::new(0),
             kept_ns: AtomicU64::new(0),
+            claim: Mutex::new(None),
         })
+    }
+
+    fn runs_here(&self) -> bool {
+        self.claim.lock().is_some()
     }
 }
 
 /// The backtests of this process.
 pub struct Backtests {
-    ports: Ports,
+    pub(crate) ports: Ports,
     shelf: Shelf,
     jobs: Mutex<BTreeMap<String, Arc<Job>>>,
 }
 
 impl Backtests {
-    /// Opens what was kept in `dir`. Nothing runs yet: see [`Backtests::go_on`].
+    /// Opens what is kept in `dir`, which several processes may share. Nothing runs yet: see [`Backtests::go_on`].
     ///
     /// # Errors
     /// [`BacktestError::Failed`] when the folder cannot be read.
@@ -100,7 +111,8 @@ impl Backtests {
         Ok(Arc::new(Self { ports, shelf, jobs: Mutex::new(jobs) }))
     }
 
-    /// Goes on with what ran when the process before this one ended. The rules must be loaded by now.
+    /// Goes on with what ran when the process before this one ended; what another process runs stays its own. The rules must
+    /// be loaded by now.
     pub async fn go_on(self: &Arc<Self>) {
         let interrupted: Vec<Arc<Job>> = {
             let jobs = self.jobs.lock();
@@ -108,8 +120,16 @@ impl Backtests {
         };
         for job in interrupted {
             let spec = job.kept.lock().spec.clone();
+            match self.claim(&job) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    tracing::warn!(id = spec.id, %error, "a backtest does not go on");
+                    continue;
+                }
+            }
             tracing::info!(id = spec.id, rule = spec.rule, "a backtest goes on");
-            if let Err(error) = self.start(&job).await {
+            if let Err(error) = start(self, &job).await {
                 self.end(&job, Status::Failed, Some(error.to_string()));
             }
         }
@@ -127,6 +147,9 @@ impl Backtests {
     /// # Errors
     /// When another runs, or the version is not there or has no price hook.
     pub async fn begin(self: &Arc<Self>, spec: Spec) -> Result<View, BacktestError> {
+        if !HOOKS.contains(&spec.hook) {
+            return Err(BacktestError::NotPossible(NO_SHIP.to_owned()));
+        }
         let partitions = self.ports.log.partitions(Topic::OrderCommands);
         if self.ports.log.partitions(Topic::OrderEvents) != partitions {
             let text = "orders.commands and orders.events have different partition counts".to_owned();
@@ -135,22 +158,27 @@ impl Backtests {
         let parts = (0..partitions).map(|_| Part::default()).collect();
         let (status, id) = (Status::Running, spec.id.clone());
         let job = Job::new(Kept { spec, status, error: None, parts, worked_ms: 0, ended_at_ms: None });
-        self.admit(&job)?;
-        if let Err(error) = self.start(&job).await {
+        self.claim(&job)?;
+        let started = match self.admit(&job) {
+            Ok(()) => start(self, &job).await,
+            Err(refused) => Err(refused),
+        };
+        if let Err(error) = started {
             self.jobs.lock().remove(&id);
+            self.shelf.forget(&id);
             return Err(error);
         }
         self.keep(&job);
         Ok(self.view(&job))
     }
 
-    /// Goes on with one that was stopped or failed.
+    /// Goes on with one that was stopped or failed, or whose process has ended, whichever it was.
     ///
     /// # Errors
-    /// When there is none, another runs, or the version is gone.
+    /// When there is none, it runs in another process, another runs, or the version is gone.
     pub async fn resume(self: &Arc<Self>, tenant: &str, rule: &str, id: &str) -> Result<View, BacktestError> {
         let job = self.find(tenant, rule, id)?;
-        if matches!(job.kept.lock().status, Status::Running | Status::Done) {
+        if job.runs_here() || job.kept.lock().status == Status::Done {
             return Ok(self.view(&job));
         }
         // Its last run may still be finishing the chunk it was at.
@@ -159,8 +187,11 @@ impl Backtests {
             let mut kept = ended.kept.lock();
             (kept.status, kept.error, kept.ended_at_ms) = (Status::Running, None, None);
         }
+        if !self.claim(&ended)? {
+            return Err(elsewhere(id));
+        }
         self.admit(&ended)?;
-        if let Err(error) = self.start(&ended).await {
+        if let Err(error) = start(self, &ended).await {
             self.end(&ended, Status::Failed, Some(error.to_string()));
             return Err(error);
         }
@@ -171,10 +202,13 @@ impl Backtests {
     /// Stops one; what was found so far stays.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none, or it runs in another process.
     pub fn cancel(&self, tenant: &str, rule: &str, id: &str) -> Result<View, BacktestError> {
         let job = self.find(tenant, rule, id)?;
         if job.kept.lock().status == Status::Running {
+            if !job.runs_here() && !self.claim(&job)? {
+                return Err(elsewhere(id));
+            }
             job.stop.store(true, Ordering::SeqCst);
             self.end(&job, Status::Cancelled, None);
         }
@@ -191,6 +225,7 @@ impl Backtests {
 
     /// Those of a rule, newest first.
     pub fn list(&self, tenant: &str, rule: &str) -> Vec<View> {
+        self.look_again();
         let jobs: Vec<_> = self.jobs.lock().values().cloned().collect();
         let is_of = |it: &Arc<Job>| {
             let kept = it.kept.lock();
@@ -203,23 +238,68 @@ impl Backtests {
 
     fn find(&self, tenant: &str, rule: &str, id: &str) -> Result<Arc<Job>, BacktestError> {
         let unknown = || BacktestError::Unknown(id.to_owned());
-        let job = self.jobs.lock().get(id).cloned().ok_or_else(unknown)?;
+        let job = self.newest(id).ok_or_else(unknown)?;
         let kept = job.kept.lock();
         let is_it = kept.spec.tenant == tenant && kept.spec.rule == rule;
         drop(kept);
         is_it.then_some(job).ok_or_else(unknown)
     }
 
+    /// A job as it is: what does not run here may have been changed by another process.
+    fn newest(&self, id: &str) -> Option<Arc<Job>> {
+        let known = self.jobs.lock().get(id).cloned();
+        if known.as_ref().is_some_and(|it| it.runs_here()) {
+            return known;
+        }
+        let Some(kept) = self.shelf.get(id) else { return known };
+        let mut jobs = self.jobs.lock();
+        // It may have begun to run here meanwhile.
+        match jobs.get(id).filter(|it| it.runs_here()) {
+            Some(running) => Some(running.clone()),
+            None => {
+                let job = Job::new(kept);
+                jobs.insert(id.to_owned(), job.clone());
+                Some(job)
+            }
+        }
+    }
+
+    /// Takes in what other processes wrote.
+    fn look_again(&self) {
+        match self.shelf.ids() {
+            Ok(ids) => ids.iter().for_each(|id| drop(self.newest(id))),
+            Err(error) => tracing::warn!(%error, "the backtests of other processes cannot be listed"),
+        }
+    }
+
+    /// Makes a job this process's own while it runs; `false` when it is another's.
+    fn claim(&self, job: &Job) -> Result<bool, BacktestError> {
+        let id = job.kept.lock().spec.id.clone();
+        let claim = self.shelf.claim(&id);
+        let claim =
+            claim.map_err(|error| BacktestError::Failed(format!("{id} cannot be claimed: {error}")))?;
+        let is_mine = claim.is_some();
+        if is_mine {
+            *job.claim.lock() = claim;
+        }
+        Ok(is_mine)
+    }
+
     fn view(&self, job: &Job) -> View {
+        let runs_here = job.runs_here();
         let kept = job.kept.lock();
         let since_ns = job.begun_ns.load(Ordering::SeqCst);
         let running_ms = match kept.status {
-            Status::Running if since_ns > 0 => {
+            Status::Running if runs_here && since_ns > 0 => {
                 self.ports.clock.monotonic_ns().saturating_sub(since_ns) / 1_000_000
             }
             _ => 0,
         };
-        kept.view(running_ms)
+        let mut view = kept.view(running_ms);
+        if view.status == Status::Running && !runs_here && self.shelf.is_unclaimed(&view.spec.id) {
+            view.status = Status::Interrupted;
+        }
+        view
     }
 
     /// Puts a job among those of this process, if there is room.
@@ -230,7 +310,7 @@ impl Backtests {
         };
         let mut jobs = self.jobs.lock();
         let others = || jobs.iter().filter(|(other, _)| **other != id);
-        let running = |it: &Arc<Job>| it.kept.lock().status == Status::Running;
+        let running = |it: &Arc<Job>| it.runs_here();
         if others().filter(|(_, it)| running(it)).count() >= RUNNING_MAX {
             let text = format!("{RUNNING_MAX} backtests run here already: try again when one has ended");
             return Err(BacktestError::TooMany(text));
@@ -253,41 +333,7 @@ impl Backtests {
         Ok(())
     }
 
-    /// Loads the rules and starts the threads.
-    async fn start(self: &Arc<Self>, job: &Arc<Job>) -> Result<(), BacktestError> {
-        let spec = job.kept.lock().spec.clone();
-        let candidate = self.ports.rehearsals.rehearse(&spec, spec.version).await?;
-        let against = match spec.against {
-            Some(version) => Some(self.ports.rehearsals.rehearse(&spec, version).await?),
-            None => None,
-        };
-        let open: Vec<u32> = {
-            let kept = job.kept.lock();
-            (0_u32..).zip(&kept.parts).filter(|(_, it)| !it.done).map(|(partition, _)| partition).collect()
-        };
-        job.begun_ns.store(self.ports.clock.monotonic_ns(), Ordering::SeqCst);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = cores.min(open.len()).max(1);
-        let work = Arc::new(Work {
-            backtests: self.clone(),
-            job: job.clone(),
-            rules: Rules { candidate, against },
-            spec,
-            open,
-            next: AtomicUsize::new(0),
-            left: AtomicUsize::new(threads),
-            threads,
-        });
-        for at in 0..threads {
-            let work = work.clone();
-            let spawned =
-                std::thread::Builder::new().name(format!("backtest-{at}")).spawn(move || work.run());
-            spawned.map_err(|error| BacktestError::Failed(format!("no thread: {error}")))?;
-        }
-        Ok(())
-    }
-
-    fn keep(&self, job: &Job) {
+    pub(crate) fn keep(&self, job: &Job) {
         job.kept_ns.store(self.ports.clock.monotonic_ns(), Ordering::SeqCst);
         let kept = job.kept.lock().clone();
         if let Err(error) = self.shelf.put(&kept) {
@@ -295,7 +341,7 @@ impl Backtests {
         }
     }
 
-    fn end(&self, job: &Job, status: Status, error: Option<String>) {
+    pub(crate) fn end(&self, job: &Job, status: Status, error: Option<String>) {
         {
             let mut kept = job.kept.lock();
             if kept.status != Status::Running {
@@ -307,124 +353,11 @@ impl Backtests {
             (kept.status, kept.error) = (status, error);
         }
         self.keep(job);
+        // From here on it is anybody's.
+        job.claim.lock().take();
     }
 }
 
-struct Rules {
-    candidate: Box<dyn Pricer>,
-    against: Option<Box<dyn Pricer>>,
-}
-
-/// One run of a job.
-struct Work {
-    backtests: Arc<Backtests>,
-    job: Arc<Job>,
-    rules: Rules,
-    spec: Spec,
-    open: Vec<u32>,
-    /// The next of `open` that no thread has taken.
-    next: AtomicUsize,
-    /// Threads at work.
-    left: AtomicUsize,
-    threads: usize,
-}
-
-impl Work {
-    fn run(&self) {
-        // Of this thread alone, on Linux.
-        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-            tracing::warn!(%error, "a backtest runs at the priority of everything else");
-        }
-        let result = self.backtests.ports.on.block_on(async {
-            while let Some(partition) = self.open.get(self.next.fetch_add(1, Ordering::SeqCst)) {
-                self.partition(*partition).await?;
-            }
-            Ok::<_, BacktestError>(())
-        });
-        if let Err(error) = result {
-            self.job.stop.store(true, Ordering::SeqCst);
-            self.backtests.end(&self.job, Status::Failed, Some(error.to_string()));
-        }
-        let is_last = self.left.fetch_sub(1, Ordering::SeqCst) == 1;
-        if is_last && !self.job.stop.load(Ordering::SeqCst) {
-            self.backtests.end(&self.job, Status::Done, None);
-        }
-    }
-
-    async fn partition(&self, partition: u32) -> Result<(), BacktestError> {
-        let ports = &self.backtests.ports;
-        let from = self.part(partition, |it| it.place);
-        let mut history = History::open(&*ports.log, &self.spec.tenant, partition, from.flatten()).await?;
-        let all = history.progress().1;
-        self.part(partition, |it| it.all = all);
-        let begun_ns = ports.clock.monotonic_ns();
-        let mut orders: u64 = 0;
-        while !self.job.stop.load(Ordering::SeqCst) {
-            let Some(chunk) = history.next(&*ports.log).await? else {
-                let (read, all) = history.progress();
-                self.part(partition, |it| (it.done, it.read, it.all) = (true, read, all));
-                break;
-            };
-            let tally = Tally { without_outcome: chunk.without_outcome, ..self.judged(&chunk.orders).await? };
-            orders += tally.orders;
-            let (place, read) = (history.place(), history.progress().0);
-            if !self.job.stop.load(Ordering::SeqCst) {
-                self.part(partition, |it| {
-                    it.tally.merge(&tally);
-                    (it.place, it.read) = (Some(place), read);
-                });
-            }
-            let now_ns = ports.clock.monotonic_ns();
-            if now_ns.saturating_sub(self.job.kept_ns.load(Ordering::SeqCst)) > KEEP_EVERY_NS {
-                self.backtests.keep(&self.job);
-            }
-            self.hold_back(begun_ns, orders).await;
-        }
-        Ok(())
-    }
-
-    fn part<T>(&self, partition: u32, change: impl FnOnce(&mut Part) -> T) -> Option<T> {
-        let mut kept = self.job.kept.lock();
-        kept.parts.get_mut(partition as usize).map(change)
-    }
-
-    /// What was found in some orders.
-    async fn judged(&self, orders: &[PastOrder]) -> Result<Tally, BacktestError> {
-        let in_time = |it: &&PastOrder| {
-            let at_ms = it.placed.placed_at_ms;
-            self.spec.from_ms.is_none_or(|from| at_ms >= from) && self.spec.to_ms.is_none_or(|to| at_ms < to)
-        };
-        let orders: Vec<&PastOrder> = orders.iter().filter(in_time).collect();
-        let tenant = Text::from(self.spec.tenant.as_str());
-        let wanted: Vec<(Text, Text)> = orders
-            .iter()
-            .filter(|it| it.needs_products())
-            .flat_map(|it| it.placed.lines.iter().map(|line| (tenant.clone(), line.sku.clone())))
-            .collect();
-        let catalog = self.backtests.ports.products.resolve(&wanted).await;
-        let catalog = catalog.map_err(BacktestError::Failed)?;
-        let against = self.rules.against.as_deref().map_or(Against::History, Against::Rules);
-        let mut tally = Tally::default();
-        for order in orders {
-            judge(&mut tally, order, &tenant, &*catalog, &*self.rules.candidate, &against);
-        }
-        Ok(tally)
-    }
-
-    /// Waits until so many orders are due at the rate that was asked for.
-    async fn hold_back(&self, begun_ns: u64, orders: u64) {
-        let Some(rate) = self.spec.orders_per_second_max else { return };
-        let threads = self.threads as u64;
-        let due_ns = orders.saturating_mul(threads).saturating_mul(1_000_000_000) / u64::from(rate.max(1));
-        let clock = &self.backtests.ports.clock;
-        let step = Duration::from_millis(200).as_nanos() as u64;
-        loop {
-            let now_ns = clock.monotonic_ns();
-            let until_ns = begun_ns.saturating_add(due_ns);
-            if now_ns >= until_ns || self.job.stop.load(Ordering::SeqCst) {
-                return;
-            }
-            clock.sleep_until(until_ns.min(now_ns + step)).await;
-        }
-    }
+fn elsewhere(id: &str) -> BacktestError {
+    BacktestError::TooMany(format!("the backtest {id} runs in another process: ask that one"))
 }

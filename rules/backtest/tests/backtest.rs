@@ -3,8 +3,9 @@
 
 mod support;
 
-use support::{Ask, Gate, World, order, spec};
-use tillstream_rule_backtest::{BacktestError, Status};
+use support::{Ask, Empty, Gate, World, order, spec};
+use tillstream_rule_backtest::{BacktestError, Spec, Status, recent_questions};
+use tillstream_stage::rule::{Hook, RuleCall};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rule_with_nothing_to_say_changes_no_order_of_the_past() {
@@ -103,7 +104,7 @@ async fn what_ran_when_the_process_ended_goes_on_in_the_next_one() {
     gate.reached().await;
     // As a crash leaves it: the file says that it runs.
     let again = world.reopened(Ask::Pass).await;
-    assert_eq!(again.get("demo", "r", "bt_1").unwrap().status, Status::Running);
+    assert_eq!(again.get("demo", "r", "bt_1").unwrap().status, Status::Interrupted);
     again.go_on().await;
     let done = support::ended(&again, "bt_1").await;
     assert_eq!((done.status, done.report.orders), (Status::Done, 6_000));
@@ -117,4 +118,98 @@ async fn a_version_that_cannot_be_asked_begins_nothing() {
     assert!(matches!(refused, Err(BacktestError::NotPossible(_))));
     assert!(world.backtests.list("demo", "r").is_empty());
     assert!(matches!(world.backtests.get("demo", "other", "bt_1"), Err(BacktestError::Unknown(_))));
+}
+
+fn at(hook: Hook) -> Spec {
+    Spec { hook, ..spec("bt_1") }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_measure_hook_what_is_said_is_compared_with_the_dimensions_of_the_past() {
+    let world = World::start(Ask::Measure("gold")).await;
+    world.history(&(0..300).map(order).collect::<Vec<_>>()).await;
+    let report = world.run(at(Hook::Measure)).await.report;
+    assert_eq!((report.compared, report.changed), (300, 200), "every third was gold before");
+    let money = report.money["GBP"];
+    assert_eq!((money.before, money.margin_difference_minor), (money.after, 0), "no money moves");
+    let named = &report.largest_differences[0];
+    assert_eq!(named.answer_before, None);
+    assert_eq!(named.answer_after.as_deref(), Some(r#"{"dimensions":[["tier","gold"]]}"#));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_risk_hook_a_declined_order_loses_its_total() {
+    let world = World::start(Ask::DeclineOver(100)).await;
+    world.history(&(0..300).map(order).collect::<Vec<_>>()).await;
+    let report = world.run(at(Hook::Risk)).await.report;
+    let totals = (0..300_i64).map(|n| (1 + n % 50) * (1 + n % 3));
+    let (kept, declined): (Vec<i64>, Vec<i64>) = totals.partition(|it| *it <= 100);
+    assert_eq!(
+        (report.compared, report.changed, report.refused_after),
+        (300, declined.len() as u64, declined.len() as u64)
+    );
+    let money = report.money["GBP"];
+    assert_eq!(money.after.total_minor, kept.iter().sum::<i64>());
+    assert_eq!(money.before.total_minor, kept.iter().chain(&declined).sum::<i64>());
+    assert_eq!(report.largest_differences[0].size_minor(), *declined.iter().max().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_allocate_hook_other_places_are_changes_and_at_the_ship_hook_nothing_begins() {
+    let world = World::start(Ask::Place("north")).await;
+    world.history(&(0..50).map(order).collect::<Vec<_>>()).await;
+    let report = world.run(at(Hook::Allocate)).await.report;
+    assert_eq!((report.compared, report.changed, report.refused_after), (50, 50, 0));
+    let said = report.largest_differences[0].answer_after.as_deref();
+    assert_eq!(said, Some(r#"{"place":[["north"]]}"#));
+    let refused = world.begin(Spec { id: "bt_2".to_owned(), ..at(Hook::Ship) }).await;
+    let Err(BacktestError::NotPossible(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("where the goods were held"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_orders_of_the_log_are_questions_for_every_hook_that_they_tell_enough_about() {
+    let world = World::start(Ask::Pass).await;
+    let mut orders: Vec<_> = (0..400).map(order).collect();
+    orders.extend((0..50).map(|n| support::Past { tenant: "other", ..order(1_000 + n) }));
+    world.history(&orders).await;
+    let ask = |hook| recent_questions(world.log(), &Empty, "demo", hook, 20);
+    for hook in [Hook::Price, Hook::Allocate, Hook::Risk, Hook::Measure] {
+        let found = ask(hook).await.unwrap();
+        let ids: Vec<&str> = found.iter().map(|it| it.0.as_str()).collect();
+        let newest: Vec<String> = (380..400).rev().map(|n| format!("ord_demo_{n}")).collect();
+        assert_eq!(ids, newest, "{hook:?}: the newest first, of the tenant alone");
+        assert!(found.iter().all(|it| it.1.hook() == hook));
+    }
+    let RuleCall::Risk(risk) = &ask(Hook::Risk).await.unwrap()[0].1 else { panic!() };
+    assert_eq!((risk.total_minor, risk.units, risk.lines, risk.method.as_str()), (50, 1, 1, "pm_card_visa"));
+    assert!(ask(Hook::Ship).await.unwrap().is_empty());
+    assert!(recent_questions(world.log(), &Empty, "nobody", Hook::Price, 20).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_share_a_folder_show_each_others_backtests_and_only_one_runs_each() {
+    let gate = Gate::closed_after(1_000);
+    let world = World::start(Ask::Gated(gate.clone())).await;
+    world.history(&(0..6_000).map(order).collect::<Vec<_>>()).await;
+    let beside = world.beside(Ask::Pass).await;
+    world.begin(spec("bt_1")).await.unwrap();
+    gate.reached().await;
+    assert_eq!(beside.get("demo", "r", "bt_1").unwrap().status, Status::Running);
+    assert_eq!(beside.list("demo", "r").len(), 1);
+    beside.go_on().await;
+    assert!(matches!(beside.resume("demo", "r", "bt_1").await, Err(BacktestError::TooMany(_))));
+    assert!(matches!(beside.cancel("demo", "r", "bt_1"), Err(BacktestError::TooMany(_))));
+    assert!(matches!(beside.get("demo", "r", "../bt_1"), Err(BacktestError::Unknown(_))));
+    assert!(matches!(beside.get("other", "r", "bt_1"), Err(BacktestError::Unknown(_))));
+
+    world.backtests.cancel("demo", "r", "bt_1").unwrap();
+    gate.open();
+    assert_eq!(beside.get("demo", "r", "bt_1").unwrap().status, Status::Cancelled);
+    beside.resume("demo", "r", "bt_1").await.unwrap();
+    let done = support::ended(&beside, "bt_1").await;
+    assert_eq!((done.status, done.report.orders), (Status::Done, 6_000), "no order twice, none left out");
+    // Its end is written down a moment after the process that ran it knows of it.
+    let shown = support::ended(&world.backtests, "bt_1").await;
+    assert_eq!((shown.status, shown.report.orders), (Status::Done, 6_000));
 }

@@ -18,26 +18,12 @@ pub(crate) struct Difference {
 
 /// How what `tried` says differs from what `standing` says.
 pub(crate) fn compare(call: &RuleCall, standing: &Said, tried: &Said) -> Difference {
-    let same = effect(standing) == effect(tried) && standing.1.is_some() == tried.1.is_some();
+    let same = standing.0.effect() == tried.0.effect() && standing.1.is_some() == tried.1.is_some();
     if same {
         return Difference::default();
     }
     let total_minor = total(call, &tried.0).saturating_sub(total(call, &standing.0));
     Difference { differs: true, total_minor }
-}
-
-/// An answer without what changes nothing. The words of a refusal are no part of what becomes of the order, its code is.
-fn effect(said: &Said) -> RuleAnswer {
-    let nothing = LineAdjustment::default();
-    match &said.0 {
-        RuleAnswer::Adjust(lines) if lines.iter().all(|it| *it == nothing) => RuleAnswer::Pass,
-        RuleAnswer::Approve => RuleAnswer::Pass,
-        RuleAnswer::Dimensions(pairs) if pairs.is_empty() => RuleAnswer::Pass,
-        RuleAnswer::Refuse { code, .. } => {
-            RuleAnswer::Refuse { code: code.clone(), message: Default::default() }
-        }
-        other => other.clone(),
-    }
 }
 
 /// What the order comes to by an answer, as far as the hook can tell: 0 where it knows of no money.

@@ -13,21 +13,25 @@ use tillstream_stage::rule::{RuleAnswer, RuleCall, RuleRun, Verdict};
 pub struct Rehearsal {
     /// By their place: the order of the rule, then its name.
     rules: Vec<(i32, InForce)>,
-    candidate: usize,
+    /// Which one is in question.
+    candidate: Option<usize>,
     clock: Arc<dyn Clock>,
 }
 
 impl Rehearsal {
-    /// The others, and the one in question at its place among them.
+    /// The others, and the one in question at its place among them, if there is one.
     pub(crate) fn new(
         mut rules: Vec<(i32, InForce)>,
-        candidate: (i32, InForce),
+        candidate: Option<(i32, InForce)>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let place = |it: &(i32, InForce)| (it.0, it.1.rule.name.clone());
         rules.sort_by_key(place);
-        let at = rules.partition_point(|it| place(it) < place(&candidate));
-        rules.insert(at, candidate);
+        let at = candidate.map(|candidate| {
+            let at = rules.partition_point(|it| place(it) < place(&candidate));
+            rules.insert(at, candidate);
+            at
+        });
         Self { rules, candidate: at, clock }
     }
 
@@ -38,7 +42,7 @@ impl Rehearsal {
         let of_hook = self.rules.iter().enumerate().filter(|(_, (_, it))| it.hooks.contains(call.hook()));
         let verdict = ask_in_turn(call, of_hook, |(at, (_, it)), call| {
             let (said, its_run) = self.ask_one(it, order_id, call);
-            if at == self.candidate {
+            if self.candidate == Some(at) {
                 run = Some(its_run);
             }
             Some((&it.rule, said))

@@ -3,8 +3,9 @@
 //! The log keeps a few per rule and kind (a later sample takes the place of an earlier one), and they are shown for a day.
 
 use crate::error::RuleHostError;
+use crate::try_on::RecentInput;
 use parking_lot::RwLock;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tillstream_schemas::rule_sample::RuleSample;
 use tillstream_schemas::{Text, Topic, codec};
 use tillstream_stage::ids::derived_id;
 use tillstream_stage::partition::partition_of;
+use tillstream_stage::rule::Hook;
 use tokio::sync::{mpsc, watch};
 
 /// Samples of one rule and kind, at most.
@@ -51,6 +53,24 @@ impl RuleSamples {
         let mut found: Vec<_> = all.filter(|it| it.at_ms >= since_ms).cloned().collect();
         found.sort_by(|a, b| b.at_ms.cmp(&a.at_ms).then_with(|| a.id.cmp(&b.id)));
         found
+    }
+
+    /// What the tenant's rules were asked at a hook, newest first: each order once, whichever rule was asked about it.
+    pub fn inputs(&self, tenant: &str, hook: Hook, most: usize) -> Vec<RecentInput> {
+        let since_ms = self.since_ms();
+        let held = self.held.read();
+        let of_tenant = held.iter().filter(|(owner, _)| owner.0 == tenant).flat_map(|(_, it)| it.values());
+        let is_wanted = |it: &&Arc<RuleSample>| it.at_ms >= since_ms && it.hook == hook.as_str();
+        let mut found: Vec<_> = of_tenant.filter(is_wanted).cloned().collect();
+        drop(held);
+        found.sort_by(|a, b| b.at_ms.cmp(&a.at_ms).then_with(|| a.id.cmp(&b.id)));
+        let mut orders = FxHashSet::default();
+        found.retain(|it| orders.insert(it.order_id.clone()));
+        let input = |it: Arc<RuleSample>| {
+            let call = serde_json::from_str(&it.input).ok()?;
+            Some(RecentInput { order_id: it.order_id.clone(), call })
+        };
+        found.into_iter().filter_map(input).take(most).collect()
     }
 
     fn since_ms(&self) -> i64 {

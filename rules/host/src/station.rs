@@ -4,9 +4,8 @@ use crate::cache::ArtifactCache;
 use crate::compile::{Compiler, NotTaken};
 use crate::error::RuleHostError;
 use crate::host::{Host, Told, Tripping};
-use crate::rehearse::Rehearsal;
 use crate::sample::{SampleRun, dry_run};
-use crate::table::{InForce, in_force, table};
+use crate::table::table;
 use crate::trials::Measured;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -15,22 +14,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tillstream_registry_log::{Registry, RegistryError};
 use tillstream_rule_engine::{Module, Refusal, RuleEngine, Source, digest, settings_schema};
-use tillstream_rule_lifecycle::{Modules, ModulesRefusal, Rule, RuleRefusal, Rules, SettingsSchema, Tally};
+use tillstream_rule_lifecycle::{
+    Modules, ModulesRefusal, RuleRefusal, Rules, SettingsSchema, SignatureRefusal, Signing, Tally,
+};
 use tillstream_runtime::Clock;
 use tillstream_schemas::Text;
 use tillstream_schemas::rules::{
-    RuleEvent, RuleMeasured, RuleModule, RulePayload, RuleTripped, RuleVersionUploaded,
+    RuleEvent, RuleMeasured, RuleModule, RulePayload, RuleSignature, RuleTripped, RuleVersionUploaded,
 };
-use tillstream_stage::rule::Hook;
 use tokio::sync::{mpsc, watch};
 
 /// Compilers at a time: more would take the machine from the orders.
 const COMPILERS_MAX: usize = 1;
 /// What a trial came to and could not be said is said again after so long.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
-
-/// The place of a rule that was never active.
-const ORDER_DEFAULT: i32 = 100;
 
 /// What a module came to that was uploaded.
 #[derive(Debug)]
@@ -41,6 +38,8 @@ pub enum Uploaded {
         version: i64,
         /// SHA-256, in hex.
         digest: String,
+        /// The event that said so.
+        event: Box<RuleEvent>,
         /// Its samples.
         samples: Vec<SampleRun>,
     },
@@ -53,6 +52,8 @@ pub enum Uploaded {
     },
     /// The registry has no room.
     NoRoom(String),
+    /// It is not signed as its tenant wants it.
+    Unsigned(SignatureRefusal),
 }
 
 /// Follows, compiles, puts in force.
@@ -62,12 +63,12 @@ pub struct RuleStation {
     cache: ArtifactCache,
     compiler: Compiler,
     compilers: tokio::sync::Semaphore,
-    loaded: Mutex<FxHashMap<Text, Arc<Module>>>,
+    pub(crate) loaded: Mutex<FxHashMap<Text, Arc<Module>>>,
     /// The engines of rules that are their source, by digest: each is there once, for all tenants.
     engines: Mutex<FxHashMap<String, Module>>,
-    rules: Arc<Registry<Rules>>,
-    modules: Arc<Registry<Modules>>,
-    clock: Arc<dyn Clock>,
+    pub(crate) rules: Arc<Registry<Rules>>,
+    pub(crate) modules: Arc<Registry<Modules>>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl RuleStation {
@@ -210,7 +211,11 @@ impl RuleStation {
     }
 
     /// A rule from memory, or made ready to be called.
-    async fn load(&self, digest: &str, bytes: &[u8]) -> Result<Result<Arc<Module>, NotTaken>, RuleHostError> {
+    pub(crate) async fn load(
+        &self,
+        digest: &str,
+        bytes: &[u8],
+    ) -> Result<Result<Arc<Module>, NotTaken>, RuleHostError> {
         if let Some(module) = self.loaded.lock().get(digest) {
             return Ok(Ok(module.clone()));
         }
@@ -303,62 +308,20 @@ impl RuleStation {
         Ok(verdict)
     }
 
-    /// A version of a rule in its place among the tenant's active rules, or alone. Its order, settings and fallback are
-    /// those of the active version where there is one; other settings may be given. A sentence when there is no such
-    /// version, or it cannot be loaded.
-    ///
-    /// # Errors
-    /// When the compiler cannot be run.
-    pub async fn rehearse(&self, ask: Rehearse<'_>) -> Result<Result<Rehearsal, String>, RuleHostError> {
-        let found = self.rules.read(|rules| {
-            let rule = rules.get(ask.tenant, ask.rule)?;
-            let version = rule.version(ask.version)?.clone();
-            Some((rule.active.clone(), version))
-        });
-        let Some((active, version)) = found else {
-            return Ok(Err(format!("the rule {} has no version {}", ask.rule, ask.version)));
-        };
-        if !version.hooks.contains(ask.hook) {
-            let hook = ask.hook.as_str();
-            return Ok(Err(format!("version {} of the rule {} has no {hook} hook", ask.version, ask.rule)));
-        }
-        let Some(bytes) = self.modules.read(|it| it.get(ask.tenant, &version.digest)) else {
-            return Ok(Err(format!("the module of version {} has not arrived here yet", ask.version)));
-        };
-        let module = match self.load(&version.digest, &bytes).await? {
-            Ok(module) => module,
-            Err(NotTaken { message, .. }) => return Ok(Err(message)),
-        };
-        let settings = ask.settings.map(Text::from).or_else(|| active.as_ref().map(|it| it.settings.clone()));
-        let candidate = InForce {
-            rule: Rule::reference(&ask.rule.into(), &version),
-            revision: 0,
-            settings: settings.unwrap_or(Text::const_new("{}")),
-            fallback: active.as_ref().map(|it| it.fallback).unwrap_or_default(),
-            hooks: version.hooks,
-            tripped: false,
-            module: Some(module),
-        };
-        let loaded = self.loaded.lock().clone();
-        let is_other = |(name, _): &(&Text, &Rule)| !ask.alone && *name != ask.rule;
-        let load = |digest: &str| loaded.get(digest).cloned();
-        let others = self.rules.read(|rules| {
-            let placed = |(name, rule): (&Text, &Rule)| {
-                let order = rule.active.as_ref()?.order;
-                Some((order, in_force(name, rule, &load).filter(|it| !it.tripped)?))
-            };
-            rules.of(ask.tenant).filter(is_other).filter_map(placed).collect()
-        });
-        let order = active.as_ref().map_or(ORDER_DEFAULT, |it| it.order);
-        Ok(Ok(Rehearsal::new(others, (order, candidate), self.clock.clone())))
-    }
-
     /// Checks, compiles and tries a module, and makes it the rule's next version when it passes.
     ///
     /// # Errors
     /// When the compiler cannot be run or the registry does not answer.
     pub async fn upload(&self, event: RuleUpload<'_>, module: Vec<u8>) -> Result<Uploaded, RuleHostError> {
         let digest = digest(&module);
+        // Before anything is done with its bytes; the fold judges it again at its place in the log.
+        let signed = self.rules.read(|it| match it.signing(event.tenant) {
+            Some(signing) => signing.check(&digest, event.signature),
+            None => Signing::default().check(&digest, event.signature),
+        });
+        if let Err(refusal) = signed {
+            return Ok(Uploaded::Unsigned(refusal));
+        }
         let settings_schema = match schema_of(&module) {
             Ok(schema) => schema,
             Err(NotTaken { reason, message }) => return Ok(Uploaded::Refused { reason, message }),
@@ -402,32 +365,18 @@ impl RuleStation {
                 size_bytes,
                 hooks: loaded.hooks().iter().map(|it| Text::const_new(it.as_str())).collect(),
                 settings_schema,
+                signature: event.signature.cloned(),
             }),
         };
-        if let Err(refusal) = self.rules.append(&uploaded).await? {
-            return Ok(Uploaded::NoRoom(refusal.to_string()));
+        match self.rules.append(&uploaded).await? {
+            Ok(()) => {}
+            Err(RuleRefusal::Signature(refusal)) => return Ok(Uploaded::Unsigned(refusal)),
+            Err(refusal) => return Ok(Uploaded::NoRoom(refusal.to_string())),
         }
         let number = |rules: &Rules| Some(rules.get(event.tenant, event.rule)?.version_of(&digest)?.number);
         let version = self.rules.read(number).unwrap_or_default();
-        Ok(Uploaded::Taken { version, digest, samples })
+        Ok(Uploaded::Taken { version, digest, event: Box::new(uploaded), samples })
     }
-}
-
-/// What to rehearse.
-#[derive(Clone, Copy, Debug)]
-pub struct Rehearse<'a> {
-    /// Whose rule.
-    pub tenant: &'a str,
-    /// Which rule.
-    pub rule: &'a str,
-    /// Which version.
-    pub version: i64,
-    /// Settings, a JSON object; `None`: those of the active version.
-    pub settings: Option<&'a str>,
-    /// Whether the tenant's other rules stay out of it.
-    pub alone: bool,
-    /// The hook that will be asked: a version without it is refused.
-    pub hook: Hook,
 }
 
 /// The schema that a module brings for its settings, if it is one.
@@ -452,4 +401,6 @@ pub struct RuleUpload<'a> {
     pub rule: &'a str,
     /// Who asked.
     pub actor: &'a str,
+    /// Who signed the module.
+    pub signature: Option<&'a RuleSignature>,
 }

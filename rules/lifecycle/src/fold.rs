@@ -1,6 +1,8 @@
 //! From events to rules.
 
+use crate::dry_run::DryRun;
 use crate::rule::{Activation, Rule, Trip, Version};
+use crate::signing::{SIGNING_KEYS_MAX, SignatureRefusal, Signing};
 use crate::trial::{Canary, Trial, TrialKind};
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -8,7 +10,7 @@ use tillstream_registry_log::{Appended, Fold};
 use tillstream_schemas::Text;
 use tillstream_schemas::rules::{
     RuleActivated, RuleCanaried, RuleConfigured, RuleEvent, RuleFallback, RuleMeasured, RulePayload,
-    RuleShadowed, RuleTripped, RuleVersionUploaded,
+    RuleShadowed, RuleTried, RuleTripped, RuleVersionUploaded,
 };
 use tillstream_stage::rule::Hook;
 
@@ -50,23 +52,55 @@ pub enum RuleRefusal {
     /// Too many.
     #[error("there are {0} already, which is the most there may be")]
     TooMany(usize),
+    /// The module is not signed as its tenant wants it.
+    #[error(transparent)]
+    Signature(#[from] SignatureRefusal),
+    /// There is no such signing key.
+    #[error("there is no signing key {0}")]
+    UnknownKey(Text),
+    /// Signatures cannot be wanted of nobody.
+    #[error("the tenant has no signing key in force: add one before modules must be signed")]
+    NoKey,
+    /// It gives no answer to most of what the tenant's rules are asked.
+    #[error(
+        "version {version} gave no answer to {failures} of {calls} recent inputs; see its dry run, or say that it is forced"
+    )]
+    DryRun {
+        /// Which version.
+        version: i64,
+        /// Inputs.
+        calls: i64,
+        /// How many got no answer.
+        failures: i64,
+    },
 }
 
 /// The rules of every tenant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
-    tenants: BTreeMap<Text, BTreeMap<Text, Rule>>,
+    tenants: BTreeMap<Text, Tenant>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Tenant {
+    rules: BTreeMap<Text, Rule>,
+    signing: Signing,
 }
 
 impl Rules {
     /// A tenant's rules, by name.
     pub fn of<'a>(&'a self, tenant: &str) -> impl Iterator<Item = (&'a Text, &'a Rule)> + use<'a> {
-        self.tenants.get(tenant).into_iter().flatten()
+        self.tenants.get(tenant).into_iter().flat_map(|it| &it.rules)
     }
 
     /// One rule.
     pub fn get(&self, tenant: &str, name: &str) -> Option<&Rule> {
-        self.tenants.get(tenant)?.get(name)
+        self.tenants.get(tenant)?.rules.get(name)
+    }
+
+    /// Who may sign a tenant's modules; `None` for a tenant that configured nothing.
+    pub fn signing(&self, tenant: &str) -> Option<&Signing> {
+        Some(&self.tenants.get(tenant)?.signing)
     }
 
     /// Every tenant that has rules.
@@ -80,36 +114,75 @@ impl Fold for Rules {
     type Refusal = RuleRefusal;
 
     fn apply(&mut self, event: &RuleEvent, appended: Appended) -> Result<(), RuleRefusal> {
-        let rules = self.tenants.entry(event.tenant.clone()).or_default();
-        if let RulePayload::Uploaded(it) = &event.payload {
-            if !rules.contains_key(&event.rule) && rules.len() >= RULES_MAX {
-                return Err(RuleRefusal::TooMany(RULES_MAX));
+        let tenant = self.tenants.entry(event.tenant.clone()).or_default();
+        let (rules, signing) = (&mut tenant.rules, &mut tenant.signing);
+        let at_ms = appended.at_ms;
+        match &event.payload {
+            RulePayload::Uploaded(it) => {
+                signing.check(&it.digest, it.signature.as_ref())?;
+                if !rules.contains_key(&event.rule) && rules.len() >= RULES_MAX {
+                    return Err(RuleRefusal::TooMany(RULES_MAX));
+                }
+                return uploaded(rules.entry(event.rule.clone()).or_default(), it, event, at_ms);
             }
-            return uploaded(rules.entry(event.rule.clone()).or_default(), it, event, appended.at_ms);
+            RulePayload::SigningKeyAdded(_)
+            | RulePayload::SigningKeyRevoked(_)
+            | RulePayload::SigningConfigured(_) => return signing_changed(signing, event, at_ms),
+            _ => {}
         }
         let rule = rules.get_mut(&event.rule).ok_or(RuleRefusal::UnknownRule)?;
         match &event.payload {
-            RulePayload::Uploaded(_) => Ok(()),
-            RulePayload::Activated(it) => activated(rule, it, event, appended.at_ms),
+            RulePayload::Activated(it) => activated(rule, signing, it, event, at_ms),
             RulePayload::RolledBack(it) => rolled_back(rule, it.expected_revision),
-            RulePayload::Tripped(it) => tripped(rule, it, appended.at_ms),
+            RulePayload::Tripped(it) => tripped(rule, it, at_ms),
             RulePayload::Retired(_) => retired(rule),
-            RulePayload::Shadowed(it) => shadowed(rule, it, event, appended.at_ms),
-            RulePayload::Canaried(it) => canaried(rule, it, event, appended.at_ms),
-            RulePayload::Configured(it) => configured(rule, it, event, appended.at_ms),
-            RulePayload::Measured(it) => measured(rule, it, appended.at_ms),
+            RulePayload::Shadowed(it) => shadowed(rule, signing, it, event, at_ms),
+            RulePayload::Canaried(it) => canaried(rule, signing, it, event, at_ms),
+            RulePayload::Configured(it) => configured(rule, it, event, at_ms),
+            RulePayload::Measured(it) => measured(rule, it, at_ms),
+            RulePayload::Tried(it) => tried(rule, it, at_ms),
+            RulePayload::Uploaded(_)
+            | RulePayload::SigningKeyAdded(_)
+            | RulePayload::SigningKeyRevoked(_)
+            | RulePayload::SigningConfigured(_) => Ok(()),
         }
     }
 }
 
-/// The next version; a module that is a version already stays that version.
+fn signing_changed(signing: &mut Signing, event: &RuleEvent, at_ms: i64) -> Result<(), RuleRefusal> {
+    match &event.payload {
+        RulePayload::SigningKeyAdded(it) => {
+            if !signing.keys.contains_key(&it.key_id) && signing.keys.len() >= SIGNING_KEYS_MAX {
+                return Err(RuleRefusal::TooMany(SIGNING_KEYS_MAX));
+            }
+            signing.add(it, &event.actor, at_ms);
+        }
+        RulePayload::SigningKeyRevoked(it) => {
+            let unknown = || RuleRefusal::UnknownKey(it.key_id.clone());
+            signing.keys.get_mut(&it.key_id).ok_or_else(unknown)?.revoked_at_ms.get_or_insert(at_ms);
+        }
+        RulePayload::SigningConfigured(it) if it.required && !signing.has_key() => {
+            return Err(RuleRefusal::NoKey);
+        }
+        RulePayload::SigningConfigured(it) => signing.required = it.required,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The next version; a module that is a version already stays that version, and may be signed later.
 fn uploaded(
     rule: &mut Rule,
     it: &RuleVersionUploaded,
     event: &RuleEvent,
     at_ms: i64,
 ) -> Result<(), RuleRefusal> {
-    if rule.version_of(&it.digest).is_some() {
+    let signed_by = it.signature.as_ref().map(|it| it.key_id.clone());
+    if let Some(version) = rule.versions.iter_mut().find(|known| known.digest == it.digest) {
+        if signed_by.is_some() && version.signed_by != signed_by {
+            version.signed_by = signed_by;
+            rule.revision += 1;
+        }
         return Ok(());
     }
     if rule.versions.len() >= VERSIONS_MAX {
@@ -123,6 +196,8 @@ fn uploaded(
         uploaded_at_ms: at_ms,
         actor: event.actor.clone(),
         settings_schema: it.settings_schema.clone(),
+        signed_by,
+        dry_run: None,
     });
     rule.revision += 1;
     Ok(())
@@ -137,11 +212,43 @@ fn expect(rule: &Rule, expected: Option<i64>) -> Result<(), RuleRefusal> {
     }
 }
 
-fn activated(rule: &mut Rule, it: &RuleActivated, event: &RuleEvent, at_ms: i64) -> Result<(), RuleRefusal> {
-    expect(rule, it.expected_revision)?;
-    if rule.version(it.version).is_none() {
-        return Err(RuleRefusal::UnknownVersion(it.version));
+/// What happened of late is no change that anybody decides from: the revision stays.
+fn tried(rule: &mut Rule, it: &RuleTried, at_ms: i64) -> Result<(), RuleRefusal> {
+    let version = rule.versions.iter_mut().find(|known| known.number == it.version);
+    let version = version.ok_or(RuleRefusal::UnknownVersion(it.version))?;
+    version.dry_run = Some(DryRun { at_ms, tried: it.clone() });
+    Ok(())
+}
+
+/// Whether a version is there and signed by whom its tenant trusts.
+fn check_version(rule: &Rule, signing: &Signing, number: i64) -> Result<(), RuleRefusal> {
+    let version = rule.version(number).ok_or(RuleRefusal::UnknownVersion(number))?;
+    Ok(signing.check_signed_by(version.signed_by.as_ref())?)
+}
+
+/// Whether a version gave an answer to at least half of its tenant's recent inputs, under these settings. One that was
+/// not tried under them is not judged.
+fn check_dry_run(rule: &Rule, number: i64, settings: &str, forced: bool) -> Result<(), RuleRefusal> {
+    let tried = rule.version(number).and_then(|it| it.dry_run.as_ref());
+    match tried.filter(|it| !forced && it.tried.settings == settings && it.fails_on_most()) {
+        None => Ok(()),
+        Some(it) => {
+            let (calls, failures) = it.counted();
+            Err(RuleRefusal::DryRun { version: number, calls, failures })
+        }
     }
+}
+
+fn activated(
+    rule: &mut Rule,
+    signing: &Signing,
+    it: &RuleActivated,
+    event: &RuleEvent,
+    at_ms: i64,
+) -> Result<(), RuleRefusal> {
+    expect(rule, it.expected_revision)?;
+    check_version(rule, signing, it.version)?;
+    check_dry_run(rule, it.version, &it.settings, it.forced)?;
     let next = Activation {
         version: it.version,
         revision: rule.revision + 1,
@@ -166,6 +273,7 @@ fn configured(
 ) -> Result<(), RuleRefusal> {
     expect(rule, it.expected_revision)?;
     let active = rule.active.as_ref().ok_or(RuleRefusal::NotActive)?;
+    check_dry_run(rule, active.version, &it.settings, it.forced)?;
     let next = Activation {
         revision: rule.revision + 1,
         settings: it.settings.clone(),
@@ -184,7 +292,16 @@ fn put_in_force(rule: &mut Rule, next: Activation) {
     rule.tripped = None;
 }
 
-fn shadowed(rule: &mut Rule, it: &RuleShadowed, event: &RuleEvent, at_ms: i64) -> Result<(), RuleRefusal> {
+/// Nothing comes of what a shadow says, so a dry run does not speak against one.
+fn shadowed(
+    rule: &mut Rule,
+    signing: &Signing,
+    it: &RuleShadowed,
+    event: &RuleEvent,
+    at_ms: i64,
+) -> Result<(), RuleRefusal> {
+    expect(rule, it.expected_revision)?;
+    check_version(rule, signing, it.version)?;
     let trial = Trial {
         version: it.version,
         revision: rule.revision + 1,
@@ -197,10 +314,20 @@ fn shadowed(rule: &mut Rule, it: &RuleShadowed, event: &RuleEvent, at_ms: i64) -
         tallies: BTreeMap::new(),
         halted: None,
     };
-    put_on_trial(rule, trial, it.expected_revision)
+    put_on_trial(rule, trial);
+    Ok(())
 }
 
-fn canaried(rule: &mut Rule, it: &RuleCanaried, event: &RuleEvent, at_ms: i64) -> Result<(), RuleRefusal> {
+fn canaried(
+    rule: &mut Rule,
+    signing: &Signing,
+    it: &RuleCanaried,
+    event: &RuleEvent,
+    at_ms: i64,
+) -> Result<(), RuleRefusal> {
+    expect(rule, it.expected_revision)?;
+    check_version(rule, signing, it.version)?;
+    check_dry_run(rule, it.version, &it.settings, it.forced)?;
     let canary = Canary {
         percent: u8::try_from(it.percent.clamp(0, 100)).unwrap_or_default(),
         failures_max: it.failures_max.max(1),
@@ -218,18 +345,14 @@ fn canaried(rule: &mut Rule, it: &RuleCanaried, event: &RuleEvent, at_ms: i64) -
         tallies: BTreeMap::new(),
         halted: None,
     };
-    put_on_trial(rule, trial, it.expected_revision)
+    put_on_trial(rule, trial);
+    Ok(())
 }
 
 /// One trial at a time: the one before is over.
-fn put_on_trial(rule: &mut Rule, trial: Trial, expected: Option<i64>) -> Result<(), RuleRefusal> {
-    expect(rule, expected)?;
-    if rule.version(trial.version).is_none() {
-        return Err(RuleRefusal::UnknownVersion(trial.version));
-    }
+fn put_on_trial(rule: &mut Rule, trial: Trial) {
     rule.revision = trial.revision;
     rule.trial = Some(trial);
-    Ok(())
 }
 
 /// What was counted is no change that anybody decides from: the revision stays, unless the trial stops.

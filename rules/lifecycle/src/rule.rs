@@ -1,5 +1,6 @@
 //! One rule.
 
+use crate::dry_run::DryRun;
 use crate::trial::Trial;
 use tillstream_schemas::Text;
 use tillstream_schemas::order_event::RuleRef;
@@ -23,6 +24,10 @@ pub struct Version {
     pub actor: Text,
     /// The JSON schema of its settings; `None`: any object will do.
     pub settings_schema: Option<Text>,
+    /// The signing key that its module is signed by.
+    pub signed_by: Option<Text>,
+    /// What it made of its tenant's recent inputs when it was last tried on them.
+    pub dry_run: Option<DryRun>,
 }
 
 /// A version in force.

@@ -1,31 +1,15 @@
 //! The history of a rule, and what is in force after it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
+mod support;
+
+use support::World;
 use tillstream_registry_log::{Appended, Fold};
-use tillstream_rule_lifecycle::{MODULES_BYTES_MAX, Modules, RULES_MAX, RuleRefusal, Rules};
+use tillstream_rule_lifecycle::{MODULES_BYTES_MAX, Modules, RULES_MAX, RuleRefusal};
 use tillstream_schemas::rules::*;
 use tillstream_stage::rule::{Hook, Hooks};
 
-#[derive(Default)]
-struct World {
-    rules: Rules,
-    at_ms: i64,
-}
-
 impl World {
-    fn take(&mut self, tenant: &str, rule: &str, payload: RulePayload) -> Result<(), RuleRefusal> {
-        self.at_ms += 1;
-        let event = RuleEvent {
-            id: format!("evt_{}", self.at_ms).into(),
-            tenant: tenant.into(),
-            occurred_at_ms: self.at_ms,
-            actor: "key_1".into(),
-            rule: rule.into(),
-            payload,
-        };
-        self.rules.apply(&event, Appended { partition: 0, offset: self.at_ms as u64, at_ms: self.at_ms })
-    }
-
     fn upload(&mut self, digest: &str) -> Result<(), RuleRefusal> {
         let hooks = vec!["price".into(), "dance".into()];
         self.take(
@@ -36,6 +20,7 @@ impl World {
                 size_bytes: 9,
                 hooks,
                 settings_schema: None,
+                signature: None,
             }),
         )
     }
@@ -50,6 +35,7 @@ impl World {
                 settings: format!("{{\"v\":{version}}}").into(),
                 fallback: RuleFallback::Skip,
                 expected_revision,
+                forced: false,
             }),
         )
     }
@@ -158,6 +144,7 @@ fn a_tenant_sees_its_own_rules_and_no_more_than_it_may_have() {
             size_bytes: 1,
             hooks: vec![],
             settings_schema: None,
+            signature: None,
         })
     };
     for index in 0..RULES_MAX {

@@ -1,16 +1,12 @@
 //! Versions on trial: their share of the orders, what is counted of them, and where they stop.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
-use proptest::prelude::*;
-use tillstream_registry_log::{Appended, Fold};
-use tillstream_rule_lifecycle::{Canary, HaltReason, Rule, RuleRefusal, Rules, TrialKind};
-use tillstream_schemas::rules::*;
+mod support;
 
-#[derive(Default)]
-struct World {
-    rules: Rules,
-    at_ms: i64,
-}
+use proptest::prelude::*;
+use support::World;
+use tillstream_rule_lifecycle::{Canary, HaltReason, Rule, RuleRefusal, TrialKind};
+use tillstream_schemas::rules::*;
 
 impl World {
     /// A rule of three versions, the first of them active.
@@ -22,39 +18,32 @@ impl World {
                 size_bytes: 9,
                 hooks: vec!["price".into()],
                 settings_schema: None,
+                signature: None,
             };
-            world.take(RulePayload::Uploaded(it)).unwrap();
+            world.change(RulePayload::Uploaded(it)).unwrap();
         }
         world.activate(1).unwrap();
         world
     }
 
-    fn take(&mut self, payload: RulePayload) -> Result<(), RuleRefusal> {
-        self.at_ms += 1;
-        let event = RuleEvent {
-            id: format!("evt_{}", self.at_ms).into(),
-            tenant: "demo".into(),
-            occurred_at_ms: self.at_ms,
-            actor: "key_1".into(),
-            rule: "volume".into(),
-            payload,
-        };
-        self.rules.apply(&event, Appended { partition: 0, offset: self.at_ms as u64, at_ms: self.at_ms })
+    fn change(&mut self, payload: RulePayload) -> Result<(), RuleRefusal> {
+        self.take("demo", "volume", payload)
     }
 
     fn activate(&mut self, version: i64) -> Result<(), RuleRefusal> {
         let (settings, fallback) = ("{}".into(), RuleFallback::Skip);
-        let it = RuleActivated { version, order: 10, settings, fallback, expected_revision: None };
-        self.take(RulePayload::Activated(it))
+        let (expected_revision, forced) = (None, false);
+        let it = RuleActivated { version, order: 10, settings, fallback, expected_revision, forced };
+        self.change(RulePayload::Activated(it))
     }
 
     fn shadow(&mut self, version: i64) -> Result<(), RuleRefusal> {
         let it = RuleShadowed { version, settings: "{}".into(), expected_revision: None };
-        self.take(RulePayload::Shadowed(it))
+        self.change(RulePayload::Shadowed(it))
     }
 
     fn canary(&mut self, version: i64, percent: i32) -> Result<(), RuleRefusal> {
-        self.take(RulePayload::Canaried(RuleCanaried {
+        self.change(RulePayload::Canaried(RuleCanaried {
             version,
             percent,
             order: 10,
@@ -63,12 +52,13 @@ impl World {
             failures_max: 3,
             difference_max_minor: Some(1_000),
             expected_revision: None,
+            forced: false,
         }))
     }
 
     fn configure(&mut self, settings: &str) -> Result<(), RuleRefusal> {
-        let it = RuleConfigured { settings: settings.into(), expected_revision: None };
-        self.take(RulePayload::Configured(it))
+        let it = RuleConfigured { settings: settings.into(), expected_revision: None, forced: false };
+        self.change(RulePayload::Configured(it))
     }
 
     fn measure(&mut self, currency: &str, failures: i64, difference_minor: i64) -> Result<(), RuleRefusal> {
@@ -83,7 +73,7 @@ impl World {
         failures: i64,
         difference_minor: i64,
     ) -> Result<(), RuleRefusal> {
-        self.take(RulePayload::Measured(RuleMeasured {
+        self.change(RulePayload::Measured(RuleMeasured {
             revision,
             currency: currency.into(),
             calls: 10,
@@ -95,7 +85,7 @@ impl World {
     }
 
     fn roll_back(&mut self) -> Result<(), RuleRefusal> {
-        self.take(RulePayload::RolledBack(RuleRolledBack { expected_revision: None }))
+        self.change(RulePayload::RolledBack(RuleRolledBack { expected_revision: None }))
     }
 
     fn rule(&self) -> &Rule {
@@ -196,7 +186,7 @@ fn other_settings_are_another_activation_of_the_same_version_and_leave_the_trial
     world.roll_back().unwrap();
     world.roll_back().unwrap();
     assert_eq!(world.rule().active.clone().unwrap().settings, "{}");
-    world.take(RulePayload::Retired(RuleRetired {})).unwrap();
+    world.change(RulePayload::Retired(RuleRetired {})).unwrap();
     assert_eq!(world.configure("{}"), Err(RuleRefusal::NotActive));
 }
 
@@ -204,7 +194,7 @@ fn other_settings_are_another_activation_of_the_same_version_and_leave_the_trial
 fn a_retired_rule_has_no_trial() {
     let mut world = World::new();
     world.canary(2, 5).unwrap();
-    world.take(RulePayload::Retired(RuleRetired {})).unwrap();
+    world.change(RulePayload::Retired(RuleRetired {})).unwrap();
     assert_eq!(world.stands(), (None, None));
     world.roll_back().unwrap();
     assert_eq!(world.stands(), (Some(1), None));

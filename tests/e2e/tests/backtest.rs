@@ -121,7 +121,7 @@ async fn what_cannot_be_tried_is_refused_with_a_reason_and_a_table_is_printed_of
     std::fs::write(&module, off(OFF)).unwrap();
     let ran = tillstream(&server, &["rules", "backtest", module.to_str().unwrap()]);
     assert!(ran.status.success(), "{}", shown(&ran));
-    assert!(shown(&ran).contains("off version 1 beside what happened: done"), "{}", shown(&ran));
+    assert!(shown(&ran).contains("off version 1 at price beside what happened: done"), "{}", shown(&ran));
     let version = ["rules", "backtest", "--name", "off", "--version", "9"];
     let refused = tillstream(&server, &version);
     assert!(shown(&refused).contains("no version 9"), "{}", shown(&refused));

@@ -50,6 +50,30 @@ async fn start(data_dir: &Path, trace: &Path) -> Server {
     server
 }
 
+/// The trace leads to the journals that are there: a call that it missed would look like a loss that never was.
+fn assert_tells_all(trace: &Path, data_dir: &Path) {
+    let mut disk = Disk::default();
+    trace::read(trace, data_dir).iter().for_each(|it| disk.apply(&it.change));
+    let told = tempfile::tempdir().unwrap();
+    disk.save(Left::Everything, told.path()).unwrap();
+    let mut journals = 0;
+    for part in ["db", "sandbox"] {
+        for entry in std::fs::read_dir(data_dir.join(part)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|it| it == "jnl") {
+                let told = std::fs::read(told.path().join(part).join(path.file_name().unwrap())).unwrap();
+                assert!(
+                    told == std::fs::read(&path).unwrap(),
+                    "{} is not as the trace tells",
+                    path.display()
+                );
+                journals += 1;
+            }
+        }
+    }
+    assert!(journals >= 2, "{journals}");
+}
+
 /// Places `orders` orders on a traced server that is killed half-way and started again.
 async fn run(seed: u64, orders: usize) -> Run {
     let dir = tempfile::tempdir().unwrap();
@@ -89,6 +113,7 @@ async fn run(seed: u64, orders: usize) -> Run {
         let server = Arc::try_unwrap(server).ok().unwrap();
         if half == 0 {
             server.kill();
+            assert_tells_all(&trace, &data_dir);
         } else {
             server.drained().await;
             assert!(server.terminate().await.success());

@@ -11,7 +11,10 @@
  * -f  lets calls fail: sync-eio (the Nth sync of a journal, once) or full (no space below DIR from the Nth journal
  *     write on).
  *
- * SIGTERM is passed on, and SIGUSR1 as SIGKILL: the files are free once the tracer has ended. The exit status is the command's, 128 + n after signal n, 125 for trouble of its own. */
+ * SIGTERM is passed on. After SIGUSR1 no watched call begins any more; once those under way have ended, and are in TRACE,
+ * the command is killed with SIGKILL: a call that the kernel had done and the tracer had not written down would be missing
+ * in TRACE, and with it the bytes before those of the next run. The files are free once the tracer has ended. The exit status
+ * is the command's, 128 + n after signal n, 125 for trouble of its own. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -46,6 +49,7 @@ struct thread {
     pid_t tid;
     uint64_t nr, args[6];
     int dies; /* once this call is done */
+    int in_call;
 };
 
 static struct thread threads[THREADS_MAX];
@@ -56,6 +60,7 @@ static const char *kill_point = "", *fault = "", *journals = "";
 static long kill_at, fault_at, writes_seen, syncs_seen;
 static int full;
 static pid_t child;
+static volatile sig_atomic_t kill_wanted;
 
 static void fail(const char *what) {
     fprintf(stderr, "disktrace: %s: %s\n", what, strerror(errno));
@@ -371,7 +376,20 @@ static void filter_calls(void) {
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0) fail("seccomp");
 }
 
-static void pass_on(int signal_number) { kill(child, signal_number == SIGUSR1 ? SIGKILL : signal_number); }
+static void pass_on(int signal_number) { kill(child, signal_number); }
+
+/* SIGSTOP wakes the tracer, which lets nobody go on from here. */
+static void want_kill(int signal_number) {
+    (void)signal_number;
+    kill_wanted = 1;
+    kill(child, SIGSTOP);
+}
+
+static void kill_once_calls_have_ended(void) {
+    for (int i = 0; i < THREADS_MAX; i++)
+        if (threads[i].tid != 0 && threads[i].in_call) return;
+    die();
+}
 
 static void start(char **command) {
     child = fork();
@@ -391,7 +409,7 @@ static void start(char **command) {
     int is_new;
     thread_of(child, &is_new);
     signal(SIGTERM, pass_on);
-    signal(SIGUSR1, pass_on);
+    signal(SIGUSR1, want_kill);
     ptrace(PTRACE_CONT, child, 0, 0);
 }
 
@@ -400,17 +418,20 @@ static void stopped(pid_t tid, int status) {
     int is_new, event = status >> 16, number = WSTOPSIG(status);
     struct thread *it = thread_of(tid, &is_new);
     struct __ptrace_syscall_info info = {0};
+    if (number == (SIGTRAP | 0x80)) {
+        if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) <= 0) return;
+        if (info.op == PTRACE_SYSCALL_INFO_EXIT && !info.exit.is_error) ends(tid, it, info.exit.rval);
+        it->in_call = 0;
+        if (it->dies) die();
+    }
+    if (kill_wanted) return kill_once_calls_have_ended();
     if (event == PTRACE_EVENT_SECCOMP) {
         if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) <= 0) return;
         it->nr = info.seccomp.nr;
         memcpy(it->args, info.seccomp.args, sizeof it->args);
-        ptrace(begins(tid, it) ? PTRACE_SYSCALL : PTRACE_CONT, tid, 0, 0);
-    } else if (number == (SIGTRAP | 0x80)) {
-        if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) <= 0) return;
-        if (info.op == PTRACE_SYSCALL_INFO_EXIT && !info.exit.is_error) ends(tid, it, info.exit.rval);
-        if (it->dies) die();
-        ptrace(PTRACE_CONT, tid, 0, 0);
-    } else if (event != 0 || (is_new && number == SIGSTOP)) {
+        it->in_call = begins(tid, it);
+        ptrace(it->in_call ? PTRACE_SYSCALL : PTRACE_CONT, tid, 0, 0);
+    } else if (number == (SIGTRAP | 0x80) || event != 0 || (is_new && number == SIGSTOP)) {
         ptrace(PTRACE_CONT, tid, 0, 0);
     } else {
         ptrace(PTRACE_CONT, tid, 0, number);
@@ -427,7 +448,9 @@ static int follow(void) {
             stopped(tid, status);
             continue;
         }
-        thread_of(tid, &is_new)->tid = 0;
+        struct thread *gone = thread_of(tid, &is_new);
+        memset(gone, 0, sizeof *gone);
+        if (kill_wanted) kill_once_calls_have_ended();
         if (tid == child) return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     }
 }

@@ -301,8 +301,9 @@ impl History {
         if unfired > 0 {
             return Err(Violation(format!("{unfired} timers of orders never fire")));
         }
-        // Rows follow the log.
-        self.until(self.house.now_ns() + 5_000_000_000).await?;
+        // Rows follow the log, the last of them after twelve intervals.
+        let flushed = self.house.settings.flush_interval * 14 + Duration::from_secs(2);
+        self.until(self.house.now_ns() + flushed.as_nanos() as u64).await?;
         self.look()
     }
 

@@ -43,8 +43,10 @@ impl House {
         broker.fetch_records_max = tuning.fetch_records_max;
         let mut rows = RowSettings::new(PARTITIONS, seed ^ 0x0a11, clock.clone());
         rows.sync_period = Duration::from_secs(2);
+        rows.counts = false;
         let mut settings = ClusterSettings::new("world", PARTITIONS);
         settings.durable_after = Duration::from_secs(4);
+        settings.flush_interval = Duration::from_millis(tuning.flush_interval_ms);
         settings.flush_rows_max = tuning.flush_rows_max;
         settings.unflushed_bytes_max = tuning.unflushed_bytes_max;
         settings.known_keys_max = tuning.known_keys_max;

@@ -5,6 +5,7 @@
 //! wrong and what operators do; [`run`] lets it happen; the [`oracle`] holds everything that was committed against an
 //! independent, sequential model.
 
+mod call;
 mod client;
 mod faults;
 mod history;

@@ -9,6 +9,10 @@ use std::time::Duration;
 use tillstream_runtime::{Clock, SystemClock};
 use tillstream_world::{Outcome, Plan, Size, run, shrink};
 
+/// As in the binary itself: the system's takes a tenth of a history's time.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// One history in so many is run twice: its hash must be the same.
 const HASH_EVERY: u64 = 100;
 /// A history that takes so long goes on for ever: simulated time stands still in it.
@@ -172,7 +176,7 @@ fn search(options: &Options) -> ExitCode {
 
 fn minimize(seed: u64, violation: String, options: &Options) -> Plan {
     let plan = Plan::of(seed, size(options));
-    let (short, violation) = shrink(&plan, violation, options.shrink);
+    let (short, violation) = shrink(&plan, violation, options.shrink, |it| run(it, false).violation);
     println!("the shortest history found fails so: {violation}");
     println!("{:?}", short.tuning);
     short.steps.iter().for_each(|it| println!("{it}"));

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tillstream_cluster::{ClusterPorts, From, accept_offsets, adopt_changelog, rebuild};
 use tillstream_log::{LogError, TopicPartition};
-use tillstream_runtime::Metrics;
 use tillstream_stage::Table;
 use tillstream_stage::task::TaskKind;
 use tillstream_state::TaskId;
@@ -116,9 +115,8 @@ impl History {
 
     async fn tools(&self) -> Result<Tools, LogError> {
         let (stop, stopping) = watch::channel(false);
-        let metrics = Metrics::new().map_err(|error| LogError::Stopped(error.to_string()))?;
         let spawned = Arc::new(Spawned::default());
-        let ports = process::ports(&self.house, "operator", &metrics, &spawned, stopping).await?;
+        let ports = process::ports(&self.house, "operator", &spawned, stopping).await?;
         Ok(Tools { ports, _stop: stop })
     }
 

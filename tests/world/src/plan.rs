@@ -345,6 +345,8 @@ pub struct Tuning {
     pub cache_bytes_max: usize,
     /// Rows of one flush.
     pub flush_rows_max: usize,
+    /// Rows wait so long for the database, ms; those that only their task reads twelve times as long.
+    pub flush_interval_ms: u64,
     /// Bytes of rows that wait for the database.
     pub unflushed_bytes_max: usize,
     /// Known keys per task; 0: no filter.
@@ -370,6 +372,7 @@ impl Tuning {
             records_max: one_of(&[2, 7, 40, 1_000, 1_000]),
             cache_bytes_max: one_of(&[0, 3_000, 1 << 20]),
             flush_rows_max: one_of(&[3, 20, 4_000]),
+            flush_interval_ms: one_of(&[100, 250, 1_000, 1_000]) as u64,
             unflushed_bytes_max: one_of(&[8_000, 60_000, 32 << 20, 32 << 20]),
             known_keys_max: one_of(&[0, 10_000, 10_000]),
             latency_max_us: one_of(&[0, 500, 3_000, 3_000]) as u64,

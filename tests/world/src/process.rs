@@ -3,6 +3,7 @@
 use crate::house::House;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_cluster::{
@@ -71,11 +72,39 @@ pub struct Process {
     spawned: Arc<Spawned>,
 }
 
+/// What processes count. Nobody reads it, and to register it anew for each process of a history takes long.
+#[derive(Clone)]
+struct Counters {
+    shared: Arc<Metrics>,
+    cluster: Arc<ClusterMetrics>,
+    effects: EffectsMetrics,
+}
+
+impl Counters {
+    /// Those of this thread.
+    fn own() -> Result<Self, LogError> {
+        thread_local! {
+            static OWN: OnceCell<Counters> = const { OnceCell::new() };
+        }
+        OWN.with(|own| match own.get() {
+            Some(counters) => Ok(counters.clone()),
+            None => Self::new().map(|it| own.get_or_init(|| it).clone()),
+        })
+    }
+
+    fn new() -> Result<Self, LogError> {
+        let made = |error: &dyn std::fmt::Display| LogError::Stopped(error.to_string());
+        let shared = Metrics::new().map_err(|error| made(&error))?;
+        let cluster = ClusterMetrics::register(&shared).map_err(|error| made(&error))?;
+        let effects = EffectsMetrics::register(&shared.registry).map_err(|error| made(&error))?;
+        Ok(Self { shared: Arc::new(shared), cluster: Arc::new(cluster), effects })
+    }
+}
+
 /// The protocol's ports of a process of this name.
 pub async fn ports(
     house: &House,
     name: &str,
-    metrics: &Metrics,
     spawned: &Arc<Spawned>,
     stopping: watch::Receiver<bool>,
 ) -> Result<ClusterPorts, LogError> {
@@ -87,9 +116,7 @@ pub async fn ports(
         rows,
         clock: house.clock.clone(),
         spawner: spawned.clone(),
-        metrics: Arc::new(
-            ClusterMetrics::register(metrics).map_err(|error| LogError::Stopped(error.to_string()))?,
-        ),
+        metrics: Counters::own()?.cluster,
         nodes,
         settings: Arc::new(house.settings.clone()),
     })
@@ -238,14 +265,12 @@ impl Process {
     }
 
     async fn assemble(house: &House, name: &str, spawned: &Arc<Spawned>) -> Result<Self, LogError> {
-        let made = |error: &dyn std::fmt::Display| LogError::Stopped(error.to_string());
         let mut stops = Vec::new();
         let (stop_nodes, nodes_stopping) = watch::channel(false);
-        let metrics = Arc::new(Metrics::new().map_err(|error| made(&error))?);
-        let ports = ports(house, name, &metrics, spawned, nodes_stopping).await?;
+        let Counters { shared: metrics, effects, .. } = Counters::own()?;
+        let ports = ports(house, name, spawned, nodes_stopping).await?;
         let sessions = ClusterSessions::new(ports.clone());
         let state = Arc::new(ClusterState::new(ports.clone(), Some(sessions.clone())));
-        let effects = EffectsMetrics::register(&metrics.registry).map_err(|error| made(&error))?;
         let provider = GuardedProvider::new(
             house.provider.clone(),
             BreakerSettings::default(),
@@ -258,7 +283,8 @@ impl Process {
         let all: Vec<TopicPartition> =
             (0..house.settings.partitions).map(|it| TopicPartition::new(Topic::Products, it)).collect();
         products.refresh(&all).await?;
-        let catalog = catalog(house, products, state).map_err(|error| made(&error))?;
+        let catalog =
+            catalog(house, products, state).map_err(|error| LogError::Stopped(error.to_string()))?;
         let halted = Halted::default();
         let crew = Arc::new(Crew {
             ports: TaskPorts {

@@ -1,25 +1,31 @@
 //! From a history that fails to a short one that fails.
 
-use crate::history::run;
 use crate::plan::{Action, Plan, Step};
 
 /// Leaves out what is not needed for the plan to fail: faults and operators first, then commands, in ever smaller pieces,
-/// until nothing can go or `runs_max` histories have run. Tells the plan and how it fails.
-pub fn shrink(plan: &Plan, violation: String, runs_max: usize) -> (Plan, String) {
-    let mut found = Found { plan: plan.clone(), violation, runs_left: runs_max };
+/// until nothing can go or `runs_max` histories have run. `fails` runs one and tells how it fails, if it does. Tells the
+/// plan and how it fails.
+pub fn shrink(
+    plan: &Plan,
+    violation: String,
+    runs_max: usize,
+    fails: impl Fn(&Plan) -> Option<String>,
+) -> (Plan, String) {
+    let mut found = Found { plan: plan.clone(), violation, runs_left: runs_max, fails };
     found.reduce(|it| !matches!(it.action, Action::Client(_)));
     found.reduce(|it| matches!(it.action, Action::Client(_)));
     found.reduce(|_| true);
     (found.plan, found.violation)
 }
 
-struct Found {
+struct Found<F> {
     plan: Plan,
     violation: String,
     runs_left: usize,
+    fails: F,
 }
 
-impl Found {
+impl<F: Fn(&Plan) -> Option<String>> Found<F> {
     /// Removes pieces of the steps that `may_go`.
     fn reduce(&mut self, may_go: impl Fn(&Step) -> bool) {
         let count = self.plan.steps.iter().filter(|it| may_go(it)).count();
@@ -39,7 +45,7 @@ impl Found {
                 self.runs_left -= 1;
                 let mut plan = self.plan.clone();
                 plan.steps.retain(|it| !gone.contains(&it.number));
-                match run(&plan, false).violation {
+                match (self.fails)(&plan) {
                     Some(violation) => (self.plan, self.violation) = (plan, violation),
                     None => from += piece,
                 }

@@ -17,7 +17,8 @@ use tillstream_schemas::order_state::PricedOrder;
 use tillstream_schemas::{Text, TextMap};
 
 /// A point of the chain where rules are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Hook {
     /// Before an order's total is made.
     Price,
@@ -382,6 +383,23 @@ pub enum RuleAnswer {
         /// A sentence.
         message: Text,
     },
+}
+
+impl RuleAnswer {
+    /// The answer without what changes nothing: two answers of the same effect are the same to an order. The words of a
+    /// refusal are no part of what becomes of the order, its code is.
+    #[must_use]
+    pub fn effect(&self) -> Self {
+        let nothing = LineAdjustment::default();
+        match self {
+            Self::Adjust(lines) if lines.iter().all(|it| *it == nothing) => Self::Pass,
+            Self::Place(lines) if lines.iter().all(Vec::is_empty) => Self::Pass,
+            Self::Approve => Self::Pass,
+            Self::Dimensions(pairs) if pairs.is_empty() => Self::Pass,
+            Self::Refuse { code, .. } => Self::Refuse { code: code.clone(), message: Text::default() },
+            other => other.clone(),
+        }
+    }
 }
 
 /// One call of one rule, for the counters.

@@ -10,7 +10,7 @@ use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
 use tillstream_log::{Headers, Log, NewRecord, TopicPartition};
 use tillstream_pricing::preview;
 use tillstream_rule_backtest::{
-    BacktestError, Backtests, Ports, Pricer, Products, Rehearsals, Said, Spec, Status, View,
+    BacktestError, Backtests, Ports, Pricer, Products, Rehearsals, Said, Side, Spec, Status, View,
 };
 use tillstream_runtime::SystemClock;
 use tillstream_schemas::codec::{Wire, encode};
@@ -20,7 +20,7 @@ use tillstream_schemas::{Text, Topic};
 use tillstream_stage::facts::{Catalog, NoCatalog};
 use tillstream_stage::ids;
 use tillstream_stage::partition::partition_of;
-use tillstream_stage::rule::{LineAdjustment, RuleAnswer, RuleCall, RuleRun, Verdict};
+use tillstream_stage::rule::{Hook, LineAdjustment, RuleAnswer, RuleCall, RuleRun, Verdict};
 use tokio::runtime::Handle;
 
 const PARTITIONS: u32 = 3;
@@ -94,19 +94,33 @@ pub enum Ask {
     RefuseOver(i64),
     Gated(Arc<Gate>),
     NotThere,
+    /// Names the currency, at the measure hook.
+    Measure(&'static str),
+    /// Declines orders over a total, at the risk hook; as a baseline it says nothing.
+    DeclineOver(i64),
+    /// Places all goods.
+    Place(&'static str),
 }
 
 impl Pricer for Ask {
     fn ask(&self, _order_id: &str, call: &RuleCall) -> Said {
-        let RuleCall::Price(input) = call else { panic!("only prices are asked for") };
-        let worth: i64 = input.lines.iter().map(|it| it.quantity * it.unit_price_minor).sum();
+        let (worth, lines) = match call {
+            RuleCall::Price(it) => {
+                (it.lines.iter().map(|it| it.quantity * it.unit_price_minor).sum(), it.lines.len())
+            }
+            RuleCall::Risk(it) => (it.total_minor, 0),
+            RuleCall::Allocate(it) => (0, it.lines.len()),
+            _ => (0, 0),
+        };
         let answer = match self {
+            Self::Measure(value) => Some(RuleAnswer::Dimensions(vec![("tier".into(), (*value).into())])),
+            Self::Place(location) => Some(RuleAnswer::Place(vec![vec![(*location).into()]; lines])),
             Self::TenOffTheFirstLine => {
                 let off =
                     |at| LineAdjustment { discount_minor: if at == 0 { 10 } else { 0 }, tax_rate_bp: None };
-                Some(RuleAnswer::Adjust((0..input.lines.len()).map(off).collect()))
+                Some(RuleAnswer::Adjust((0..lines).map(off).collect()))
             }
-            Self::RefuseOver(most) if worth > *most => {
+            Self::RefuseOver(most) | Self::DeclineOver(most) if worth > *most => {
                 Some(RuleAnswer::Refuse { code: "too_large".into(), message: "No.".into() })
             }
             Self::Gated(gate) => {
@@ -128,18 +142,21 @@ impl Rehearsals for Ask {
     fn rehearse<'a>(
         &'a self,
         _spec: &'a Spec,
-        _version: i64,
+        side: Side,
     ) -> BoxFuture<'a, Result<Box<dyn Pricer>, BacktestError>> {
         Box::pin(async move {
             match self {
                 Self::NotThere => Err(BacktestError::NotPossible("no such version".to_owned())),
+                Self::DeclineOver(_) | Self::Place(_) if side == Side::Baseline => {
+                    Ok(Box::new(Self::Pass) as Box<dyn Pricer>)
+                }
                 rule => Ok(Box::new(rule.clone()) as Box<dyn Pricer>),
             }
         })
     }
 }
 
-struct Empty;
+pub struct Empty;
 
 impl Products for Empty {
     fn resolve<'a>(
@@ -156,7 +173,8 @@ pub fn spec(id: &str) -> Spec {
         tenant: "demo".to_owned(),
         rule: "r".to_owned(),
         version: 1,
-        settings: None,
+        hook: Hook::Price,
+        settings: "{}".to_owned(),
         against: None,
         alone: false,
         from_ms: None,
@@ -181,8 +199,20 @@ impl World {
         Self { backtests, store, dir }
     }
 
-    /// The backtests as another process finds them.
+    /// The backtests as the next process finds them after a crash: the files, and nobody who holds them.
     pub async fn reopened(&self, rule: Ask) -> Arc<Backtests> {
+        let (before, after) = (self.dir.path().join("backtests"), self.dir.path().join("after"));
+        std::fs::create_dir(&after).unwrap();
+        for file in std::fs::read_dir(before).unwrap().map(|it| it.unwrap().path()) {
+            if file.extension().is_some_and(|it| it == "json") {
+                std::fs::copy(&file, after.join(file.file_name().unwrap())).unwrap();
+            }
+        }
+        Backtests::open(ports(&self.store, rule), &after).unwrap()
+    }
+
+    /// The backtests of another process that shares the folder.
+    pub async fn beside(&self, rule: Ask) -> Arc<Backtests> {
         Backtests::open(ports(&self.store, rule), &self.dir.path().join("backtests")).unwrap()
     }
 
@@ -198,6 +228,11 @@ impl World {
                 .collect();
             self.store.append(events).await.unwrap();
         }
+    }
+
+    /// The log.
+    pub fn log(&self) -> &dyn Log {
+        &*self.store
     }
 
     /// A command that no task can read.
@@ -269,7 +304,11 @@ fn command(past: &Past) -> OrderCommand {
 }
 
 fn event(past: &Past) -> OrderEvent {
-    let priced = preview(&past.placed(), past.tenant, &NoCatalog, None).unwrap();
+    let mut priced = preview(&past.placed(), past.tenant, &NoCatalog, None).unwrap();
+    // Every third was measured.
+    if past.n % 3 == 0 {
+        priced.dimensions.insert("tier".into(), "gold".into());
+    }
     OrderEvent {
         id: format!("evt_{}", past.id()).into(),
         tenant: past.tenant.into(),

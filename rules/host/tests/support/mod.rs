@@ -93,7 +93,7 @@ impl World {
 
     pub async fn upload(&self, tenant: &str, rule: &str, module: &[u8]) -> Uploaded {
         let id = self.id();
-        let upload = RuleUpload { id: &id, tenant, rule, actor: "key_1" };
+        let upload = RuleUpload { id: &id, tenant, rule, actor: "key_1", signature: None };
         self.station.upload(upload, module.to_vec()).await.unwrap()
     }
 
@@ -119,7 +119,7 @@ impl World {
 
     pub async fn activate(&self, tenant: &str, rule: &str, version: i64, fallback: RuleFallback) {
         let (settings, expected_revision) = ("{}".into(), None);
-        let it = RuleActivated { version, order: 100, settings, fallback, expected_revision };
+        let it = RuleActivated { version, order: 100, settings, fallback, expected_revision, forced: false };
         self.change(tenant, rule, RulePayload::Activated(it)).await.unwrap();
     }
 
@@ -145,6 +145,7 @@ impl World {
             failures_max: bounds.0,
             difference_max_minor: bounds.1,
             expected_revision: None,
+            forced: false,
         };
         self.change(tenant, rule, RulePayload::Canaried(it)).await.unwrap();
     }

@@ -4,6 +4,7 @@ use super::call::Call;
 use super::core::{Attempt, Core, Site};
 use super::log::SimLog;
 use super::member::{ClientMember, SimMember};
+use super::partition::StoredRecord;
 use super::producer::{ClientProducer, SimProducer};
 use futures::future::BoxFuture;
 use std::sync::Arc;
@@ -162,7 +163,12 @@ impl Replay for SimReplay {
             let (records, next) = read.await?;
             self.offset = next;
             let records = records.into_iter();
-            Ok(records.map(|it| ReplayRecord { offset: it.offset, key: it.key, value: it.value }).collect())
+            let replayed = |it: Arc<StoredRecord>| ReplayRecord {
+                offset: it.offset,
+                key: it.key.clone(),
+                value: it.value.clone(),
+            };
+            Ok(records.map(replayed).collect())
         })
     }
 }

@@ -93,15 +93,11 @@ impl Core {
             world.now_ns.saturating_add(nanos(world.settings.call_timeout))
         };
         let mut strike = None;
-        let control = self.control.clone();
         let result = loop {
-            let notified = control.notified();
-            let mut notified = std::pin::pin!(notified);
-            notified.as_mut().enable();
-            let turn = self.turn(&site, deadline_ns, &mut strike, &mut attempt);
-            match turn {
+            match self.turn(&site, deadline_ns, &mut strike, &mut attempt) {
                 Turn::Over(result) => break result,
-                Turn::WaitUntil(due_ns) => self.either(notified, due_ns).await,
+                // On one thread nothing is told between the try and the wait.
+                Turn::WaitUntil(due_ns) => self.either(self.control.notified(), due_ns).await,
             }
         };
         self.lock().count_down(site.process);
@@ -157,7 +153,7 @@ impl Core {
     }
 
     /// Waits until told, or until then.
-    async fn either(&self, notified: impl Future<Output = ()>, due_ns: Option<u64>) {
+    async fn either(&self, told: impl Future<Output = ()>, due_ns: Option<u64>) {
         let due = async {
             match due_ns {
                 Some(due_ns) => self.clock.sleep_until(due_ns).await,
@@ -166,7 +162,7 @@ impl Core {
         };
         tokio::select! {
             biased;
-            () = notified => {}
+            () = told => {}
             () = due => {}
         }
     }
@@ -194,14 +190,11 @@ impl Core {
     /// A process that is stopped hears nothing, one that is killed never again.
     pub(crate) async fn while_paused(&self, process: &Arc<str>) {
         loop {
-            let notified = self.control.notified();
-            let mut notified = std::pin::pin!(notified);
-            notified.as_mut().enable();
             let state = self.lock().process(process);
             if !state.paused && !state.killed {
                 return;
             }
-            notified.await;
+            self.control.notified().await;
         }
     }
 }

@@ -138,7 +138,7 @@ impl Faults {
 
     /// Whether the process was killed.
     pub fn is_killed(&self, process: &str) -> bool {
-        self.core.lock().process(&process.into()).killed
+        self.core.lock().processes.get(process).is_some_and(|it| it.killed)
     }
 
     /// Transactions are coordinated by another broker from now on, which answers after so long. What was decided stays

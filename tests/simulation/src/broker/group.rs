@@ -100,9 +100,10 @@ impl World {
         self.rebalance(name);
     }
 
-    /// An expelled client learns of it, and joins again.
+    /// An expelled client learns of it, and joins again; one that has left or is gone does not.
     pub(crate) fn tell(&mut self, client: u64) {
-        let Some(member) = self.members.get_mut(&client).filter(|it| it.expelled) else { return };
+        let lives = |it: &&mut ClientMember| it.expelled && !it.left && it.gone_since_ns.is_none();
+        let Some(member) = self.members.get_mut(&client).filter(lives) else { return };
         member.expelled = false;
         member.events.clear();
         let lost: Vec<u32> = std::mem::take(&mut member.fetches).into_keys().collect();

@@ -6,9 +6,12 @@ use super::group::Owner;
 use super::partition::{Fate, StoredRecord};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use tillstream_log::broker::GroupOffset;
 use tillstream_log::{Headers, ReadLimit, TopicPartition};
 use tillstream_schemas::Topic;
+
+const ALL: ReadLimit = ReadLimit { records_max: usize::MAX, bytes_max: usize::MAX };
 
 /// Which records are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,23 +40,39 @@ impl SimBroker {
     pub fn records(&self, partition: TopicPartition, seen: Seen) -> Vec<StoredRecord> {
         let world = self.core.lock();
         let Some(log) = world.partitions.get(&partition) else { return Vec::new() };
-        match seen {
-            Seen::Committed => {
-                let limit = ReadLimit { records_max: usize::MAX, bytes_max: usize::MAX };
-                log.committed(0, u64::MAX, limit).0
-            }
+        let records: Vec<Arc<StoredRecord>> = match seen {
+            Seen::Committed => log.committed(0, u64::MAX, ALL).0,
             Seen::Uncommitted => log.uncommitted().into_iter().map(|(_, record)| record).collect(),
-        }
+        };
+        records.into_iter().map(Arc::unwrap_or_clone).collect()
     }
 
     /// Committed records of a partition from an offset on, and where to go on.
-    pub fn committed_from(&self, partition: TopicPartition, offset: u64) -> (Vec<StoredRecord>, u64) {
+    pub fn committed_from(&self, partition: TopicPartition, offset: u64) -> (Vec<Arc<StoredRecord>>, u64) {
         let world = self.core.lock();
-        let limit = ReadLimit { records_max: usize::MAX, bytes_max: usize::MAX };
         world
             .partitions
             .get(&partition)
-            .map_or((Vec::new(), offset), |it| it.committed(offset, u64::MAX, limit))
+            .map_or((Vec::new(), offset), |it| it.committed(offset, u64::MAX, ALL))
+    }
+
+    /// Reads on in every partition: `places` says where, and is moved on. Partitions in which nothing is new are
+    /// left out.
+    pub fn read_on(
+        &self,
+        places: &mut BTreeMap<TopicPartition, u64>,
+    ) -> Vec<(TopicPartition, Vec<Arc<StoredRecord>>)> {
+        let world = self.core.lock();
+        let mut read = Vec::new();
+        for (at, log) in &world.partitions {
+            let place = places.entry(*at).or_default();
+            if *place < log.stable_end() {
+                let (records, next) = log.committed(*place, u64::MAX, ALL);
+                *place = next;
+                read.push((*at, records));
+            }
+        }
+        read
     }
 
     /// The records of all partitions of a topic.

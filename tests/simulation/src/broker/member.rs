@@ -68,8 +68,8 @@ impl ClientMember {
     }
 }
 
-pub(crate) fn record_of(stored: StoredRecord) -> Record {
-    let StoredRecord { offset, timestamp_ms, key, value, headers } = stored;
+pub(crate) fn record_of(stored: Arc<StoredRecord>) -> Record {
+    let StoredRecord { offset, timestamp_ms, key, value, headers } = Arc::unwrap_or_clone(stored);
     Record { offset, timestamp_ms, key, value: value.unwrap_or_else(Bytes::new), headers }
 }
 

@@ -31,7 +31,7 @@ pub(crate) enum Fate {
 
 #[derive(Clone, Debug)]
 enum Body {
-    Record { segment: Option<usize>, record: Box<StoredRecord> },
+    Record { segment: Option<usize>, record: Arc<StoredRecord> },
     Marker,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Partition {
     fates: Vec<Fate>,
     /// How often the topic was made anew.
     pub(crate) incarnation: u32,
-    /// Told whenever something was appended, decided or taken away.
+    /// Told whenever something can be read, or was taken away.
     pub(crate) changed: Arc<Notify>,
 }
 
@@ -92,9 +92,12 @@ impl Partition {
             });
             open.segment
         });
-        self.entries.push(Entry { offset, body: Body::Record { segment, record: Box::new(record) } });
+        self.entries.push(Entry { offset, body: Body::Record { segment, record: Arc::new(record) } });
         self.end += 1;
-        self.changed.notify_waiters();
+        // What is not decided nobody reads: its marker tells.
+        if producer.is_none() {
+            self.changed.notify_waiters();
+        }
         offset
     }
 
@@ -117,7 +120,12 @@ impl Partition {
     }
 
     /// Committed records from `offset` to `until` (at most the stable end), and where to go on.
-    pub(crate) fn committed(&self, offset: u64, until: u64, limit: ReadLimit) -> (Vec<StoredRecord>, u64) {
+    pub(crate) fn committed(
+        &self,
+        offset: u64,
+        until: u64,
+        limit: ReadLimit,
+    ) -> (Vec<Arc<StoredRecord>>, u64) {
         let until = until.min(self.stable_end());
         let (mut records, mut bytes) = (Vec::new(), 0);
         for entry in self.from(offset).iter().take_while(|it| it.offset < until) {
@@ -131,15 +139,15 @@ impl Partition {
                 return (records, entry.offset);
             }
             bytes += size;
-            records.push(StoredRecord::clone(record));
+            records.push(Arc::clone(record));
         }
         (records, until.max(offset))
     }
 
     /// Every record, with its fate.
-    pub(crate) fn uncommitted(&self) -> Vec<(Fate, StoredRecord)> {
+    pub(crate) fn uncommitted(&self) -> Vec<(Fate, Arc<StoredRecord>)> {
         let entries = self.entries.iter().filter_map(|entry| match &entry.body {
-            Body::Record { segment, record } => Some((self.fate(*segment), StoredRecord::clone(record))),
+            Body::Record { segment, record } => Some((self.fate(*segment), Arc::clone(record))),
             Body::Marker => None,
         });
         entries.collect()

@@ -152,19 +152,19 @@ impl World {
         Ok(())
     }
 
-    fn produce(&mut self, handle: u64, records: &[ProduceRecord]) -> Result<(), BrokerError> {
+    fn produce(&mut self, handle: u64, records: &mut Vec<ProduceRecord>) -> Result<(), BrokerError> {
         let client = self.client(handle)?;
         if client.state != State::InTransaction {
             return Err(client.misuse(Call::Produce));
         }
-        for record in records {
+        for record in &*records {
             self.partition(record.to)?;
         }
         let client = self.client(handle)?;
-        for record in records {
+        for record in records.drain(..) {
             let place = client.offsets.len();
             client.offsets.push(None);
-            client.buffer.entry(record.to).or_default().push_back((place, record.clone()));
+            client.buffer.entry(record.to).or_default().push_back((place, record));
         }
         self.deliver_something();
         Ok(())
@@ -378,9 +378,9 @@ impl TransactionalProducer for SimProducer {
         Box::pin(self.call(Call::Begin, None, |world| world.begin(self.handle).into()))
     }
 
-    fn produce(&self, records: Vec<ProduceRecord>) -> BoxFuture<'_, Result<(), BrokerError>> {
+    fn produce(&self, mut records: Vec<ProduceRecord>) -> BoxFuture<'_, Result<(), BrokerError>> {
         Box::pin(async move {
-            self.call(Call::Produce, None, |world| world.produce(self.handle, &records).into()).await
+            self.call(Call::Produce, None, |world| world.produce(self.handle, &mut records).into()).await
         })
     }
 

@@ -71,6 +71,8 @@ pub struct RowSettings {
     pub sync_period: Duration,
     /// A call lets others run up to so many times before it takes effect.
     pub yields_max: usize,
+    /// Whether reads of each row and groups of writes are counted.
+    pub counts: bool,
 }
 
 impl RowSettings {
@@ -84,6 +86,7 @@ impl RowSettings {
             call_timeout: Duration::from_secs(2),
             sync_period: Duration::from_secs(10),
             yields_max: 2,
+            counts: true,
         }
     }
 }

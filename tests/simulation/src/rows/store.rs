@@ -8,10 +8,10 @@ use std::ops::Bound;
 use std::time::Duration;
 use tillstream_log::LogError;
 use tillstream_stage::task::TaskKind;
-use tillstream_stage::{Key, RowKey, Table};
+use tillstream_stage::{Key, RowKey, Table, TimerName};
 use tillstream_state::layout::{bucket_of, shard_of};
 use tillstream_state::row_store::{
-    Checkpoint, Deployment, RowStore, RowWrite, ShardPage, ShardPlace, StateKey, StoredRow,
+    Checkpoint, Deployment, KeyPage, RowStore, RowWrite, ShardPage, ShardPlace, StateKey, StoredRow,
 };
 use tillstream_state::{Page, TaskId, Timer};
 
@@ -63,6 +63,43 @@ impl Inner {
         range
             .take_while(move |(key, _)| key.table == table && key.key.starts_with(prefix))
             .filter(|(_, cell)| cell.value.is_some())
+    }
+
+    /// A page of a table's shard, in the order of buckets and keys, and where the next one begins.
+    fn shard<'a>(
+        &'a self,
+        table: Table,
+        partition: u32,
+        from: Option<&ShardPlace>,
+        limit: usize,
+    ) -> (Vec<(&'a Key, &'a Cell)>, Option<ShardPlace>) {
+        let (partitions, buckets) = (self.settings.partitions, self.settings.buckets);
+        let own = self.range(table, "", None).filter(|(key, _)| shard_of(key, partitions) == partition);
+        let placed = own.map(|(key, cell)| (bucket_of(key, buckets), &key.key, cell));
+        let behind =
+            |place: (u32, Option<&Key>)| from.is_none_or(|from| place > (from.bucket, from.after.as_ref()));
+        let mut shard: Vec<_> = placed.filter(|(bucket, key, _)| behind((*bucket, Some(key)))).collect();
+        shard.sort_unstable_by_key(|(bucket, key, _)| (*bucket, *key));
+        let more = shard.len() > limit.max(1);
+        shard.truncate(limit.max(1));
+        let last = shard.last().filter(|_| more);
+        let next = last.map(|(bucket, key, _)| ShardPlace { bucket: *bucket, after: Some((*key).clone()) });
+        (shard.into_iter().map(|(_, key, cell)| (key, cell)).collect(), next)
+    }
+
+    /// Counts what is written, where somebody wants to know.
+    fn count(&mut self, task: TaskId, writes: &[RowWrite]) {
+        if !self.settings.counts {
+            return;
+        }
+        let (partitions, buckets) = (self.settings.partitions, self.settings.buckets);
+        let group = |write: &RowWrite| match &write.key {
+            StateKey::Row(key) => (Some(key.table), shard_of(key, partitions), bucket_of(key, buckets)),
+            StateKey::Timer(timer) => (None, task.partition, (timer.due_ms / 3_600_000) as u32),
+        };
+        let groups: BTreeSet<_> = writes.iter().map(group).collect();
+        self.counts.cells_written += writes.len() as u64;
+        self.counts.groups_written += groups.len() as u64;
     }
 }
 
@@ -171,7 +208,9 @@ impl RowStore for SimRows {
     fn get_many<'a>(&'a self, keys: &'a [RowKey]) -> BoxFuture<'a, Result<Vec<Option<StoredRow>>, LogError>> {
         Box::pin(self.read(RowCall::GetMany, move |inner| {
             let found = keys.iter().map(|key| {
-                *inner.counts.reads.entry(key.clone()).or_default() += 1;
+                if inner.settings.counts {
+                    *inner.counts.reads.entry(key.clone()).or_default() += 1;
+                }
                 let cell = inner.live.rows.get(key)?;
                 cell.value.clone().map(|value| StoredRow { value, timestamp: cell.timestamp })
             });
@@ -181,21 +220,7 @@ impl RowStore for SimRows {
 
     fn write<'a>(&'a self, task: TaskId, writes: &'a [RowWrite]) -> BoxFuture<'a, Result<(), LogError>> {
         Box::pin(async move {
-            {
-                let mut inner = self.lock();
-                let (partitions, buckets) = (inner.settings.partitions, inner.settings.buckets);
-                let groups: BTreeSet<_> = writes
-                    .iter()
-                    .map(|write| match &write.key {
-                        StateKey::Row(key) => {
-                            (Some(key.table), shard_of(key, partitions), bucket_of(key, buckets))
-                        }
-                        StateKey::Timer(timer) => (None, task.partition, (timer.due_ms / 3_600_000) as u32),
-                    })
-                    .collect();
-                inner.counts.cells_written += writes.len() as u64;
-                inner.counts.groups_written += groups.len() as u64;
-            }
+            self.lock().count(task, writes);
             let mutations = writes.iter().map(|write| Mutation::of(task, write)).collect();
             self.mutate(RowCall::Write, mutations).await
         })
@@ -226,25 +251,25 @@ impl RowStore for SimRows {
         limit: usize,
     ) -> BoxFuture<'a, Result<ShardPage, LogError>> {
         Box::pin(self.read(RowCall::ShardPage, move |inner| {
-            let (partitions, buckets) = (inner.settings.partitions, inner.settings.buckets);
-            let mut shard = BTreeMap::new();
-            for (key, cell) in inner.range(table, "", None) {
-                let place = (bucket_of(key, buckets), Some(key.key.clone()));
-                let behind = from.is_none_or(|from| place > (from.bucket, from.after.clone()));
-                if behind
-                    && shard_of(key, partitions) == partition
-                    && let Some(value) = cell.value.clone()
-                {
-                    shard.insert(place, StoredRow { value, timestamp: cell.timestamp });
-                }
-            }
-            let more = shard.len() > limit.max(1);
-            let page: Vec<_> = shard.into_iter().take(limit.max(1)).collect();
-            let last = page.last().filter(|_| more).map(|((bucket, after), _)| (*bucket, after.clone()));
-            ShardPage {
-                rows: page.into_iter().filter_map(|((_, key), row)| Some((key?, row))).collect(),
-                next: last.map(|(bucket, after)| ShardPlace { bucket, after }),
-            }
+            let (page, next) = inner.shard(table, partition, from, limit);
+            let row = |(key, cell): (&Key, &Cell)| {
+                let value = cell.value.clone()?;
+                Some((key.clone(), StoredRow { value, timestamp: cell.timestamp }))
+            };
+            ShardPage { rows: page.into_iter().filter_map(row).collect(), next }
+        }))
+    }
+
+    fn shard_keys<'a>(
+        &'a self,
+        table: Table,
+        partition: u32,
+        from: Option<&'a ShardPlace>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<KeyPage, LogError>> {
+        Box::pin(self.read(RowCall::ShardPage, move |inner| {
+            let (page, next) = inner.shard(table, partition, from, limit);
+            KeyPage { keys: page.into_iter().map(|(key, _)| key.clone()).collect(), next }
         }))
     }
 
@@ -256,10 +281,13 @@ impl RowStore for SimRows {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Timer, i64)>, LogError>> {
         Box::pin(self.read(RowCall::Timers, move |inner| {
-            let due = inner.live.timers.iter().filter(|((of, timer), cell)| {
-                *of == task && (from_ms..=until_ms).contains(&timer.due_ms) && cell.value.is_some()
-            });
-            due.take(limit).map(|((_, timer), cell)| (timer.clone(), cell.timestamp)).collect()
+            let first = Timer { due_ms: from_ms, key: Key::default(), name: TimerName::HoldExpiry };
+            let set = inner.live.timers.range((task, first)..);
+            let due = set.take_while(|((of, timer), _)| *of == task && timer.due_ms <= until_ms);
+            due.filter(|(_, cell)| cell.value.is_some())
+                .take(limit)
+                .map(|((_, timer), cell)| (timer.clone(), cell.timestamp))
+                .collect()
         }))
     }
 

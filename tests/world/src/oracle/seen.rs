@@ -127,24 +127,19 @@ impl Seen {
     /// What does not hold.
     pub fn look(&mut self, house: &House) -> Checked {
         let now_ns = house.now_ns();
+        let mut read = house.broker.read_on(&mut self.places);
         // Products first: what an order saw is there before its event.
-        let topics = [Topic::Products].into_iter().chain(Topic::every().filter(|it| *it != Topic::Products));
-        for topic in topics {
-            for partition in 0..PARTITIONS {
-                let at = TopicPartition::new(topic, partition);
-                let from = self.places.get(&at).copied().unwrap_or(0);
-                let (records, next) = house.broker.committed_from(at, from);
-                self.places.insert(at, next);
-                for record in records {
-                    self.take(at, record, now_ns)?;
-                }
+        read.sort_by_key(|(at, _)| at.topic != Topic::Products);
+        for (at, records) in read {
+            for record in records {
+                self.take(at, &record, now_ns)?;
             }
         }
         self.looked_ns = now_ns;
         Ok(())
     }
 
-    fn take(&mut self, at: TopicPartition, record: StoredRecord, now_ns: u64) -> Checked {
+    fn take(&mut self, at: TopicPartition, record: &StoredRecord, now_ns: u64) -> Checked {
         self.count += 1;
         let mut hash = xxhash_rust::xxh3::Xxh3::with_seed(self.hash);
         hash.update(&record.key);
@@ -152,20 +147,20 @@ impl Seen {
         hash.update(&record.timestamp_ms.to_le_bytes());
         self.hash = hash.digest();
         if let Some(lines) = &mut self.lines {
-            lines.push(line(at, &record));
+            lines.push(line(at, record));
         }
         let partition = at.partition as usize;
         let (offset, after_ns) = (record.offset, self.looked_ns);
         let at_home = partition_of(&record.key, PARTITIONS) == at.partition;
         match at.topic {
             Topic::OrderCommands => {
-                let command = decode(&record).ok().filter(|it| at_home && can_be_placed(it));
+                let command = decode(record).ok().filter(|it| at_home && can_be_placed(it));
                 self.orders[partition].push(Input { offset, command, after_ns });
                 return Ok(());
             }
             Topic::ItemCommands => {
                 let command: Option<ItemCommand> =
-                    decode(&record).ok().filter(|it| at_home && can_be_reserved(it));
+                    decode(record).ok().filter(|it| at_home && can_be_reserved(it));
                 if let Some(command) = command.as_ref().filter(|it| !from_a_client(it)) {
                     self.once(at.topic, &command.id)?;
                 }
@@ -177,7 +172,7 @@ impl Seen {
         expect(at_home || at.topic.is_dlq() || at.topic.is_changelog(), || {
             format!("a record of key {:?} stands in {at}, which is not its key's", record.key)
         })?;
-        self.take_output(at, &record, now_ns)
+        self.take_output(at, record, now_ns)
     }
 
     fn take_output(&mut self, at: TopicPartition, record: &StoredRecord, now_ns: u64) -> Checked {

@@ -137,11 +137,9 @@ async fn a_follower_is_woken_by_records_and_sees_ends_by_itself() {
     let start = follower.end_offset(at).unwrap();
     let reading = follow(&*follower, at, start, start + 1);
     let writer = producer(&broker, "woken.0").await;
-    let writing = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        commit(&*writer, vec![record(at, "event")]).await;
-    };
-    let (read, ()) = soon("the event", async { tokio::join!(reading, writing) }).await;
+    // The reader is polled first: it waits before there is a record.
+    let writing = commit(&*writer, vec![record(at, "event")]);
+    let (read, _) = soon("the event", async { tokio::join!(reading, writing) }).await;
     assert_eq!(read, ["event"]);
     // Nobody asks, and the end is known before long.
     let known = async {

@@ -1,87 +1,17 @@
 //! Tenants' rules on the real binary: the examples as `make rules` builds them, and modules that mean harm.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod admission;
+mod caller;
+
+use caller::{Caller, demo};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tillstream_e2e::{Answer, KEY, Server, bare_command, metric_values, root};
+use tillstream_e2e::{KEY, Server, bare_command, metric_values, root};
 use tillstream_rule_modules::{HARMS, Harm, harms_guests, off, plain, price_rule};
 
 /// How far the server's memory may grow under modules that mean harm.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
-
-/// A caller: the demo tenant, or another.
-struct Caller<'a> {
-    server: &'a Server,
-    key: &'a str,
-}
-
-impl Caller<'_> {
-    async fn send(&self, call: reqwest::RequestBuilder) -> Answer {
-        let answer = call.bearer_auth(self.key).send().await.unwrap();
-        let status = answer.status();
-        let text = answer.text().await.unwrap();
-        Answer { status, json: serde_json::from_str(&text).unwrap_or_default(), text }
-    }
-
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        reqwest::Client::new().request(method, format!("{}{path}", self.server.url()))
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.send(self.request(Method::GET, path)).await
-    }
-
-    async fn upload(&self, rule: &str, module: Vec<u8>) -> Answer {
-        let call = self.request(Method::PUT, &format!("/v1/rules/{rule}/versions"));
-        self.send(call.header("Content-Type", "application/wasm").body(module)).await
-    }
-
-    async fn change(&self, path: &str, body: &Value) -> Answer {
-        self.send(self.request(Method::POST, path).json(body)).await
-    }
-
-    /// Uploads a module that must be taken, and activates it.
-    async fn put_in_force(&self, rule: &str, module: Vec<u8>, activation: &Value) -> Value {
-        let uploaded = self.upload(rule, module).await;
-        assert_eq!(uploaded.status, StatusCode::CREATED, "{rule}: {}", uploaded.text);
-        let activated = self.change(&format!("/v1/rules/{rule}/activate"), activation).await;
-        assert_eq!(activated.status, StatusCode::OK, "{rule}: {}", activated.text);
-        assert_eq!(activated.json["active"]["digest"], uploaded.json["digest"]);
-        uploaded.json
-    }
-
-    async fn stock(&self, location: &str, units: i64) {
-        let body = json!({"delta": units, "reason": "received", "location": location});
-        let call = self.request(Method::POST, "/v1/inventory/71053/adjustments");
-        let answer = self.send(call.header("Idempotency-Key", location).json(&body)).await;
-        assert!(answer.status.is_success(), "{}", answer.text);
-    }
-
-    /// A guest's order of so many lanterns, once it is settled.
-    async fn order(&self, key: &str, quantity: i64) -> Value {
-        let order = json!({"currency": "GBP", "country": "US",
-            "lines": [{"sku": "71053", "quantity": quantity, "unit_price": 339}],
-            "payment": {"method": "pm_card_visa", "capture": "automatic"}});
-        let call = self.request(Method::POST, "/v1/orders").header("Idempotency-Key", key.replace(' ', "-"));
-        let answer = self.send(call.header("Prefer", "wait=30").json(&order)).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-        answer.json
-    }
-
-    /// The events of one kind that an order has in the log, in order.
-    async fn events(&self, order: &Value, kind: &str) -> Vec<Value> {
-        let records = self.get("/v1/topics/orders.events/records?from=beginning&limit=500").await.json;
-        let id = order["id"].as_str().unwrap();
-        let of_order = |it: &&Value| {
-            it["headers"]["ce_type"] == kind && it["key"].as_str().is_some_and(|it| it.ends_with(id))
-        };
-        records["data"].as_array().unwrap().iter().filter(of_order).map(|it| it["value"].clone()).collect()
-    }
-}
-
-fn demo(server: &Server) -> Caller<'_> {
-    Caller { server, key: KEY }
-}
 
 /// An example, as `make rules` builds it.
 fn built(name: &str) -> Vec<u8> {
@@ -341,7 +271,8 @@ async fn a_module_that_means_harm_falls_back_by_its_policy_and_is_counted() {
         let rule = format!("harm-{index}");
         for fallback in ["skip", "refuse", "review"] {
             let counted = calls(&server, "pricing", outcome).await;
-            let activation = json!({"version": 1, "fallback": fallback});
+            // By force: its dry run on the orders before says what it is.
+            let activation = json!({"version": 1, "fallback": fallback, "forced": true});
             merchant.put_in_force(&rule, harms_guests(declarations, body), &activation).await;
             let order = merchant.order(&format!("{index}-{fallback}"), 1).await;
             let found = (order["status"].as_str().unwrap(), order["stage"].as_str().unwrap());
