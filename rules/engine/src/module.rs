@@ -26,8 +26,8 @@ pub struct Module {
     pub(crate) pre: InstancePre<Session>,
     pub(crate) exports: Exports,
     pub(crate) hooks: Hooks,
-    /// What its engine takes in before it is asked; `None` when the module is the rule itself.
-    pub(crate) source: Option<Arc<str>>,
+    /// What its engine takes in before it is asked: a source, compiled. `None` when the module is the rule itself.
+    pub(crate) code: Option<Arc<[u8]>>,
 }
 
 impl Module {
@@ -44,7 +44,7 @@ impl Module {
         let mut store = store(&engine.engine, &Limits::of(0), START_FUEL).map_err(start)?;
         let instance = pre.instantiate(&mut store).map_err(start)?;
         exports.check(&mut store, &instance)?;
-        Ok(Self { engine: engine.clone(), pre, exports, hooks, source: None })
+        Ok(Self { engine: engine.clone(), pre, exports, hooks, code: None })
     }
 
     /// The hooks it implements.

@@ -202,8 +202,8 @@ impl Module {
         let parted = request::Parted::new(&call.order().metadata);
         let order = parted.order(order_id, call.order(), settings);
         let instance = self.pre.instantiate(&mut *store)?;
-        if let Some(source) = &self.source {
-            load(store, &instance, source)?.map_err(|it| Ended::Threw(bounded(&it)))?;
+        if let Some(code) = &self.code {
+            load(store, &instance, code)?.map_err(|it| Ended::Threw(bounded(&it)))?;
         }
         macro_rules! hook {
             ($field:ident, $request:expr) => {{

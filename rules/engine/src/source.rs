@@ -6,7 +6,7 @@
 
 use crate::Module;
 use crate::inspect::{Refusal, bounded, digest, short};
-use crate::limits::{Limits, START_FUEL};
+use crate::limits::{CODE_BYTES_MAX, COMPILE_FUEL, Limits, START_FUEL};
 use crate::run::{Session, store};
 use tillstream_stage::rule::{Hook, Hooks};
 use wasmtime::component::{Instance, TypedFunc};
@@ -30,8 +30,12 @@ const ENGINES: &[Provided] =
 /// The engine of a rule that is written today.
 pub(crate) const NEWEST: &str = "javascript-1";
 
-/// The type of an engine's `load`: the hooks that the rule exports, or what is wrong with it.
-type Load = TypedFunc<(String,), (Result<Vec<String>, String>,)>;
+/// What an engine says: it, or what is wrong with the source; or the call ended.
+type Came<T> = wasmtime::Result<Result<T, String>>;
+/// The functions of an engine.
+type Compile = TypedFunc<(String,), (Result<Vec<u8>, String>,)>;
+type Load<'a> = TypedFunc<(&'a [u8],), (Result<(), String>,)>;
+type HookNames = TypedFunc<(), (Vec<String>,)>;
 
 /// A rule's source, with what its first lines say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,40 +113,57 @@ pub(crate) fn engine_names() -> String {
 }
 
 impl Module {
-    /// The rule of a source; this is the engine that it asks for. The source is taken in once, in a sandbox with the limits
-    /// of a call: what cannot be, or exports no hook, is refused here and not at its first order.
+    /// The rule of a source; this is the engine that it asks for. The source is compiled in one sandbox, and taken in once in
+    /// another with the limits of a call: what cannot be, or exports no hook, is refused here and not at its first order. The
+    /// code that comes of it never leaves this process, and is read in sandboxes of this rule alone.
     ///
     /// # Errors
     /// Why it is not taken.
     pub fn with_source(&self, source: &Source<'_>) -> Result<Self, Refusal> {
-        let start = |error: wasmtime::Error| Refusal::Start(short(&error));
-        let mut store = store(&self.engine.engine, &Limits::of(0), START_FUEL).map_err(start)?;
-        let instance = self.pre.instantiate(&mut store).map_err(start)?;
-        let loaded = load(&mut store, &instance, source.text);
-        let names = loaded.map_err(|error| match error.downcast_ref::<Trap>() {
-            Some(Trap::OutOfFuel) => {
-                Refusal::Source(format!("it takes more than {START_FUEL} units of fuel to begin"))
-            }
-            _ => Refusal::Source(short(&error)),
+        let code = self.alone(COMPILE_FUEL, |store, instance| {
+            let compile: Compile = instance.get_typed_func(&mut *store, "compile")?;
+            Ok(compile.call(&mut *store, (source.text.to_owned(),))?.0)
         })?;
-        let names = names.map_err(|it| Refusal::Source(bounded(&it)))?;
+        let names = self.alone(START_FUEL, |store, instance| {
+            let hooks: HookNames = instance.get_typed_func(&mut *store, "hooks")?;
+            match load(store, instance, &code)? {
+                Ok(()) => Ok(Ok(hooks.call(&mut *store, ())?.0)),
+                Err(text) => Ok(Err(text)),
+            }
+        })?;
         let hooks: Hooks =
             Hook::ALL.into_iter().filter(|it| names.iter().any(|name| name == it.as_str())).collect();
         if hooks == Hooks::NONE {
             return Err(Refusal::NoHook);
         }
-        Ok(Self { hooks, source: Some(source.text.into()), ..self.clone() })
+        Ok(Self { hooks, code: Some(code.into()), ..self.clone() })
+    }
+
+    /// What comes of a sandbox of its own.
+    fn alone<T>(
+        &self,
+        fuel: u64,
+        of: impl FnOnce(&mut Store<Session>, &Instance) -> Came<T>,
+    ) -> Result<T, Refusal> {
+        let start = |error: wasmtime::Error| Refusal::Start(short(&error));
+        let mut store = store(&self.engine.engine, &Limits::of(0), fuel).map_err(start)?;
+        store.set_hostcall_fuel(CODE_BYTES_MAX);
+        let instance = self.pre.instantiate(&mut store).map_err(start)?;
+        match of(&mut store, &instance) {
+            Ok(Ok(it)) => Ok(it),
+            Ok(Err(text)) => Err(Refusal::Source(bounded(&text))),
+            Err(error) => Err(Refusal::Source(match error.downcast_ref::<Trap>() {
+                Some(Trap::OutOfFuel) => format!("it takes more than {fuel} units of fuel to begin"),
+                _ => short(&error),
+            })),
+        }
     }
 }
 
-/// Takes a source in: the hooks that it exports, or what is wrong with it.
-pub(crate) fn load(
-    store: &mut Store<Session>,
-    instance: &Instance,
-    text: &str,
-) -> wasmtime::Result<Result<Vec<String>, String>> {
-    let load: Load = instance.get_typed_func(&mut *store, "load")?;
-    Ok(load.call(&mut *store, (text.to_owned(),))?.0)
+/// Takes a compiled source in, or says what is wrong with it.
+pub(crate) fn load(store: &mut Store<Session>, instance: &Instance, code: &[u8]) -> Came<()> {
+    let load: Load<'_> = instance.get_typed_func(&mut *store, "load")?;
+    Ok(load.call(&mut *store, (code,))?.0)
 }
 
 #[cfg(test)]

@@ -224,8 +224,7 @@ impl RuleStation {
             Ok(None) => self.compiled(digest, bytes).await?,
             Ok(Some(source)) => match self.engine_of(&source, bytes).await? {
                 Err(refused) => Err(refused),
-                // As long as a call may take, at most.
-                Ok(engine) => engine.with_source(&source).map_err(NotTaken::from),
+                Ok(engine) => taken_in(engine, bytes.to_vec()).await?,
             },
         };
         Ok(module.map(|it| self.keep(digest, it)))
@@ -377,6 +376,16 @@ impl RuleStation {
         let version = self.rules.read(number).unwrap_or_default();
         Ok(Uploaded::Taken { version, digest, event: Box::new(uploaded), samples })
     }
+}
+
+/// A source in its engine. That may take a good part of a second, so no other task waits for it.
+async fn taken_in(engine: Module, bytes: Vec<u8>) -> Result<Result<Module, NotTaken>, RuleHostError> {
+    let taken = tokio::task::spawn_blocking(move || match Source::read(&bytes)? {
+        Some(source) => engine.with_source(&source),
+        None => Err(Refusal::NotWasm),
+    });
+    let taken = taken.await.map_err(|error| RuleHostError::Compiler(error.to_string()))?;
+    Ok(taken.map_err(NotTaken::from))
 }
 
 /// The schema that a module brings for its settings, if it is one.

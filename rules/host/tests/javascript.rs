@@ -5,7 +5,7 @@ mod support;
 
 use support::{World, dir};
 use tillstream_rule_host::{Uploaded, with_engine};
-use tillstream_rule_modules::off;
+use tillstream_rule_modules::{off, poses_as_an_engine};
 use tillstream_schemas::rules::RuleFallback::{Refuse, Skip};
 use tillstream_stage::rule::{RuleAnswer, RuleOutcome};
 
@@ -58,6 +58,20 @@ async fn rules_of_all_tenants_share_one_engine_that_is_compiled_once() {
     assert_eq!(discount(&world.price("demo")), Some(9));
     world.roll_back("demo", "volume").await;
     assert_eq!(discount(&world.price("demo")), Some(5));
+
+    // A source on trial: beside a source, then in its place for some of the orders.
+    world.shadow("demo", "volume", 2).await;
+    assert_eq!(discount(&world.price("demo")), Some(5));
+    assert_eq!(world.counted("demo", "volume", 1).await.difference_minor, 1);
+    world.canary("demo", "volume", 2, 50, (10, None)).await;
+    let heard = |order: i32| discount(&world.price_of("demo", &format!("ord_{order}"))).unwrap();
+    let (first, again): (Vec<i64>, Vec<i64>) = ((0..40).map(heard).collect(), (0..40).map(heard).collect());
+    let second = first.iter().filter(|it| **it == 6).count();
+    assert!((8..=32).contains(&second) && first.iter().all(|it| [5, 6].contains(it)), "{first:?}");
+    assert_eq!(again, first);
+    assert_eq!(world.counted("demo", "volume", 2 * second as i64).await.net_minor, -2 * second as i64);
+    world.roll_back("demo", "volume").await;
+    assert_eq!(discount(&world.price("demo")), Some(5));
     world.stop().await;
 }
 
@@ -82,6 +96,12 @@ async fn a_source_that_fails_is_refused_at_its_upload_or_taken_out() {
             "{source}: {found:?}"
         );
     }
+    let found = world.upload("demo", "posing", &poses_as_an_engine()).await;
+    assert!(
+        matches!(&found, Uploaded::Refused { reason, message } if reason == "imports"
+        && message.contains("tillstream:javascript/host")),
+        "{found:?}"
+    );
     // The sample orders have a category.
     let fragile = "// tillstream:rule javascript-1\nexport const price = ({ lines }) => lines[0].category.length > 0 && 'pass';";
     let version = world.taken("demo", "fragile", fragile.as_bytes()).await;

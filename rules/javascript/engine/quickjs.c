@@ -1,4 +1,5 @@
-/* What the engine does with QuickJS-NG: start once at build time, then, in each sandbox, take one rule in and ask it once.
+/* What the engine does with QuickJS-NG: start once at build time; then, in each sandbox, compile one rule, or take one in
+ * that was compiled and ask it once.
  * Nothing is given back: the sandbox ends with the call. */
 #include <stddef.h>
 #include <stdint.h>
@@ -7,18 +8,25 @@
 #include <string.h>
 #include "quickjs.h"
 
+/* The Rust part has values as numbers of 64 bits. */
+_Static_assert(sizeof(JSValue) == sizeof(uint64_t), "values are boxed");
+
 /* The Rust part: a line of the call's log. */
 extern void till_log(const char *text, size_t length);
 
-/* What the last call below came to: an answer as JSON, or what was thrown. */
+/* What the last call below came to: code, an answer as JSON, or what was thrown. */
 const char *till_text = "";
 size_t till_length = 0;
 
-/* Bytes in use above which what is unreachable is looked for: half of what a call may have. */
+/* Bytes in use at which what hangs together in circles and cannot be reached is looked for: half of what a call may have. All
+ * else is given back when its last holder drops it. */
 enum { GARBAGE_BYTES_MAX = 8 << 20 };
+/* Bytes that a call finds free: what a small rule needs on an order of some lines. */
+enum { ROOM_BYTES = 256 << 10 };
 
 static JSContext *context;
 static JSValue rule;
+static JSValue shapes;
 
 /* Runs when the engine is built. There is no clock and no randomness in a sandbox, so what would read them throws. */
 static const char PRELUDE[] =
@@ -39,6 +47,22 @@ static const char PRELUDE[] =
     "  Math.random = none('randomness');"
     "  delete globalThis.queueMicrotask;"
     "})()";
+
+/* Objects with the fields of questions and answers, one field more from each to the next. An object that is given the same
+ * fields in the same order shares their layout, step by step, and makes none of its own in every call. */
+static const char SHAPES[] =
+    "["
+    "  'id placedAt currency customer destination metadata settings', 'id attributes',"
+    "  'country region city postalCode', 'order lines', 'sku quantity unitPrice discount taxRate category',"
+    "  'sku quantity category held', 'location quantity', 'order lines carrier',"
+    "  'order total units lines paymentMethod', 'order total lines', 'sku quantity gross discount category',"
+    "  'adjust', 'line discount', 'line taxRate', 'line discount taxRate', 'refuse', 'code message', 'place',"
+    "  'line locations', 'review', 'decline', 'split', 'line quantity', 'location carrier promisedAt contents',"
+    "].flatMap((fields) => fields.split(' ').map((_, last, all) => {"
+    "  const it = {};"
+    "  for (const name of all.slice(0, last + 1)) it[name] = null;"
+    "  return it;"
+    "}))";
 
 static void say(const char *text, size_t length) {
     till_text = text;
@@ -104,16 +128,37 @@ __attribute__((export_name("start"))) void start(void) {
     JSValue done = JS_Eval(context, PRELUDE, sizeof(PRELUDE) - 1, "prelude.js", JS_EVAL_TYPE_GLOBAL);
     if (JS_IsException(done))
         abort();
+    shapes = JS_Eval(context, SHAPES, sizeof(SHAPES) - 1, "shapes.js", JS_EVAL_TYPE_GLOBAL);
+    if (JS_IsException(shapes))
+        abort();
     JS_RunGC(runtime);
-    /* A call ends long before what it drops in circles is worth a search through all that is there. */
     JS_SetGCThreshold(runtime, GARBAGE_BYTES_MAX);
+    /* Room for a call: memory that grows costs the host a change of its pages in each sandbox. */
+    free(malloc(ROOM_BYTES));
 }
 
-/* Takes a rule in, an ECMAScript module. The text must end with a zero that its length does not count. */
-int till_load(const char *source, size_t length) {
+/* Compiles a rule, an ECMAScript module; nothing of it runs. The text must end with a zero that its length does not count. */
+int till_compile(const char *source, size_t length) {
     JSValue module =
         JS_Eval(context, source, length, "index.js", JS_EVAL_TYPE_MODULE | JS_EVAL_FLAG_COMPILE_ONLY);
-    if (JS_IsException(module)) {
+    size_t size = 0;
+    /* Names and lines stay, for what is thrown; the text of a function does not. */
+    int flags = JS_WRITE_OBJ_BYTECODE | JS_WRITE_OBJ_STRIP_SOURCE;
+    uint8_t *code = JS_IsException(module) ? NULL : JS_WriteObject(context, &size, module, flags);
+    if (!code) {
+        say_exception();
+        return -1;
+    }
+    /* Behind the version stands a checksum, to be read in each call. The host hands over what it was given: there is none. */
+    memset(code + 1, 0xff, 4);
+    say((const char *)code, size);
+    return 0;
+}
+
+/* Takes in a rule that an engine of this build has compiled, and runs it up to its end. */
+int till_load(const uint8_t *code, size_t length) {
+    JSValue module = JS_ReadObject(context, code, length, JS_READ_OBJ_BYTECODE);
+    if (JS_IsException(module) || JS_ResolveModule(context, module) < 0) {
         say_exception();
         return -1;
     }
@@ -144,12 +189,58 @@ int till_exports(const char *hook) {
     return JS_IsFunction(context, function);
 }
 
-/* Asks a hook; the question must end with a zero that its length does not count. */
-int till_ask(const char *hook, const char *question, size_t length) {
+/* Values, from which a question is made. Where one fails, and memory is all that can be missing, the question is not asked. */
+static int failed;
+
+static JSValue made(JSValue value) {
+    failed |= JS_IsException(value);
+    return value;
+}
+
+JSValue till_null(void) { return JS_NULL; }
+JSValue till_string(const char *text, size_t length) { return made(JS_NewStringLen(context, text, length)); }
+JSValue till_number(int64_t number) { return JS_NewInt64(context, number); }
+JSValue till_array(void) { return made(JS_NewArray(context)); }
+JSValue till_object(void) { return made(JS_NewObject(context)); }
+
+/* What a JSON text says; what is none is no field. The text must end with a zero that its length does not count. */
+JSValue till_json(const char *text, size_t length) {
+    JSValue value = JS_ParseJSON(context, text, length, "settings");
+    if (!JS_IsException(value))
+        return value;
+    JS_FreeValue(context, JS_GetException(context));
+    return till_object();
+}
+
+void till_push(JSValue array, uint32_t index, JSValue value) {
+    failed |= JS_DefinePropertyValueUint32(context, array, index, value, JS_PROP_C_W_E) < 0;
+}
+
+/* Gives an object a field of any name. */
+void till_set(JSValue object, const char *name, size_t length, JSValue value) {
+    JSAtom atom = JS_NewAtomLen(context, name, length);
+    failed |= atom == JS_ATOM_NULL || JS_DefinePropertyValue(context, object, atom, value, JS_PROP_C_W_E) < 0;
+    JS_FreeAtom(context, atom);
+}
+
+/* Gives an object a field whose name is a text that stays where it is: its atom is looked up once. */
+void till_set_known(JSValue object, const char *name, size_t length, JSValue value) {
+    static struct {
+        const char *name;
+        JSAtom atom;
+    } known[64], *it;
+    it = &known[((uintptr_t)name >> 2) % 64];
+    if (it->name != name) {
+        it->name = name;
+        it->atom = JS_NewAtomLen(context, name, length);
+    }
+    failed |= it->atom == JS_ATOM_NULL || JS_DefinePropertyValue(context, object, it->atom, value, JS_PROP_C_W_E) < 0;
+}
+
+/* Asks a hook. */
+int till_ask(const char *hook, JSValue question) {
     JSValue function = JS_GetPropertyStr(context, rule, hook);
-    JSValue argument = JS_ParseJSON(context, question, length, "question");
-    JSValue answer =
-        JS_IsException(argument) ? JS_EXCEPTION : JS_Call(context, function, JS_UNDEFINED, 1, &argument);
+    JSValue answer = failed ? JS_EXCEPTION : JS_Call(context, function, JS_UNDEFINED, 1, &question);
     JSValue json =
         JS_IsException(answer) ? JS_EXCEPTION : JS_JSONStringify(context, answer, JS_UNDEFINED, JS_UNDEFINED);
     const char *text = NULL;

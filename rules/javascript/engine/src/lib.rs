@@ -1,6 +1,6 @@
-//! QuickJS-NG as a component: a rule's source goes in by `load`, then a hook is asked.
+//! QuickJS-NG as a component: a rule's source becomes code by `compile`, once; code goes in by `load`, then a hook is asked.
 //!
-//! A question goes to the rule as an object and comes back as one, both by way of JSON. `index.d.ts` of a project that
+//! A question goes to the rule as an object; its answer comes back as one, by way of JSON. `tillstream.d.ts` of a project that
 //! `tillstream rules new --lang javascript` makes says what they look like; [`question`] and [`answer`] are that in Rust.
 #![cfg(target_arch = "wasm32")]
 
@@ -16,7 +16,6 @@ mod bindings {
 
 use bindings::exports::tillstream::rules as hooks;
 use bindings::tillstream::javascript::host;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The hooks, by the names under which a rule exports them.
@@ -25,19 +24,25 @@ const HOOKS: [&str; 5] = ["price", "allocate", "risk", "ship", "measure"];
 struct Engine;
 
 impl bindings::Guest for Engine {
-    fn load(source: String) -> Result<Vec<String>, String> {
-        quickjs::load(source)?;
-        Ok(HOOKS.into_iter().filter(|it| quickjs::exports(it)).map(str::to_owned).collect())
+    fn compile(source: String) -> Result<Vec<u8>, String> {
+        quickjs::compile(source)
+    }
+
+    fn load(code: Vec<u8>) -> Result<(), String> {
+        quickjs::load(&code)
+    }
+
+    fn hooks() -> Vec<String> {
+        HOOKS.into_iter().filter(|it| quickjs::exports(it)).map(str::to_owned).collect()
     }
 }
 
 /// Asks the rule. What it answers is read in the shape of the hook's answer; without one the call ends.
-fn ask<A: DeserializeOwned>(hook: &str, question: &impl Serialize) -> A {
+fn ask<A: DeserializeOwned>(hook: &str, question: quickjs::Value) -> A {
     let misfit = |text: &str| -> ! {
         host::misfit(text);
         core::arch::wasm32::unreachable()
     };
-    let Ok(question) = serde_json::to_string(question) else { misfit("the question cannot be told in JSON") };
     match quickjs::ask(hook, question) {
         Err(thrown) => {
             host::threw(&thrown);
@@ -55,31 +60,31 @@ fn ask<A: DeserializeOwned>(hook: &str, question: &impl Serialize) -> A {
 
 impl hooks::price::Guest for Engine {
     fn decide(request: hooks::price::Request) -> hooks::price::Answer {
-        ask::<answer::Price>("price", &question::price(&request)).into()
+        ask::<answer::Price>("price", question::price(&request)).into()
     }
 }
 
 impl hooks::allocate::Guest for Engine {
     fn decide(request: hooks::allocate::Request) -> hooks::allocate::Answer {
-        ask::<answer::Allocate>("allocate", &question::allocate(&request)).into()
+        ask::<answer::Allocate>("allocate", question::allocate(&request)).into()
     }
 }
 
 impl hooks::risk::Guest for Engine {
     fn decide(request: hooks::risk::Request) -> hooks::risk::Answer {
-        ask::<answer::Risk>("risk", &question::risk(&request)).into()
+        ask::<answer::Risk>("risk", question::risk(&request)).into()
     }
 }
 
 impl hooks::ship::Guest for Engine {
     fn decide(request: hooks::ship::Request) -> hooks::ship::Answer {
-        ask::<answer::Ship>("ship", &question::ship(&request)).into()
+        ask::<answer::Ship>("ship", question::ship(&request)).into()
     }
 }
 
 impl hooks::measure::Guest for Engine {
     fn decide(request: hooks::measure::Request) -> Vec<hooks::measure::Attribute> {
-        let pairs: answer::Measure = ask("measure", &question::measure(&request));
+        let pairs: answer::Measure = ask("measure", question::measure(&request));
         pairs.into_iter().map(|(name, value)| hooks::measure::Attribute { name, value }).collect()
     }
 }

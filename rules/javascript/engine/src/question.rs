@@ -1,193 +1,109 @@
-//! A hook's question as a rule in JavaScript sees it: names in camel case, attributes as an object, settings as an object.
+//! A hook's question as a rule in JavaScript sees it: names in camel case, attributes as an object, settings as an object. The
+//! fields of each object stand in the order that `quickjs.c` has its layout for.
 
 use crate::bindings::exports::tillstream::rules as hooks;
 use crate::bindings::tillstream::rules::types;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
+use crate::quickjs::{Value, array, attributes, json, null, number, object, string};
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Order<'a> {
-    id: &'a str,
-    placed_at: i64,
-    currency: &'a str,
-    customer: Option<Customer<'a>>,
-    destination: Destination<'a>,
-    metadata: Attributes<'a>,
-    settings: &'a RawValue,
-}
-
-#[derive(Serialize)]
-struct Customer<'a> {
-    id: &'a str,
-    attributes: Attributes<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Destination<'a> {
-    country: &'a str,
-    region: Option<&'a str>,
-    city: Option<&'a str>,
-    postal_code: Option<&'a str>,
+fn option(it: &Option<String>) -> Value {
+    it.as_deref().map_or_else(null, string)
 }
 
 /// Every name stands once.
-struct Attributes<'a>(&'a [types::Attribute]);
-
-impl Serialize for Attributes<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for it in self.0 {
-            map.serialize_entry(&it.name, &it.value)?;
-        }
-        map.end()
-    }
+fn named(it: &[types::Attribute]) -> Value {
+    attributes(it.iter().map(|it| (it.name.as_str(), string(&it.value))))
 }
 
-/// A JSON text without settings.
-const NONE: &str = "{}";
-
-fn order(it: &types::Order) -> Order<'_> {
-    // The host has read them: what is no JSON is no settings.
-    let settings = serde_json::from_str(&it.settings).or_else(|_| serde_json::from_str(NONE));
-    Order {
-        id: &it.id,
-        placed_at: it.placed_at,
-        currency: &it.currency,
-        customer: it
-            .customer
-            .as_ref()
-            .map(|it| Customer { id: &it.id, attributes: Attributes(&it.attributes) }),
-        destination: Destination {
-            country: &it.destination.country,
-            region: it.destination.region.as_deref(),
-            city: it.destination.city.as_deref(),
-            postal_code: it.destination.postal_code.as_deref(),
-        },
-        metadata: Attributes(&it.metadata),
-        settings: settings.unwrap_or(RawValue::NULL),
-    }
+fn order(it: &types::Order) -> Value {
+    let customer =
+        |it: &types::Customer| object([("id", string(&it.id)), ("attributes", named(&it.attributes))]);
+    let place = &it.destination;
+    object([
+        ("id", string(&it.id)),
+        ("placedAt", number(it.placed_at)),
+        ("currency", string(&it.currency)),
+        ("customer", it.customer.as_ref().map_or_else(null, customer)),
+        (
+            "destination",
+            object([
+                ("country", string(&place.country)),
+                ("region", option(&place.region)),
+                ("city", option(&place.city)),
+                ("postalCode", option(&place.postal_code)),
+            ]),
+        ),
+        ("metadata", named(&it.metadata)),
+        ("settings", json(&it.settings)),
+    ])
 }
 
-#[derive(Serialize)]
-pub struct Lines<'a, L> {
-    order: Order<'a>,
-    lines: Vec<L>,
+pub fn price(it: &hooks::price::Request) -> Value {
+    let line = |it: &hooks::price::Line| {
+        object([
+            ("sku", string(&it.sku)),
+            ("quantity", number(it.quantity)),
+            ("unitPrice", number(it.unit_price)),
+            ("discount", number(it.discount)),
+            ("taxRate", string(&it.tax_rate)),
+            ("category", option(&it.category)),
+        ])
+    };
+    object([("order", order(&it.order)), ("lines", array(it.lines.iter().map(line)))])
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PriceLine<'a> {
-    sku: &'a str,
-    quantity: i64,
-    unit_price: i64,
-    discount: i64,
-    tax_rate: &'a str,
-    category: Option<&'a str>,
+pub fn allocate(it: &hooks::allocate::Request) -> Value {
+    let line = |it: &hooks::allocate::Line| {
+        object([
+            ("sku", string(&it.sku)),
+            ("quantity", number(it.quantity)),
+            ("category", option(&it.category)),
+        ])
+    };
+    object([("order", order(&it.order)), ("lines", array(it.lines.iter().map(line)))])
 }
 
-pub fn price(it: &hooks::price::Request) -> Lines<'_, PriceLine<'_>> {
-    let lines = it.lines.iter().map(|it| PriceLine {
-        sku: &it.sku,
-        quantity: it.quantity,
-        unit_price: it.unit_price,
-        discount: it.discount,
-        tax_rate: &it.tax_rate,
-        category: it.category.as_deref(),
-    });
-    Lines { order: order(&it.order), lines: lines.collect() }
+pub fn risk(it: &hooks::risk::Request) -> Value {
+    object([
+        ("order", order(&it.order)),
+        ("total", number(it.total)),
+        ("units", number(it.units)),
+        ("lines", number(it.lines.into())),
+        ("paymentMethod", string(&it.payment_method)),
+    ])
 }
 
-#[derive(Serialize)]
-pub struct GoodsLine<'a> {
-    sku: &'a str,
-    quantity: i64,
-    category: Option<&'a str>,
+pub fn ship(it: &hooks::ship::Request) -> Value {
+    let held = |it: &hooks::ship::Held| {
+        object([("location", string(&it.location)), ("quantity", number(it.quantity))])
+    };
+    let line = |it: &hooks::ship::Line| {
+        object([
+            ("sku", string(&it.sku)),
+            ("quantity", number(it.quantity)),
+            ("category", option(&it.category)),
+            ("held", array(it.held.iter().map(held))),
+        ])
+    };
+    object([
+        ("order", order(&it.order)),
+        ("lines", array(it.lines.iter().map(line))),
+        ("carrier", option(&it.carrier)),
+    ])
 }
 
-pub fn allocate(it: &hooks::allocate::Request) -> Lines<'_, GoodsLine<'_>> {
-    let lines = it.lines.iter();
-    let lines =
-        lines.map(|it| GoodsLine { sku: &it.sku, quantity: it.quantity, category: it.category.as_deref() });
-    Lines { order: order(&it.order), lines: lines.collect() }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Risk<'a> {
-    order: Order<'a>,
-    total: i64,
-    units: i64,
-    lines: u32,
-    payment_method: &'a str,
-}
-
-pub fn risk(it: &hooks::risk::Request) -> Risk<'_> {
-    Risk {
-        order: order(&it.order),
-        total: it.total,
-        units: it.units,
-        lines: it.lines,
-        payment_method: &it.payment_method,
-    }
-}
-
-#[derive(Serialize)]
-struct Held<'a> {
-    location: &'a str,
-    quantity: i64,
-}
-
-#[derive(Serialize)]
-pub struct ShipLine<'a> {
-    sku: &'a str,
-    quantity: i64,
-    category: Option<&'a str>,
-    held: Vec<Held<'a>>,
-}
-
-#[derive(Serialize)]
-pub struct Ship<'a> {
-    order: Order<'a>,
-    lines: Vec<ShipLine<'a>>,
-    carrier: Option<&'a str>,
-}
-
-pub fn ship(it: &hooks::ship::Request) -> Ship<'_> {
-    let lines = it.lines.iter().map(|it| ShipLine {
-        sku: &it.sku,
-        quantity: it.quantity,
-        category: it.category.as_deref(),
-        held: it.held.iter().map(|it| Held { location: &it.location, quantity: it.quantity }).collect(),
-    });
-    Ship { order: order(&it.order), lines: lines.collect(), carrier: it.carrier.as_deref() }
-}
-
-#[derive(Serialize)]
-pub struct MeasureLine<'a> {
-    sku: &'a str,
-    quantity: i64,
-    gross: i64,
-    discount: i64,
-    category: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-pub struct Measure<'a> {
-    order: Order<'a>,
-    total: i64,
-    lines: Vec<MeasureLine<'a>>,
-}
-
-pub fn measure(it: &hooks::measure::Request) -> Measure<'_> {
-    let lines = it.lines.iter().map(|it| MeasureLine {
-        sku: &it.sku,
-        quantity: it.quantity,
-        gross: it.gross,
-        discount: it.discount,
-        category: it.category.as_deref(),
-    });
-    Measure { order: order(&it.order), total: it.total, lines: lines.collect() }
+pub fn measure(it: &hooks::measure::Request) -> Value {
+    let line = |it: &hooks::measure::Line| {
+        object([
+            ("sku", string(&it.sku)),
+            ("quantity", number(it.quantity)),
+            ("gross", number(it.gross)),
+            ("discount", number(it.discount)),
+            ("category", option(&it.category)),
+        ])
+    };
+    object([
+        ("order", order(&it.order)),
+        ("total", number(it.total)),
+        ("lines", array(it.lines.iter().map(line))),
+    ])
 }
