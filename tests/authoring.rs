@@ -21,6 +21,8 @@ fn tillstream(folder: &Path, arguments: &[&str]) -> Said {
         .current_dir(folder)
         // One build of the SDK for every project of these tests.
         .env("CARGO_TARGET_DIR", target())
+        // One compiled engine, from one run of them to the next.
+        .env("TILLSTREAM_CACHE_DIR", cache())
         // As on an author's machine: flags for its own programs.
         .env("RUSTFLAGS", "-C debuginfo=1")
         .output()
@@ -32,6 +34,10 @@ fn tillstream(folder: &Path, arguments: &[&str]) -> Said {
 
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("authoring")
+}
+
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("engines")
 }
 
 fn project(folder: &Path, name: &str, example: &str) -> PathBuf {
@@ -247,6 +253,22 @@ fn the_example_in_javascript_answers_as_its_twin_in_rust() {
     assert!(tillstream(folder.path(), &arguments).good);
     let said = tillstream(&folder.path().join("carrier"), &["rules", "test"]);
     assert!(said.good && said.text.contains("5 fixtures\n"), "{}", said.text);
+}
+
+#[test]
+fn an_engine_is_compiled_once_for_all_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("pass.js"), "export const price = () => 'pass';").unwrap();
+    let validate = || {
+        let said = tillstream(folder.path(), &["rules", "validate", "pass.js"]);
+        assert!(said.good && said.text.contains("good: price"), "{}", said.text);
+        let files = std::fs::read_dir(cache()).unwrap().map(|it| it.unwrap());
+        let kept = files.filter(|it| it.path().extension().is_some_and(|it| it == "cwasm"));
+        kept.map(|it| it.file_name()).collect::<Vec<_>>()
+    };
+    let kept = validate();
+    assert!(!kept.is_empty());
+    assert_eq!(validate(), kept, "another command has the same");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod backtest;
 mod build;
+mod cache;
 mod fixtures;
 mod flags;
 mod input;
@@ -16,7 +17,7 @@ mod signing;
 
 pub use project::example_names;
 
-use crate::cli::{HookName, Language, RulesCommand};
+use crate::cli::{HookName, Language, Rules, RulesCommand};
 use crate::client::ClientError;
 use std::path::{Path, PathBuf};
 use tillstream_rule_host::{Fault, Pool, Refusal, RuleHostError};
@@ -111,25 +112,27 @@ pub enum RulesError {
 }
 
 /// Runs a command; whether what it looked at is good.
-pub async fn run(command: RulesCommand) -> Result<bool, RulesError> {
-    match command {
+pub async fn run(asked: Rules) -> Result<bool, RulesError> {
+    let cache = cache::folder(asked.cache_dir, |it| std::env::var_os(it));
+    let cache = cache.as_deref();
+    match asked.command {
         RulesCommand::New { name, lang, from } => project::new(&name, lang, &from).map(|()| true),
         RulesCommand::Build { project, out, names } => {
             let built = build::build(&project, out.as_deref(), names)?;
             if javascript::is_project(&project) {
                 // What a compiler tells of the other languages, the engine tells of this one.
-                local::load(&built, Pool::OnDemand)?;
+                local::load(&built, Pool::OnDemand, cache)?;
             }
             Ok(true)
         }
-        RulesCommand::Test { project, update } => fixtures::test(&project, update),
-        RulesCommand::Validate { module } => local::validate(&module).map(|()| true),
+        RulesCommand::Test { project, update } => fixtures::test(&project, update, cache),
+        RulesCommand::Validate { module } => local::validate(&module, cache).map(|()| true),
         RulesCommand::Run { module, input, settings, profile } => {
-            local::run(&module, &input, settings.as_deref(), profile.as_deref())
+            local::run(&module, &input, settings.as_deref(), profile.as_deref(), cache)
         }
         RulesCommand::Replay { name, module, order, hook, save, target } => {
             let wanted = replay::Wanted { rule: &name, order: &order, hook: hook.map(Hook::from) };
-            replay::replay(&target, &wanted, &module, save.as_deref()).await
+            replay::replay(&target, &wanted, &module, save.as_deref(), cache).await
         }
         remote => run_remote(remote).await,
     }

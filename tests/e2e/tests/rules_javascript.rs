@@ -3,7 +3,8 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tillstream_e2e::{KEY, Server, root};
+use std::process::Command;
+use tillstream_e2e::{KEY, Server, binary, root};
 
 const FIRST_LINE: &str = "// tillstream:rule javascript-1\n";
 
@@ -72,6 +73,30 @@ async fn a_rule_in_javascript_shapes_an_order_over_a_crash() {
         json!([{"stage": "fulfillment", "name": "carrier-choice", "version": "1", "digest": digest}]);
     assert_eq!(shipped["rules"], shaped);
     assert_eq!(calls(&server, "fulfillment", "answered").await, "1");
+    assert!(server.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backtest_of_a_source_says_what_it_would_have_taken_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    stock(&server, "main", 100).await;
+    for quantity in [3, 12, 20] {
+        assert_eq!(order(&server, &format!("of-{quantity}"), quantity).await["status"], "confirmed");
+    }
+    let source = dir.path().join("per-unit.js");
+    let body = "{ adjust: lines.flatMap((it, line) => it.quantity >= order.settings.from ? { line, discount: it.quantity } : []) }";
+    std::fs::write(&source, format!("export const price = ({{ order, lines }}) => ({body});")).unwrap();
+    let source = source.to_str().unwrap();
+    let arguments = ["rules", "backtest", source, "--settings", r#"{"from":12}"#, "--json"];
+    let mut command = Command::new(binary());
+    let ran = command.args(arguments).args(["--url", server.url(), "--api-key", KEY]).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let ran: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let report = &ran["report"];
+    assert_eq!((&report["compared"], &report["changed"]), (&json!(3), &json!(2)), "{ran:#}");
+    assert_eq!(report["money"]["GBP"]["margin_difference_minor"], -32);
+    assert_eq!(report["errors"], json!({}));
     assert!(server.terminate().await.success());
 }
 
