@@ -159,8 +159,8 @@ js-engine: ## Builds the engine for rules in JavaScript anew (needs clang 14 and
 	@ops/dev/js-engine.sh javascript-1
 
 bench-rules: rules ## What a call of a rule costs the host, in Rust and in JavaScript, beside a native function
-	$(CARGO) run --release --locked -p tillstream-rule-engine --example host_cost -- rules/examples/target/volume-discount.wasm
-	$(CARGO) run --release --locked -p tillstream-rule-engine --example host_cost -- rules/javascript/examples/volume-discount/target/volume-discount.js 20000
+	$(CARGO) run --profile $(PROFILE) --locked -p tillstream-rule-engine --example host_cost -- rules/examples/target/volume-discount.wasm
+	$(CARGO) run --profile $(PROFILE) --locked -p tillstream-rule-engine --example host_cost -- rules/javascript/examples/volume-discount/target/volume-discount.js 20000
 
 hostile-rules: ## MODULES hostile modules (default 10000), from SEED: the host's memory and every call's budget
 	TILLSTREAM_HOSTILE=$(MODULES) TILLSTREAM_SEED=$(SEED) $(CARGO) test --profile gate --locked -p tillstream-rule-host --test hostile -- --nocapture
