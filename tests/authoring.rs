@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Once;
 use std::thread::JoinHandle;
 
 /// What the binary said.
@@ -38,6 +39,17 @@ fn target() -> PathBuf {
 
 fn cache() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("engines")
+}
+
+/// Has the engine compiled, so that tests that run at a time do not each do so.
+fn with_engine() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pass.js"), "export const price = () => 'pass';").unwrap();
+        let said = tillstream(folder.path(), &["rules", "validate", "pass.js"]);
+        assert!(said.good && said.text.contains("good: price"), "{}", said.text);
+    });
 }
 
 fn project(folder: &Path, name: &str, example: &str) -> PathBuf {
@@ -218,6 +230,7 @@ fn a_call_that_the_pipeline_kept_is_run_here_and_held_against_what_was_said() {
 
 #[test]
 fn a_new_project_in_javascript_is_tested_looked_into_and_packed_with_its_schema() {
+    with_engine();
     let folder = tempfile::tempdir().unwrap();
     let said = tillstream(folder.path(), &["rules", "new", "tens-off", "--lang", "javascript"]);
     assert!(said.good, "{}", said.text);
@@ -248,6 +261,7 @@ fn a_new_project_in_javascript_is_tested_looked_into_and_packed_with_its_schema(
 
 #[test]
 fn the_example_in_javascript_answers_as_its_twin_in_rust() {
+    with_engine();
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["rules", "new", "carrier", "--lang", "javascript", "--from", "carrier-choice"];
     assert!(tillstream(folder.path(), &arguments).good);
@@ -257,6 +271,7 @@ fn the_example_in_javascript_answers_as_its_twin_in_rust() {
 
 #[test]
 fn an_engine_is_compiled_once_for_all_commands() {
+    with_engine();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("pass.js"), "export const price = () => 'pass';").unwrap();
     let validate = || {
