@@ -14,6 +14,7 @@ SEED ?= 1592590340
 KEYS ?= 10000
 MODULES ?= 10000
 RULE ?=
+JS_RULES ?= volume-discount carrier-choice
 RULES ?= volume-discount split-by-location tiered-discount vat nearest-first fraud-score carrier-choice
 STATES ?= 400
 TARGET ?= all
@@ -25,7 +26,7 @@ export CARGO_TERM_COLOR ?= auto
 # Whole runs build each crate once: a cache for the next edit would only double what they need of the disk.
 export CARGO_INCREMENTAL ?= 0
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit crates e2e cluster chaos fuzz fuzz-some fuzz-replay mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit rules bench-rules hostile-rules clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit crates e2e cluster chaos fuzz fuzz-some fuzz-replay mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit rules js-engine bench-rules hostile-rules clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -148,9 +149,18 @@ rules: build ## Builds the example rules as components (rules/examples/target/NA
 		$(bin) rules test rules/examples/$$rule; \
 		$(bin) rules validate rules/examples/target/$$rule.wasm; \
 	done
+	for rule in $(JS_RULES); do \
+		$(bin) rules test rules/javascript/examples/$$rule; \
+		$(bin) rules validate rules/javascript/examples/$$rule/target/$$rule.js; \
+		if command -v node >/dev/null; then (cd rules/javascript/examples/$$rule && node --test); fi; \
+	done
 
-bench-rules: rules ## What a call of a rule costs the host, beside a native function
-	$(CARGO) run --release --locked -p tillstream-rule-engine --example host_cost -- rules/examples/target/volume-discount.wasm
+js-engine: ## Builds the engine for rules in JavaScript anew (needs clang 14 and wasi-libc), and says whether it is the one that is kept
+	@ops/dev/js-engine.sh javascript-1
+
+bench-rules: rules ## What a call of a rule costs the host, in Rust and in JavaScript, beside a native function
+	$(CARGO) run --profile $(PROFILE) --locked -p tillstream-rule-engine --example host_cost -- rules/examples/target/volume-discount.wasm
+	$(CARGO) run --profile $(PROFILE) --locked -p tillstream-rule-engine --example host_cost -- rules/javascript/examples/volume-discount/target/volume-discount.js 20000
 
 hostile-rules: ## MODULES hostile modules (default 10000), from SEED: the host's memory and every call's budget
 	TILLSTREAM_HOSTILE=$(MODULES) TILLSTREAM_SEED=$(SEED) $(CARGO) test --profile gate --locked -p tillstream-rule-host --test hostile -- --nocapture

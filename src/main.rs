@@ -71,7 +71,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
         match cli.command {
             Command::Serve(_) | Command::Sandbox(_) | Command::CompileRule => {}
             Command::Rules(it) => {
-                let good = rules::run(it.command).await?;
+                let good = rules::run(it).await?;
                 return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
             }
             Command::Topics(cli::Topics {

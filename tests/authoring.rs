@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Once;
 use std::thread::JoinHandle;
 
 /// What the binary said.
@@ -21,6 +22,8 @@ fn tillstream(folder: &Path, arguments: &[&str]) -> Said {
         .current_dir(folder)
         // One build of the SDK for every project of these tests.
         .env("CARGO_TARGET_DIR", target())
+        // One compiled engine, from one run of them to the next.
+        .env("TILLSTREAM_CACHE_DIR", cache())
         // As on an author's machine: flags for its own programs.
         .env("RUSTFLAGS", "-C debuginfo=1")
         .output()
@@ -32,6 +35,21 @@ fn tillstream(folder: &Path, arguments: &[&str]) -> Said {
 
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("authoring")
+}
+
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("engines")
+}
+
+/// Has the engine compiled, so that tests that run at a time do not each do so.
+fn with_engine() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pass.js"), "export const price = () => 'pass';").unwrap();
+        let said = tillstream(folder.path(), &["rules", "validate", "pass.js"]);
+        assert!(said.good && said.text.contains("good: price"), "{}", said.text);
+    });
 }
 
 fn project(folder: &Path, name: &str, example: &str) -> PathBuf {
@@ -211,12 +229,69 @@ fn a_call_that_the_pipeline_kept_is_run_here_and_held_against_what_was_said() {
 }
 
 #[test]
+fn a_new_project_in_javascript_is_tested_looked_into_and_packed_with_its_schema() {
+    with_engine();
+    let folder = tempfile::tempdir().unwrap();
+    let said = tillstream(folder.path(), &["rules", "new", "tens-off", "--lang", "javascript"]);
+    assert!(said.good, "{}", said.text);
+    let project = folder.path().join("tens-off");
+    let said = tillstream(&project, &["rules", "test"]);
+    assert!(said.good && said.text.contains("3 fixtures\n"), "{}", said.text);
+    let input = "fixtures/many-of-one.json";
+    let said = tillstream(&project, &["rules", "run", "target/tens-off.js", "--input", input]);
+    assert!(said.good && said.text.contains("\"discount_minor\": 407"), "{}", said.text);
+    let said =
+        tillstream(&project, &["rules", "run", "target/tens-off.js", "--input", input, "--profile", "fuel"]);
+    assert!(!said.good && said.text.contains("TS0948"), "{}", said.text);
+
+    let source = project.join("index.js");
+    let text = std::fs::read_to_string(&source).unwrap();
+    std::fs::write(&source, text.replace("rate_bp = 1_000", "rate_bp = 2_000")).unwrap();
+    let said = tillstream(&project, &["rules", "test"]);
+    assert!(!said.good && said.text.contains("DIFFERS  many-of-one"), "{}", said.text);
+    std::fs::write(project.join("settings.schema.json"), "{\n  \"type\": \"object\"\n}\n").unwrap();
+    std::fs::write(&source, text.replace("export function price(", "export function price((")).unwrap();
+    let said = tillstream(&project, &["rules", "build"]);
+    assert!(!said.good && said.text.contains("TS0933") && said.text.contains("index.js:10"), "{}", said.text);
+    let packed = std::fs::read_to_string(project.join("target/tens-off.js")).unwrap();
+    let first: Vec<_> = packed.lines().take(2).collect();
+    let schema = "// tillstream:settings-schema {   \"type\": \"object\" }";
+    assert_eq!(first, ["// tillstream:rule javascript-1", schema]);
+}
+
+#[test]
+fn the_example_in_javascript_answers_as_its_twin_in_rust() {
+    with_engine();
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["rules", "new", "carrier", "--lang", "javascript", "--from", "carrier-choice"];
+    assert!(tillstream(folder.path(), &arguments).good);
+    let said = tillstream(&folder.path().join("carrier"), &["rules", "test"]);
+    assert!(said.good && said.text.contains("5 fixtures\n"), "{}", said.text);
+}
+
+#[test]
+fn an_engine_is_compiled_once_for_all_commands() {
+    with_engine();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("pass.js"), "export const price = () => 'pass';").unwrap();
+    let validate = || {
+        let said = tillstream(folder.path(), &["rules", "validate", "pass.js"]);
+        assert!(said.good && said.text.contains("good: price"), "{}", said.text);
+        let files = std::fs::read_dir(cache()).unwrap().map(|it| it.unwrap());
+        let kept = files.filter(|it| it.path().extension().is_some_and(|it| it == "cwasm"));
+        kept.map(|it| it.file_name()).collect::<Vec<_>>()
+    };
+    let kept = validate();
+    assert!(!kept.is_empty());
+    assert_eq!(validate(), kept, "another command has the same");
+}
+
+#[test]
 fn what_cannot_be_begun_is_said_and_leaves_no_folder() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, says) in [
         (["rules", "new", "Tens", "--lang", "rust"], "TS0941"),
         (["rules", "new", "../tens", "--lang", "rust"], "TS0941"),
-        (["rules", "new", "tens", "--lang", "javascript"], "docs/RULES.md"),
         (["rules", "new", "tens", "--lang", "python"], "docs/RULES.md"),
         (["rules", "new", "tens", "--from", "lottery"], "volume-discount"),
     ] {
@@ -224,6 +299,13 @@ fn what_cannot_be_begun_is_said_and_leaves_no_folder() {
         assert!(!said.good && said.text.contains(says), "{arguments:?}: {}", said.text);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{arguments:?}");
     }
+    let said = tillstream(folder.path(), &["rules", "new", "tens", "--lang", "javascript", "--from", "vat"]);
+    assert!(
+        !said.good && said.text.contains("TS0947") && said.text.contains("carrier-choice"),
+        "{}",
+        said.text
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     std::fs::write(folder.path().join("taken"), "mine").unwrap();
     assert!(!tillstream(folder.path(), &["rules", "new", "taken"]).good);
     assert_eq!(std::fs::read_to_string(folder.path().join("taken")).unwrap(), "mine");

@@ -8,6 +8,10 @@ use std::path::PathBuf;
 /// `rules`.
 #[derive(Debug, Args)]
 pub struct Rules {
+    /// Where the compiled engine for JavaScript is kept from one command to the next; left out: `tillstream/rules` in the
+    /// user's folder for caches.
+    #[arg(long, global = true, env = "TILLSTREAM_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: RulesCommand,

@@ -20,7 +20,7 @@ pub(super) async fn backtest(ask: Backtest) -> Result<bool, RulesError> {
     let mut body = json!({ "alone": ask.alone });
     if let Some(module) = &ask.module {
         let signature = signature_of(module, None)?;
-        let uploaded = send(&client, &name, super::read(module)?, signature).await?;
+        let uploaded = send(&client, &name, super::javascript::module(module)?, signature).await?;
         body["version"] = uploaded["version"].clone();
     }
     let settings = ask.settings.as_deref().map(serde_json::from_str::<Value>).transpose();

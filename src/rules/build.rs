@@ -1,6 +1,6 @@
-//! From a Rust project to a component.
+//! From a project to what is uploaded: a component from Rust; JavaScript is only packed.
 
-use super::{RulesError, flags, read};
+use super::{RulesError, flags, javascript, read};
 use crate::output::line;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,11 @@ use wit_component::ComponentEncoder;
 const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Compiles the project in release, wraps the module into a component, and says where it is. With `names`, the module
-/// keeps the names of its functions.
+/// keeps the names of its functions; a source has them anyway.
 pub(super) fn build(project: &Path, out: Option<&Path>, names: bool) -> Result<PathBuf, RulesError> {
+    if javascript::is_project(project) {
+        return javascript::pack(project, out);
+    }
     let metadata = metadata(project)?;
     let package = Package::of(project, &metadata)?;
     let folders = flags::folder_names(&metadata, &sysroot(project)?);

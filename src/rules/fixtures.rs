@@ -19,8 +19,8 @@ enum Judgement {
 }
 
 /// `rules test`: builds the project, runs every fixture, and compares; whether all is as it was kept.
-pub(super) fn test(project: &Path, update: bool) -> Result<bool, RulesError> {
-    let module = load(&build::build(project, None, false)?, Pool::OnDemand)?;
+pub(super) fn test(project: &Path, update: bool, cache: Option<&Path>) -> Result<bool, RulesError> {
+    let module = load(&build::build(project, None, false)?, Pool::OnDemand, cache)?;
     let folder = project.join("fixtures");
     let names = names(&folder)?;
     if names.is_empty() {

@@ -1,32 +1,26 @@
 //! What an author does here, on the engine that the pipeline has.
 
 use super::input::{Input, outcome};
-use super::{RulesError, profile, read};
+use super::javascript::module;
+use super::{RulesError, cache, profile};
 use crate::output::line;
 use serde_json::{Map, Value};
 use std::path::Path;
-use tillstream_rule_host::{
-    ArtifactKey, Limits, Module, Pool, Refusal, RuleEngine, RuleHostError, Run, digest, dry_run,
-};
+use tillstream_rule_host::{Limits, Module, Pool, RuleEngine, RuleHostError, Run, Source, dry_run};
 
-/// A module from a file, checked and compiled as an upload is.
-pub(super) fn load(path: &Path, pool: Pool) -> Result<Module, RulesError> {
-    let bytes = read(path)?;
+/// A module from a file, checked and compiled as an upload is. Compiled engines are kept in the folder `cache`.
+pub(super) fn load(path: &Path, pool: Pool, cache: Option<&Path>) -> Result<Module, RulesError> {
+    let bytes = module(path)?;
     let engine = RuleEngine::new(pool).map_err(RuleHostError::from)?;
-    let digest = digest(&bytes);
-    let code = engine.compile(&bytes)?;
-    // The code never leaves this process, so neither does its seal.
-    let mut random = [0; 32];
-    getrandom::fill(&mut random)
-        .map_err(|error| RulesError::Host(RuleHostError::Randomness(error.to_string())))?;
-    let key = ArtifactKey::new(random);
-    key.open(&engine, &digest, &key.seal(&engine, &digest, &code))
-        .map_err(|error| RulesError::Refused(Refusal::Start(error.to_string())))
+    Ok(match Source::read(&bytes)? {
+        Some(source) => cache::engine_of(&engine, &source, &bytes, cache)?.with_source(&source)?,
+        None => cache::module(&engine, &bytes)?,
+    })
 }
 
 /// `rules validate`
-pub(super) fn validate(path: &Path) -> Result<(), RulesError> {
-    let module = load(path, Pool::OnDemand)?;
+pub(super) fn validate(path: &Path, cache: Option<&Path>) -> Result<(), RulesError> {
+    let module = load(path, Pool::OnDemand, cache)?;
     let samples =
         dry_run(&module, "{}").map_err(|(hook, lines, fault)| RulesError::Sample { hook, lines, fault })?;
     let hooks: Vec<_> = module.hooks().iter().map(|it| it.as_str()).collect();
@@ -52,21 +46,30 @@ pub(super) fn run(
     input: &Path,
     settings_text: Option<&str>,
     profile_out: Option<&Path>,
+    cache: Option<&Path>,
 ) -> Result<bool, RulesError> {
     let mut input = Input::read(input)?;
     if let Some(text) = settings_text {
         input.settings = settings(text)?;
     }
-    ask(path, &input, profile_out).map(|it| it.result.is_ok())
+    ask(path, &input, profile_out, cache).map(|it| it.result.is_ok())
 }
 
 /// Asks a module, and shows what it said and what that cost.
-pub(super) fn ask(path: &Path, input: &Input, profile_out: Option<&Path>) -> Result<Run, RulesError> {
+pub(super) fn ask(
+    path: &Path,
+    input: &Input,
+    profile_out: Option<&Path>,
+    cache: Option<&Path>,
+) -> Result<Run, RulesError> {
     let settings = input.settings_text();
     let run = match profile_out {
-        None => load(path, Pool::OnDemand)?.run(&input.order_id, &input.call, &settings, u64::MAX),
+        None => load(path, Pool::OnDemand, cache)?.run(&input.order_id, &input.call, &settings, u64::MAX),
+        // Its frames are the engine's own: they say nothing of the rule.
+        Some(_) if Source::read(&module(path)?)?.is_some() => return Err(RulesError::NoProfile),
         Some(out) => {
-            let (run, stacks) = load(path, Pool::Traced)?.profile(&input.order_id, &input.call, &settings);
+            let (run, stacks) =
+                load(path, Pool::Traced, cache)?.profile(&input.order_id, &input.call, &settings);
             std::fs::write(out, profile::collapsed(&stacks))
                 .map_err(|error| RulesError::File { path: out.to_path_buf(), error })?;
             run

@@ -2,9 +2,11 @@
 
 mod backtest;
 mod build;
+mod cache;
 mod fixtures;
 mod flags;
 mod input;
+mod javascript;
 mod local;
 mod profile;
 mod project;
@@ -15,10 +17,10 @@ mod signing;
 
 pub use project::example_names;
 
-use crate::cli::{HookName, Language, RulesCommand};
+use crate::cli::{HookName, Language, Rules, RulesCommand};
 use crate::client::ClientError;
 use std::path::{Path, PathBuf};
-use tillstream_rule_host::{Fault, Refusal, RuleHostError};
+use tillstream_rule_host::{Fault, Pool, Refusal, RuleHostError};
 use tillstream_stage::rule::Hook;
 
 /// Why a command failed.
@@ -64,12 +66,27 @@ pub enum RulesError {
     /// A language.
     #[error(
         "TS0942: there is no SDK for {}: a module that brings its engine is far larger than a rule may be; docs/RULES.md, \
-         \"Other languages\", has the figures, and `--lang rust` an SDK", .0.as_str()
+         \"Other languages\", has the figures, and `--lang rust` and `--lang javascript` have one", .0.as_str()
     )]
     Language(Language),
     /// Nothing to test.
     #[error("TS0943: {0} has no fixture; put an input there as NAME.json and run this with --update")]
     NoFixture(PathBuf),
+    /// No example to begin from.
+    #[error("TS0947: the example {example} is not there in {}; there are: {there}", .language.as_str())]
+    NoExample {
+        /// Which.
+        example: String,
+        /// The language.
+        language: Language,
+        /// Those that are there.
+        there: String,
+    },
+    /// No profile.
+    #[error(
+        "TS0948: a profile tells fuel by a module's own functions; those of a rule in JavaScript are its engine's"
+    )]
+    NoProfile,
     /// Nothing to replay.
     #[error("TS0944: no call of {rule} is kept for order {order}: only some are, and not for long")]
     NoSample {
@@ -95,20 +112,27 @@ pub enum RulesError {
 }
 
 /// Runs a command; whether what it looked at is good.
-pub async fn run(command: RulesCommand) -> Result<bool, RulesError> {
-    match command {
+pub async fn run(asked: Rules) -> Result<bool, RulesError> {
+    let cache = cache::folder(asked.cache_dir, |it| std::env::var_os(it));
+    let cache = cache.as_deref();
+    match asked.command {
         RulesCommand::New { name, lang, from } => project::new(&name, lang, &from).map(|()| true),
         RulesCommand::Build { project, out, names } => {
-            build::build(&project, out.as_deref(), names).map(|_| true)
+            let built = build::build(&project, out.as_deref(), names)?;
+            if javascript::is_project(&project) {
+                // What a compiler tells of the other languages, the engine tells of this one.
+                local::load(&built, Pool::OnDemand, cache)?;
+            }
+            Ok(true)
         }
-        RulesCommand::Test { project, update } => fixtures::test(&project, update),
-        RulesCommand::Validate { module } => local::validate(&module).map(|()| true),
+        RulesCommand::Test { project, update } => fixtures::test(&project, update, cache),
+        RulesCommand::Validate { module } => local::validate(&module, cache).map(|()| true),
         RulesCommand::Run { module, input, settings, profile } => {
-            local::run(&module, &input, settings.as_deref(), profile.as_deref())
+            local::run(&module, &input, settings.as_deref(), profile.as_deref(), cache)
         }
         RulesCommand::Replay { name, module, order, hook, save, target } => {
             let wanted = replay::Wanted { rule: &name, order: &order, hook: hook.map(Hook::from) };
-            replay::replay(&target, &wanted, &module, save.as_deref()).await
+            replay::replay(&target, &wanted, &module, save.as_deref(), cache).await
         }
         remote => run_remote(remote).await,
     }
@@ -158,7 +182,7 @@ async fn run_remote(command: RulesCommand) -> Result<bool, RulesError> {
 
 /// A module as it is uploaded: with the schema for its settings in it.
 fn module(path: &Path, settings_schema: Option<&Path>) -> Result<Vec<u8>, RulesError> {
-    let bytes = read(path)?;
+    let bytes = javascript::module(path)?;
     let Some(schema) = settings_schema else { return Ok(bytes) };
     let schema = String::from_utf8_lossy(&read(schema)?).into_owned();
     Ok(tillstream_rule_host::with_settings_schema(&bytes, &schema))

@@ -1,6 +1,7 @@
 //! What a running pipeline is asked.
 
 use super::RulesError;
+use super::javascript::media_type;
 use super::signing::Signature;
 use crate::cli::{Fallback, Target};
 use crate::client::{Client, segment};
@@ -35,7 +36,8 @@ pub(super) async fn send(
         format!("?signed_by={}&signature={}", segment(&it.key_id), segment(&it.signature))
     });
     let path = path(name, &format!("/versions{query}"));
-    Ok(client.put_bytes(&path, "application/wasm", module).await?)
+    let kind = media_type(&module);
+    Ok(client.put_bytes(&path, kind, module).await?)
 }
 
 pub(super) async fn upload(

@@ -36,6 +36,7 @@ pub(super) async fn replay(
     wanted: &Wanted<'_>,
     module: &Path,
     save: Option<&Path>,
+    cache: Option<&Path>,
 ) -> Result<bool, RulesError> {
     let client = Client::new(&target.url, &target.api_key)?;
     let path = format!("/v1/rules/{}/samples?order={}", segment(wanted.rule), segment(wanted.order));
@@ -45,7 +46,7 @@ pub(super) async fn replay(
         let text = format!("{:#}\n", fixture(&captured.input));
         std::fs::write(out, text).map_err(|error| RulesError::File { path: out.to_path_buf(), error })?;
     }
-    let run = local::ask(module, &captured.input, None)?;
+    let run = local::ask(module, &captured.input, None, cache)?;
     let said = match &run.result {
         Ok((answer, review)) => (json!(answer), json!(review)),
         Err(fault) => (json!(fault.outcome()), Value::Null),

@@ -169,6 +169,23 @@ mod tests {
     }
 
     #[test]
+    fn a_source_is_signed_as_it_is_uploaded_with_its_first_line_and_its_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, source, schema) =
+            (dir.path().join("key.pem"), dir.path().join("rule.js"), dir.path().join("schema.json"));
+        keygen(&key).unwrap();
+        std::fs::write(&source, "export const price = () => 'pass';\n").unwrap();
+        std::fs::write(&schema, "{\"type\": \"object\"}\n").unwrap();
+        sign(&source, &key, Some(&schema)).unwrap();
+        let uploaded = "// tillstream:rule javascript-1\n// tillstream:settings-schema {\"type\": \"object\"}\n\
+                        export const price = () => 'pass';\n";
+        let signed = signature_of(&source, None).unwrap().unwrap();
+        assert_eq!(signed.digest, digest(uploaded.as_bytes()));
+        let pair = read_key(&key).unwrap();
+        assert_eq!(signed.signature, to_hex(pair.sign(signed_text(&signed.digest).as_bytes()).as_ref()));
+    }
+
+    #[test]
     fn a_key_of_another_tool_is_read_and_what_is_no_key_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key.pem");

@@ -50,6 +50,8 @@ pub(crate) enum SegmentKind {
 pub(crate) struct Body {
     pub name: &'static str,
     pub media_type: &'static str,
+    /// Others that are taken as well.
+    pub other_types: &'static [&'static str],
     pub about: &'static str,
     pub fields: &'static [Field],
     pub example: Value,
@@ -210,7 +212,8 @@ impl Call {
 
     /// The table its JSON body is read by, and a body that can be taken.
     pub(crate) fn body(self, name: &'static str, fields: &'static [Field], example: Value) -> Self {
-        let body = Body { name, media_type: "application/json", about: "", fields, example };
+        let (media_type, other_types) = ("application/json", &[]);
+        let body = Body { name, media_type, other_types, about: "", fields, example };
         Self { body: Some(body), ..self }
     }
 
@@ -223,13 +226,18 @@ impl Call {
         example: Value,
     ) -> Self {
         let about = "One JSON object per line; the schema is that of a line.";
-        let body = Body { name, media_type, about, fields, example };
+        let body = Body { name, media_type, other_types: &[], about, fields, example };
         Self { body: Some(body), ..self }
     }
 
     /// A body that is no JSON.
-    pub(crate) fn bytes(self, name: &'static str, media_type: &'static str, about: &'static str) -> Self {
-        let body = Body { name, media_type, about, fields: &[], example: Value::Null };
+    pub(crate) fn bytes(
+        self,
+        name: &'static str,
+        (media_type, other_types): (&'static str, &'static [&'static str]),
+        about: &'static str,
+    ) -> Self {
+        let body = Body { name, media_type, other_types, about, fields: &[], example: Value::Null };
         Self { body: Some(body), ..self }
     }
 

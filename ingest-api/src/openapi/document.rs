@@ -114,7 +114,10 @@ impl Parts {
     fn request_body(&mut self, body: &Body) -> Value {
         if !body.is_json() {
             let schema = json!({ "type": "string", "format": "binary" });
-            return json!({ "required": true, "description": body.about, "content": { body.media_type: { "schema": schema } } });
+            let types = std::iter::once(&body.media_type).chain(body.other_types);
+            let content: Map<String, Value> =
+                types.map(|it| ((*it).to_owned(), json!({ "schema": schema }))).collect();
+            return json!({ "required": true, "description": body.about, "content": content });
         }
         self.schemas.insert(body.name.to_owned(), input::object(body.fields));
         let schema = json!({ "$ref": format!("#/components/schemas/{}", body.name) });

@@ -24,6 +24,9 @@ use tillstream_schemas::rules::{
     RuleActivated, RuleFallback, RulePayload, RuleRetired, RuleRolledBack, RuleSignature,
 };
 
+/// What a component is sent as, and what JavaScript; what it is, its first bytes say.
+const COMPONENT: &str = "application/wasm";
+const SOURCE: &str = "text/javascript";
 /// Bytes of a module, at most; the limit that its author knows.
 const MODULE_BYTES_MAX: usize = 256 << 10;
 /// A module that has an extra is read to here, so that its author is told its size and not only that it is too large.
@@ -84,15 +87,17 @@ struct RollbackInput {
 pub(crate) fn upload_call() -> Call {
     Call::put("/v1/rules/{name}/versions", "uploadRule", "rules", "Upload a version of a rule")
         .about(
-            "The body is a WebAssembly component of the world `tillstream:rules`, at most 256 KiB. It is checked, \
-             compiled, and tried on sample orders; then it is a version, and answers nothing before it is activated. At \
-             last it is asked what the tenant's rules were asked of late; what came of it stands in `recent`. The same \
-             module again is the same version. A custom section `tillstream:settings-schema` may hold the JSON schema of \
-             its settings. Where the tenant takes signed modules alone, `signed_by` and `signature` are needed.",
+            "The body is a WebAssembly component of the world `tillstream:rules`, or JavaScript as `tillstream rules build` \
+             packs it: its first line is `// tillstream:rule javascript-1`. At most 256 KiB. It is checked, compiled, and \
+             tried on sample orders; then it is a version, and answers nothing before it is activated. At last it is asked \
+             what the tenant's rules were asked of late; what came of it stands in `recent`. The same module again is the \
+             same version. A custom section `tillstream:settings-schema`, or in JavaScript a second line \
+             `// tillstream:settings-schema {…}`, may hold the JSON schema of its settings. Where the tenant takes signed \
+             modules alone, `signed_by` and `signature` are needed.",
         )
         .segment("name", NAME, "The rule's name: a to z, 0 to 9 and -", EXAMPLE)
         .query(SIGNED)
-        .bytes("RuleModule", "application/wasm", "A WebAssembly component")
+        .bytes("RuleModule", (COMPONENT, &[SOURCE]), "A WebAssembly component, or JavaScript")
         .answer(Answer::json::<ShownUpload>(201, "The version"))
         .problem(Code::ModuleRefused)
         .problem(Code::SignatureRefused)
@@ -109,11 +114,10 @@ pub(crate) async fn upload(
 ) -> Result<Response, Problem> {
     let name = on.checked_name()?;
     let signature = signature(&uri)?;
-    let module =
-        body::bytes(&headers, body, &["application/wasm", "application/octet-stream"], MODULE_READ_MAX)
-            .await?;
+    let taken = &[COMPONENT, SOURCE, "application/javascript", "application/octet-stream"];
+    let module = body::bytes(&headers, body, taken, MODULE_READ_MAX).await?;
     if module.is_empty() {
-        return Err(refused("not_wasm", "the body is empty; send the bytes of a WebAssembly component"));
+        return Err(refused("not_wasm", "the body is empty; send a WebAssembly component, or JavaScript"));
     }
     if module.len() > MODULE_BYTES_MAX {
         let text = format!("the module has {} bytes, at most {MODULE_BYTES_MAX} are taken", module.len());
@@ -168,7 +172,7 @@ fn refused(reason: &str, message: &str) -> Problem {
     let error = FieldError::new(
         format!("(module: {reason})"),
         message,
-        "send a component that `tillstream rules validate` takes",
+        "send what `tillstream rules validate` takes",
     );
     Problem { errors: vec![error], ..Problem::new(Code::ModuleRefused, message) }
 }

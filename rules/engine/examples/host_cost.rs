@@ -10,7 +10,7 @@
 use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use tillstream_rule_engine::{ArtifactKey, Module, Pool, RuleEngine, digest};
+use tillstream_rule_engine::{ArtifactKey, Module, Pool, RuleEngine, Source, digest};
 use tillstream_stage::rule::{LineAdjustment, PriceInput, RuleAnswer, RuleCall, RuleLine, RuleOrder};
 
 const CALLS: usize = 200_000;
@@ -29,6 +29,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let sealed = key.seal(&engine, &digest, &code);
     let begun = Instant::now();
     let module = key.open(&engine, &digest, &sealed)?;
+    let module = match Source::read(&bytes)? {
+        Some(source) => module.with_source(&source)?,
+        None => module,
+    };
     println!("{path}: {} bytes, compiled in {compiled:.1?}, loaded in {:.1?}", bytes.len(), begun.elapsed());
 
     let call = three_lines();

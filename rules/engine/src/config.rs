@@ -1,7 +1,8 @@
 //! The engine, as every process configures it: code compiled in one runs in another.
 
+use crate::inspect::bounded;
 use crate::limits::{MEMORY_BYTES_MAX, STACK_BYTES_MAX, TABLE_ELEMENTS_MAX};
-use crate::run::Session;
+use crate::run::{Ended, Session};
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use thiserror::Error;
@@ -11,8 +12,10 @@ use wasmtime::{
     VariableOperatorCost,
 };
 
-/// The one import a module may have.
+/// The one import a module of a tenant may have.
 pub(crate) const LOG_INTERFACE: &str = "tillstream:rules/log@1.0.0";
+/// What an engine of ours may call beside it.
+const ENGINE_INTERFACE: &str = "tillstream:javascript/host@1.0.0";
 
 /// Bytes of a slot's memory that stay mapped between calls: reset by copying, which spares a call its page faults.
 const MEMORY_RESIDENT_BYTES: usize = 256 << 10;
@@ -61,6 +64,21 @@ impl RuleEngine {
         log.func_wrap("line", |mut store: StoreContextMut<'_, Session>, (text,): (WasmStr,)| {
             crate::run::log_line(&mut store, &text)
         })
+        .map_err(failed)?;
+        let mut host = linker.instance(ENGINE_INTERFACE).map_err(failed)?;
+        host.func_wrap(
+            "threw",
+            |store: StoreContextMut<'_, Session>, (text,): (WasmStr,)| -> wasmtime::Result<()> {
+                Err(Ended::Threw(bounded(&text.to_str(&store)?)).into())
+            },
+        )
+        .map_err(failed)?;
+        host.func_wrap(
+            "misfit",
+            |store: StoreContextMut<'_, Session>, (text,): (WasmStr,)| -> wasmtime::Result<()> {
+                Err(Ended::Misfit(bounded(&text.to_str(&store)?)).into())
+            },
+        )
         .map_err(failed)?;
         Ok(Self { engine, linker: std::sync::Arc::new(linker) })
     }

@@ -2,6 +2,7 @@
 
 use crate::config::LOG_INTERFACE;
 use crate::limits::MODULE_BYTES_MAX;
+use crate::source::{NEWEST, Source, engine_names};
 use crate::{Module, RuleEngine};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -24,9 +25,18 @@ pub enum Refusal {
         /// The limit.
         most: usize,
     },
-    /// No Wasm.
-    #[error("this is no WebAssembly module: it does not begin with the bytes 00 61 73 6d")]
+    /// Neither Wasm nor a source.
+    #[error(
+        "this is no rule: it begins neither with the bytes 00 61 73 6d, as a WebAssembly component does, nor with the line \
+         `// tillstream:rule {NEWEST}`, as JavaScript does that `tillstream rules build` has packed"
+    )]
     NotWasm,
+    /// A source for no engine of ours.
+    #[error("there is no engine {0:?}; the first line of a source names one of: {names}", names = engine_names())]
+    Engine(String),
+    /// A source that its engine does not take in.
+    #[error("the source is not taken: {0}")]
+    Source(String),
     /// A core module.
     #[error("this is a core module, not a component; `tillstream rules build` makes one of it")]
     NotComponent,
@@ -66,6 +76,8 @@ impl Refusal {
         match self {
             Self::TooLarge { .. } => "too_large",
             Self::NotWasm => "not_wasm",
+            Self::Engine(_) => "engine",
+            Self::Source(_) => "source",
             Self::NotComponent => "not_component",
             Self::Invalid(_) => "invalid",
             Self::Imports(_) => "imports",
@@ -99,19 +111,26 @@ pub fn look(bytes: &[u8]) -> Result<(), Refusal> {
     match bytes.split_first_chunk::<4>() {
         Some((&HEADER, rest)) if rest.starts_with(&CORE) => Err(Refusal::NotComponent),
         Some((&HEADER, _)) => Ok(()),
+        _ if Source::read(bytes)?.is_some() => Ok(()),
         _ => Err(Refusal::NotWasm),
     }
 }
 
 impl RuleEngine {
     /// Checks and compiles a module, in this process: what comes back can be loaded by an engine of the same
-    /// [`RuleEngine::version`]. A hostile module can keep this busy for long, so the host does it in a child process.
+    /// [`RuleEngine::version`]. A hostile module can keep this busy for long, so the host does it in a child process. What
+    /// comes back for a source is the code of its engine, which is ours and every rule's that names it.
     ///
     /// # Errors
     /// Why the module is not taken.
     pub fn compile(&self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
         look(bytes)?;
         let invalid = |error: wasmtime::Error| Refusal::Invalid(short(&error));
+        if let Some(source) = Source::read(bytes)? {
+            return Component::from_binary(&self.engine, source.engine())
+                .and_then(|it| it.serialize())
+                .map_err(invalid);
+        }
         let component = Component::from_binary(&self.engine, bytes).map_err(invalid)?;
         let kind = component.component_type();
         let foreign: Vec<String> = kind
@@ -129,11 +148,15 @@ impl RuleEngine {
 
 /// An error's causes in one line, without the reports the library adds for its own developers.
 pub(crate) fn short(error: &wasmtime::Error) -> String {
-    let mut text = format!("{error:#}").replace('\n', " ");
-    if text.len() > 500 {
-        let end = (0..=500).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
+    bounded(&format!("{error:#}").replace('\n', " "))
+}
+
+/// A text of a length that can be shown.
+pub(crate) fn bounded(text: &str) -> String {
+    const BYTES_MAX: usize = 500;
+    if text.len() <= BYTES_MAX {
+        return text.to_owned();
     }
-    text
+    let end = (0..=BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", &text[..end])
 }

@@ -1,4 +1,5 @@
-//! One rule module and one call of it: limits, checks at upload, ahead-of-time code, a fresh sandbox per call.
+//! One rule module and one call of it: limits, checks at upload, ahead-of-time code, a fresh sandbox per call. A rule is
+//! a WebAssembly component, or JavaScript that an engine of ours runs: to its callers both are one kind.
 //!
 //! Whose module it is, which version is active and what happens when a call fails is the business of
 //! `tillstream-rule-host`. Nothing here reads a clock, a file or the network: the same module and the same input give
@@ -15,6 +16,7 @@ mod profile;
 mod request;
 mod run;
 mod section;
+mod source;
 
 pub use artifact::{ArtifactError, ArtifactKey};
 pub use config::{EngineError, Pool, RuleEngine};
@@ -24,3 +26,4 @@ pub use module::Module;
 pub use profile::StackFuel;
 pub use run::{Fault, Run};
 pub use section::{settings_schema, with_settings_schema};
+pub use source::{Source, engines, with_engine};

@@ -11,6 +11,12 @@ pub(crate) const MODULE_BYTES_MAX: usize = 256 << 10;
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 10_000;
 /// Bytes of the sandbox's stack, at most.
 pub(crate) const STACK_BYTES_MAX: usize = 256 << 10;
+/// Fuel for the start of a module that is being checked.
+pub(crate) const START_FUEL: u64 = 11_000_000;
+/// Fuel for compiling a source, once: enough for the largest that may be uploaded.
+pub(crate) const COMPILE_FUEL: u64 = 400_000_000;
+/// Bytes of code a source may become.
+pub(crate) const CODE_BYTES_MAX: usize = 2 << 20;
 /// Bytes of log that are kept of one call.
 pub(crate) const LOG_BYTES_MAX: usize = 1 << 10;
 /// Bytes a module may hand to the log in one call before the call ends.

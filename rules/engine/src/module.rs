@@ -3,13 +3,11 @@
 use crate::RuleEngine;
 use crate::bindings::exports::tillstream::rules;
 use crate::inspect::{Refusal, short};
-use crate::limits::Limits;
+use crate::limits::{Limits, START_FUEL};
 use crate::run::{Session, store};
+use std::sync::Arc;
 use tillstream_stage::rule::{Hook, Hooks};
 use wasmtime::component::{Component, Instance, InstancePre};
-
-/// Fuel for the start of a module that is being checked.
-const START_FUEL: u64 = 11_000_000;
 
 /// The exports of a module, found once.
 #[derive(Clone, Default)]
@@ -27,7 +25,9 @@ pub struct Module {
     pub(crate) engine: RuleEngine,
     pub(crate) pre: InstancePre<Session>,
     pub(crate) exports: Exports,
-    hooks: Hooks,
+    pub(crate) hooks: Hooks,
+    /// What its engine takes in before it is asked: a source, compiled. `None` when the module is the rule itself.
+    pub(crate) code: Option<Arc<[u8]>>,
 }
 
 impl Module {
@@ -44,7 +44,7 @@ impl Module {
         let mut store = store(&engine.engine, &Limits::of(0), START_FUEL).map_err(start)?;
         let instance = pre.instantiate(&mut store).map_err(start)?;
         exports.check(&mut store, &instance)?;
-        Ok(Self { engine: engine.clone(), pre, exports, hooks })
+        Ok(Self { engine: engine.clone(), pre, exports, hooks, code: None })
     }
 
     /// The hooks it implements.

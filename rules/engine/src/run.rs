@@ -2,8 +2,9 @@
 
 use crate::answer::{self, Said};
 use crate::bindings::exports::tillstream::rules as hooks;
-use crate::inspect::short;
+use crate::inspect::{bounded, short};
 use crate::limits::{LOG_BYTES_TAKEN_MAX, LOG_LINE_FUEL, Limits};
+use crate::source::load;
 use crate::{Module, request};
 use thiserror::Error;
 use tillstream_stage::rule::{RuleAnswer, RuleCall, TEXT_CHARS_MAX, fit};
@@ -75,6 +76,17 @@ pub struct Run {
     pub output_bytes: usize,
     /// What it logged, cut at the limit.
     pub log: String,
+}
+
+/// How an engine of ours ended a call.
+#[derive(Debug, Error)]
+pub(crate) enum Ended {
+    /// The rule threw, or could not be taken in.
+    #[error("{0}")]
+    Threw(String),
+    /// What the rule answered is no answer of its hook.
+    #[error("{0}")]
+    Misfit(String),
 }
 
 /// What a sandbox knows while it lives.
@@ -190,6 +202,9 @@ impl Module {
         let parted = request::Parted::new(&call.order().metadata);
         let order = parted.order(order_id, call.order(), settings);
         let instance = self.pre.instantiate(&mut *store)?;
+        if let Some(code) = &self.code {
+            load(store, &instance, code)?.map_err(|it| Ended::Threw(bounded(&it)))?;
+        }
         macro_rules! hook {
             ($field:ident, $request:expr) => {{
                 let indices = self.exports.$field.as_ref();
@@ -249,6 +264,12 @@ fn judge(said: Said, call: &RuleCall, limits: &Limits) -> Result<(RuleAnswer, Op
 }
 
 fn fault(error: &wasmtime::Error, denied: bool, fuel: u64, limits: &Limits) -> Fault {
+    match error.downcast_ref::<Ended>() {
+        Some(Ended::Threw(_)) if denied => return Fault::Memory(limits.memory_bytes),
+        Some(Ended::Threw(text)) => return Fault::Trap(text.clone()),
+        Some(Ended::Misfit(text)) => return Fault::Invalid(text.clone()),
+        None => {}
+    }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => Fault::Fuel(fuel),
         Some(Trap::StackOverflow) => Fault::Stack,

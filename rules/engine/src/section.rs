@@ -1,8 +1,9 @@
-//! The custom section by which a module brings the JSON schema of its settings.
+//! The custom section by which a component brings the JSON schema of its settings; a source has a line for it.
 //!
 //! It stands at the top level of the component, where every tool that passes sections on keeps it.
 
 use crate::inspect::Refusal;
+use crate::source::{Source, with_engine};
 
 /// The section's name.
 const NAME: &str = "tillstream:settings-schema";
@@ -10,12 +11,19 @@ const NAME: &str = "tillstream:settings-schema";
 const HEADER_BYTES: usize = 8;
 const CUSTOM: u8 = 0;
 
-/// The schema that a component brings, as text.
+/// The schema that a module brings, as text.
 ///
 /// # Errors
-/// [`Refusal::SettingsSchema`] when there are two of it, or it is no text; [`Refusal::Invalid`] when the component's
-/// sections cannot be told apart.
-pub fn settings_schema(component: &[u8]) -> Result<Option<&str>, Refusal> {
+/// [`Refusal::SettingsSchema`] when there are two of it, or it is no text; [`Refusal::Invalid`] when a component's sections
+/// cannot be told apart; what is wrong with a source's first lines.
+pub fn settings_schema(module: &[u8]) -> Result<Option<&str>, Refusal> {
+    match Source::read(module)? {
+        Some(source) => Ok(source.settings_schema()),
+        None => of_component(module),
+    }
+}
+
+fn of_component(component: &[u8]) -> Result<Option<&str>, Refusal> {
     let torn = || Refusal::Invalid("a section ends outside the module".to_owned());
     let mut rest = component.get(HEADER_BYTES..).ok_or_else(torn)?;
     let mut found = None;
@@ -33,9 +41,16 @@ pub fn settings_schema(component: &[u8]) -> Result<Option<&str>, Refusal> {
     Ok(found)
 }
 
-/// The component with a schema for its settings. One that it brings already is the caller's to look for.
+/// The module with a schema for its settings. One that it brings already is the caller's to look for.
 #[must_use]
-pub fn with_settings_schema(component: &[u8], schema: &str) -> Vec<u8> {
+pub fn with_settings_schema(module: &[u8], schema: &str) -> Vec<u8> {
+    match (Source::read(module), std::str::from_utf8(module)) {
+        (Ok(Some(_)), Ok(source)) => with_engine(source, Some(schema)).into_bytes(),
+        _ => with_section(module, schema),
+    }
+}
+
+fn with_section(component: &[u8], schema: &str) -> Vec<u8> {
     let mut name = Vec::new();
     put_length(NAME.len(), &mut name);
     name.extend_from_slice(NAME.as_bytes());

@@ -5,7 +5,7 @@ mod support;
 
 use support::engine;
 use tillstream_rule_engine::{ArtifactError, ArtifactKey, Pool, Refusal, RuleEngine, digest};
-use tillstream_rule_modules::{component, plain, price_rule, price_text};
+use tillstream_rule_modules::{component, plain, poses_as_an_engine, price_rule, price_text};
 use tillstream_stage::rule::{Hook, Hooks};
 
 fn refusal(bytes: &[u8]) -> Refusal {
@@ -34,6 +34,12 @@ fn imports_are_refused_by_name() {
     assert!(
         message.contains("wasi:clocks/wall-clock@0.2.0") && message.contains("tillstream:rules/log@1.0.0")
     );
+}
+
+#[test]
+fn what_an_engine_of_ours_may_call_is_refused_to_a_module_of_a_tenant() {
+    let Refusal::Imports(names) = refusal(&poses_as_an_engine()) else { panic!("imports") };
+    assert_eq!(names, ["tillstream:javascript/host@1.0.0"]);
 }
 
 #[test]

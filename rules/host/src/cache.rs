@@ -1,18 +1,23 @@
 //! Compiled code on disk, by module and engine.
 //!
 //! A file is written under another name and then renamed, so that nobody opens a half one; what has no valid seal is
-//! compiled anew. The key lies beside the code and is readable by the owner alone.
+//! compiled anew. The key lies beside the code. Whoever could write here could put a key and code of their own in the place
+//! of ours, so the directory is this user's and nobody else's: it is closed to others, and one that is not ours is not used.
 
 use crate::error::RuleHostError;
-use std::fs::{self, OpenOptions};
+use rustix::process::geteuid;
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tillstream_rule_engine::{ArtifactError, ArtifactKey, Module, RuleEngine};
 
 const KEY_FILE: &str = "seal.key";
+/// Only its owner looks into the directory, and only its owner reads or writes a file.
+const OWNER_ALONE_DIR: u32 = 0o700;
+const OWNER_ALONE: u32 = 0o600;
 
-/// The cache of one data directory.
+/// The cache of one directory.
 #[derive(Debug)]
 pub struct ArtifactCache {
     dir: PathBuf,
@@ -23,10 +28,11 @@ impl ArtifactCache {
     /// Opens it, and makes it where it is missing.
     ///
     /// # Errors
-    /// [`RuleHostError::Cache`] when the directory or its key cannot be made or read.
+    /// [`RuleHostError::Cache`] when the directory or its key cannot be made or read, or is another user's.
     pub fn open(dir: &Path) -> Result<Self, RuleHostError> {
         let failed = |error| RuleHostError::Cache { path: dir.to_path_buf(), error };
-        fs::create_dir_all(dir).map_err(failed)?;
+        DirBuilder::new().recursive(true).mode(OWNER_ALONE_DIR).create(dir).map_err(failed)?;
+        close(&fs::File::open(dir).map_err(failed)?, OWNER_ALONE_DIR).map_err(failed)?;
         let path = dir.join(KEY_FILE);
         let key = match read_key(&path) {
             Ok(key) => key,
@@ -68,7 +74,7 @@ impl ArtifactCache {
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce).map_err(|error| std::io::Error::other(error.to_string()))?;
         let beside = self.dir.join(format!("{:016x}.part", u64::from_be_bytes(nonce)));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ALONE).open(&beside)?;
         let written = file.write_all(sealed).and_then(|()| fs::rename(&beside, path));
         if written.is_err() {
             // Left behind it would only take room.
@@ -81,8 +87,21 @@ impl ArtifactCache {
 fn read_key(path: &Path) -> std::io::Result<[u8; 32]> {
     let mut key = [0; 32];
     let mut file = fs::File::open(path)?;
+    close(&file, OWNER_ALONE)?;
     file.read_exact(&mut key)?;
     Ok(key)
+}
+
+/// Shuts others out of what is ours; what is somebody else's is an error.
+fn close(file: &fs::File, mode: u32) -> std::io::Result<()> {
+    let metadata = file.metadata()?;
+    if metadata.uid() != geteuid().as_raw() {
+        return Err(std::io::Error::new(ErrorKind::PermissionDenied, "it belongs to another user"));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 fn make_key(path: &Path) -> Result<[u8; 32], RuleHostError> {
@@ -92,7 +111,7 @@ fn make_key(path: &Path) -> Result<[u8; 32], RuleHostError> {
     // Whole or not at all: a process that starts at the same time finds either no key or all of it.
     let beside = path.with_extension(format!("{}", std::process::id()));
     let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(failed)?;
+        OpenOptions::new().write(true).create_new(true).mode(OWNER_ALONE).open(&beside).map_err(failed)?;
     file.write_all(&key).and_then(|()| file.sync_all()).map_err(failed)?;
     let linked = fs::hard_link(&beside, path);
     // The other name has served its purpose whether the link was made or somebody else was first.

@@ -12,12 +12,14 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
-use tillstream_rule_engine::{Pool, Refusal, RuleEngine};
+use tillstream_rule_engine::{Pool, Refusal, RuleEngine, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 /// Seconds of processor time.
 const CPU_SECONDS_MAX: u64 = 5;
+/// The same for an engine of ours, which is several times a rule and compiled once for all of them.
+const ENGINE_CPU_SECONDS_MAX: u64 = 60;
 /// Bytes of address space: what the compiler needs for the largest honest module, several times over.
 const ADDRESS_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of a file: the engine keeps the image of a memory in one that has no name.
@@ -26,6 +28,8 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 const CODE_BYTES_MAX: u64 = 16 << 20;
 /// The parent's patience; a loaded machine may need longer than the processor time.
 const WALL_CLOCK_MAX: Duration = Duration::from_secs(15);
+/// For an engine of ours only the processor time counts: nobody else can make it take longer, and a loaded machine may.
+const ENGINE_WALL_CLOCK_MAX: Duration = Duration::from_secs(600);
 
 /// The child's first byte.
 const COMPILED: u8 = b'+';
@@ -64,15 +68,16 @@ impl Compiler {
         Self { program, arguments }
     }
 
-    /// Code for a module, or why it is not taken.
+    /// Code for a module, or why it is not taken. For a source it is the code of its engine.
     pub(crate) async fn compile(&self, module: &[u8]) -> Result<Result<Vec<u8>, NotTaken>, RuleHostError> {
         // What can be told at a glance needs no process.
         if let Err(refusal) = tillstream_rule_engine::look(module) {
             return Ok(Err(refusal.into()));
         }
-        match tokio::time::timeout(WALL_CLOCK_MAX, self.run(module)).await {
+        let patience = if is_source(module) { ENGINE_WALL_CLOCK_MAX } else { WALL_CLOCK_MAX };
+        match tokio::time::timeout(patience, self.run(module)).await {
             Ok(said) => said,
-            Err(_) => Ok(Err(Refusal::Compile(format!("{} s", WALL_CLOCK_MAX.as_secs())).into())),
+            Err(_) => Ok(Err(Refusal::Compile(format!("{} s", patience.as_secs())).into())),
         }
     }
 
@@ -111,6 +116,11 @@ impl Compiler {
     }
 }
 
+/// Whether what is to be compiled is an engine of ours, and nothing of a tenant's.
+fn is_source(module: &[u8]) -> bool {
+    matches!(Source::read(module), Ok(Some(_)))
+}
+
 fn understand(mut said: Vec<u8>) -> Result<Result<Vec<u8>, NotTaken>, RuleHostError> {
     match said.first() {
         Some(&COMPILED) => {
@@ -136,16 +146,20 @@ fn understand(mut said: Vec<u8>) -> Result<Result<Vec<u8>, NotTaken>, RuleHostEr
 /// When it cannot be bounded, or a pipe breaks.
 pub fn compile_child() -> Result<(), RuleHostError> {
     let failed = |error: std::io::Error| RuleHostError::Compiler(error.to_string());
-    let bound = |resource, most| {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+    let bound_within = |resource, most, maximum| {
+        let limit = Rlimit { current: Some(most), maximum: Some(maximum) };
         setrlimit(resource, limit).map_err(|error| RuleHostError::Compiler(error.to_string()))
     };
-    bound(Resource::Cpu, CPU_SECONDS_MAX)?;
+    let bound = |resource, most| bound_within(resource, most, most);
+    bound_within(Resource::Cpu, CPU_SECONDS_MAX, ENGINE_CPU_SECONDS_MAX)?;
     bound(Resource::As, ADDRESS_BYTES_MAX)?;
     bound(Resource::Core, 0)?;
     bound(Resource::Fsize, FILE_BYTES_MAX)?;
     let mut module = Vec::new();
     std::io::stdin().lock().read_to_end(&mut module).map_err(failed)?;
+    if is_source(&module) {
+        bound(Resource::Cpu, ENGINE_CPU_SECONDS_MAX)?;
+    }
     let said = match RuleEngine::new(Pool::OnDemand)?.compile(&module) {
         Ok(code) => [&[COMPILED], code.as_slice()].concat(),
         Err(refusal) => {

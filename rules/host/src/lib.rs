@@ -34,8 +34,8 @@ pub use sample::{SampleRun, dry_run, sample_calls};
 pub use samples::RuleSamples;
 pub use station::{RuleStation, RuleUpload, Uploaded};
 pub use tillstream_rule_engine::{
-    ArtifactKey, Fault, Limits, Module, Pool, Refusal, RuleEngine, Run, StackFuel, digest, settings_schema,
-    with_settings_schema,
+    ArtifactError, ArtifactKey, Fault, Limits, Module, Pool, Refusal, RuleEngine, Run, Source, StackFuel,
+    digest, settings_schema, with_engine, with_settings_schema,
 };
 pub use trials::{Measured, TrialMetrics};
 pub use try_on::{RECENT_INPUTS_MAX, RecentInput, RecentInputs};

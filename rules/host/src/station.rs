@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_registry_log::{Registry, RegistryError};
-use tillstream_rule_engine::{Module, Refusal, RuleEngine, digest, settings_schema};
+use tillstream_rule_engine::{Module, Refusal, RuleEngine, Source, digest, settings_schema};
 use tillstream_rule_lifecycle::{
     Modules, ModulesRefusal, RuleRefusal, Rules, SettingsSchema, SignatureRefusal, Signing, Tally,
 };
@@ -64,6 +64,8 @@ pub struct RuleStation {
     compiler: Compiler,
     compilers: tokio::sync::Semaphore,
     pub(crate) loaded: Mutex<FxHashMap<Text, Arc<Module>>>,
+    /// The engines of rules that are their source, by digest: each is there once, for all tenants.
+    engines: Mutex<FxHashMap<String, Module>>,
     pub(crate) rules: Arc<Registry<Rules>>,
     pub(crate) modules: Arc<Registry<Modules>>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -86,6 +88,7 @@ impl RuleStation {
             compiler,
             compilers: tokio::sync::Semaphore::new(COMPILERS_MAX),
             loaded: Mutex::default(),
+            engines: Mutex::default(),
             rules: registries.0,
             modules: registries.1,
             clock,
@@ -207,7 +210,7 @@ impl RuleStation {
         self.host.put_in_force(table);
     }
 
-    /// A module from memory, from disk, or compiled.
+    /// A rule from memory, or made ready to be called.
     pub(crate) async fn load(
         &self,
         digest: &str,
@@ -216,8 +219,38 @@ impl RuleStation {
         if let Some(module) = self.loaded.lock().get(digest) {
             return Ok(Ok(module.clone()));
         }
+        let module = match Source::read(bytes) {
+            Err(refusal) => Err(refusal.into()),
+            Ok(None) => self.compiled(digest, bytes).await?,
+            Ok(Some(source)) => match self.engine_of(&source, bytes).await? {
+                Err(refused) => Err(refused),
+                Ok(engine) => taken_in(engine, bytes.to_vec()).await?,
+            },
+        };
+        Ok(module.map(|it| self.keep(digest, it)))
+    }
+
+    /// The engine that a source asks for.
+    async fn engine_of(
+        &self,
+        source: &Source<'_>,
+        bytes: &[u8],
+    ) -> Result<Result<Module, NotTaken>, RuleHostError> {
+        let digest = source.engine_digest();
+        if let Some(engine) = self.engines.lock().get(&digest) {
+            return Ok(Ok(engine.clone()));
+        }
+        let engine = self.compiled(&digest, bytes).await?;
+        if let Ok(engine) = &engine {
+            self.engines.lock().insert(digest, engine.clone());
+        }
+        Ok(engine)
+    }
+
+    /// A module's code from disk, or from the compiler.
+    async fn compiled(&self, digest: &str, bytes: &[u8]) -> Result<Result<Module, NotTaken>, RuleHostError> {
         if let Some(module) = self.cache.get(&self.engine, digest) {
-            return Ok(Ok(self.keep(digest, module)));
+            return Ok(Ok(module));
         }
         let permit = self.compilers.acquire().await;
         let compiled = self.compiler.compile(bytes).await;
@@ -227,7 +260,7 @@ impl RuleStation {
             Err(refused) => return Ok(Err(refused)),
         };
         match self.cache.put(&self.engine, digest, &code) {
-            Ok(module) => Ok(Ok(self.keep(digest, module))),
+            Ok(module) => Ok(Ok(module)),
             Err(error) => Ok(Err(NotTaken { reason: "start".to_owned(), message: error.to_string() })),
         }
     }
@@ -343,6 +376,16 @@ impl RuleStation {
         let version = self.rules.read(number).unwrap_or_default();
         Ok(Uploaded::Taken { version, digest, event: Box::new(uploaded), samples })
     }
+}
+
+/// A source in its engine. That may take a good part of a second, so no other task waits for it.
+async fn taken_in(engine: Module, bytes: Vec<u8>) -> Result<Result<Module, NotTaken>, RuleHostError> {
+    let taken = tokio::task::spawn_blocking(move || match Source::read(&bytes)? {
+        Some(source) => engine.with_source(&source),
+        None => Err(Refusal::NotWasm),
+    });
+    let taken = taken.await.map_err(|error| RuleHostError::Compiler(error.to_string()))?;
+    Ok(taken.map_err(NotTaken::from))
 }
 
 /// The schema that a module brings for its settings, if it is one.

@@ -4,6 +4,7 @@
 //! `rules/`: the same files that this repository builds and tests.
 
 mod examples;
+mod javascript;
 
 use super::RulesError;
 use crate::cli::Language;
@@ -29,21 +30,29 @@ pub fn example_names() -> impl Iterator<Item = &'static str> {
 
 /// `rules new`
 pub(super) fn new(name: &str, language: Language, example: &str) -> Result<(), RulesError> {
-    if language != Language::Rust {
-        return Err(RulesError::Language(language));
-    }
     if !is_package_name(name) {
         return Err(RulesError::Name(name.to_owned()));
     }
-    let example = EXAMPLES.iter().find(|it| it.name == example);
-    let example = example.ok_or_else(|| RulesError::Name(name.to_owned()))?;
+    let missing = |there: Vec<&str>| {
+        let there = there.join(", ");
+        RulesError::NoExample { example: example.to_owned(), language, there }
+    };
+    let found = EXAMPLES.iter().find(|it| it.name == example);
+    let found = found.ok_or_else(|| missing(example_names().collect()))?;
+    let files = match language {
+        Language::Rust => files(name, found),
+        Language::Javascript => {
+            javascript::files(name, found).ok_or_else(|| missing(javascript::names().collect()))?
+        }
+        Language::Python => return Err(RulesError::Language(language)),
+    };
     let folder = Path::new(name);
     // Whoever names a folder that is there means something else: nothing of it is touched.
     std::fs::create_dir(folder).map_err(|error| RulesError::File { path: folder.to_path_buf(), error })?;
-    for (path, text) in files(name, example) {
+    for (path, text) in files {
         write(&folder.join(path), &text)?;
     }
-    line(format_args!("{name}: a rule like {}; next: cd {name} && tillstream rules test", example.name));
+    line(format_args!("{name}: a rule like {example}; next: cd {name} && tillstream rules test"));
     Ok(())
 }
 
@@ -63,11 +72,16 @@ fn files(name: &str, example: &Example) -> Vec<(PathBuf, String)> {
         ("tillstream/sdk/src/allocator.rs".into(), SDK_ALLOCATOR.to_owned()),
         ("tillstream/wit/rules.wit".into(), WORLD.to_owned()),
     ];
-    for it in example.fixtures {
-        files.push((format!("fixtures/{}.json", it.name).into(), it.input.to_owned()));
-        files.push((format!("fixtures/{}.snap.json", it.name).into(), it.snapshot.to_owned()));
-    }
+    files.extend(fixtures(example));
     files
+}
+
+/// The questions of an example, and what it says to them.
+fn fixtures(example: &Example) -> impl Iterator<Item = (PathBuf, String)> {
+    example.fixtures.iter().flat_map(|it| {
+        let path = |ending: &str| format!("fixtures/{}{ending}", it.name).into();
+        [(path(".json"), it.input.to_owned()), (path(".snap.json"), it.snapshot.to_owned())]
+    })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), RulesError> {
@@ -77,8 +91,8 @@ fn write(path: &Path, text: &str) -> Result<(), RulesError> {
         .map_err(|error| RulesError::File { path: path.to_path_buf(), error })
 }
 
-/// What cargo takes for a package and the pipeline for a rule: a to z, 0 to 9 and -, beginning with a letter.
-fn is_package_name(name: &str) -> bool {
+/// What a package may be called, and a rule in the pipeline: a to z, 0 to 9 and -, beginning with a letter.
+pub(super) fn is_package_name(name: &str) -> bool {
     name.len() <= NAME_CHARS_MAX
         && name.starts_with(|it: char| it.is_ascii_lowercase())
         && name.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-')

@@ -5,12 +5,27 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 const WIT: &str = include_str!("../../../rules/wit/rules.wit");
+const ENGINE_WIT: &str = include_str!("../../../rules/javascript/engine/wit/engine.wit");
 
 /// A component from a core module in text, for one of the worlds of `rules/wit`.
 pub fn component(world: &str, text: &str) -> Vec<u8> {
+    of_world(&[WIT], world, text)
+}
+
+/// A price rule that asks for what only an engine of the host may call, and calls it.
+pub fn poses_as_an_engine() -> Vec<u8> {
+    let import = r#"(import "tillstream:javascript/host@1.0.0" "threw" (func $threw (param i32 i32)))"#;
+    let text = price_text(import, "(call $threw (i32.const 0) (i32.const 0)) (i32.const 16)");
+    let posing = "world posing { import host; export tillstream:rules/price@1.0.0; }";
+    of_world(&[WIT, &format!("{ENGINE_WIT}{posing}")], "posing", &text)
+}
+
+/// A component for a world of the last of these packages.
+fn of_world(packages: &[&str], world: &str, text: &str) -> Vec<u8> {
     let mut module = wat::parse_str(text).expect("a module in text");
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("rules.wit", WIT).expect("the world's package");
+    let packages = packages.iter().map(|it| resolve.push_str("world.wit", it).expect("a package"));
+    let package = packages.last().expect("one package at least");
     let world = resolve.select_world(&[package], Some(world)).expect("a world of the package");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("a world to embed");
     encode(&module)

@@ -1,0 +1,1 @@
+../../tillstream.d.ts
