@@ -1,11 +1,12 @@
 //! A plan as it happens: steps, what undoes faults, processes that come back, and the peace at the end.
 
 use crate::client::Clients;
+use crate::course::Course;
 use crate::embedded;
 use crate::faults::{self, Undo};
-use crate::house::{House, PARTITIONS};
-use crate::oracle::{Checked, Seen, Violation, judge, tables};
-use crate::plan::{Action, Client, Fault, Plan, Step};
+use crate::house::{House, Outside, PARTITIONS};
+use crate::oracle::{Checked, Seen, judge, tables};
+use crate::plan::{Action, Fault, Plan, Step};
 use crate::process::Process;
 use crate::workload::WORKERS;
 use std::collections::BTreeMap;
@@ -19,8 +20,6 @@ use tillstream_state::TaskId;
 
 /// How long everything may take to come to rest once nothing goes wrong any more, simulated.
 pub(crate) const REST_MAX: Duration = Duration::from_secs(300);
-/// Beyond this every hold has expired.
-pub(crate) const HOLDS_EXPIRE_MS: i64 = 16 * 60_000;
 /// A process that could not start tries again after so long.
 pub(crate) const START_AGAIN: Duration = Duration::from_millis(300);
 /// How long a process may take to stop.
@@ -131,46 +130,13 @@ impl History {
     }
 
     async fn all(&mut self, plan: &Plan) -> Checked {
-        if self.tracing {
-            self.seen.listen();
-        }
         for worker in 0..usize::from(WORKERS) {
             self.start(worker).await;
         }
-        let mut open = false;
-        for step in &plan.steps {
-            let opens = matches!(step.action, Action::Client(Client::Product { .. } | Client::Adjust { .. }));
-            if !open && !opens {
-                open = true;
-                self.open_shop(step.number as usize).await?;
-            }
-            let deadline_ns = self.house.now_ns() + u64::from(step.wait_ms) * 1_000_000;
-            self.until(deadline_ns).await?;
-            self.step(step).await?;
-        }
+        self.take_steps(plan).await?;
         self.rest().await?;
         judge(&self.house, &self.seen)?;
         tables::same(&self.house, &self.seen)
-    }
-
-    /// Orders come once the first products are there, if they come soon.
-    async fn open_shop(&mut self, steps: usize) -> Checked {
-        for _ in 0..50 {
-            if self.seen.items.iter().map(Vec::len).sum::<usize>() >= steps && self.unfinished().is_empty() {
-                return Ok(());
-            }
-            self.until(self.house.now_ns() + 100_000_000).await?;
-            self.look()?;
-        }
-        Ok(())
-    }
-
-    /// Says what happens, where somebody listens.
-    pub(crate) fn tell(&mut self, line: impl FnOnce() -> String) {
-        if self.tracing {
-            let at_ms = self.house.now_ns() / 1_000_000;
-            self.outcome.trace.push(format!("{at_ms:>8} ms  {}", line()));
-        }
     }
 
     pub(crate) async fn start(&mut self, worker: usize) {
@@ -189,39 +155,6 @@ impl History {
         }
     }
 
-    /// Lets time pass, and does what is due meanwhile.
-    async fn until(&mut self, deadline_ns: u64) -> Checked {
-        loop {
-            self.bury()?;
-            let now_ns = self.house.now_ns();
-            let due = self.undos.iter().position(|(at_ns, _)| *at_ns <= now_ns);
-            if let Some(index) = due {
-                let (due_ns, undo) = self.undos.remove(index);
-                // Whoever was busy with a start is late: it has lasted longer than was planned.
-                self.seen.stood_still_ns += now_ns - due_ns;
-                self.tell(|| format!("ends: {undo:?}"));
-                faults::undo(&self.house, &undo);
-                continue;
-            }
-            if let Some(worker) = self.starts.iter().find(|(_, at_ns)| **at_ns <= now_ns).map(|it| *it.0) {
-                self.start(worker).await;
-                continue;
-            }
-            if let Some(reason) = self.processes.iter().flatten().find_map(Process::halted) {
-                self.repair(&reason).await?;
-                continue;
-            }
-            if now_ns >= deadline_ns {
-                return Ok(());
-            }
-            let next_ns = self.undos.iter().map(|it| it.0).chain(self.starts.values().copied()).min();
-            let next_ns = next_ns.map_or(deadline_ns, |it| it.min(deadline_ns));
-            // Halts and deaths are noticed soon.
-            let step_ns = (next_ns - now_ns).clamp(1, 200_000_000);
-            self.house.pass(Duration::from_nanos(step_ns)).await;
-        }
-    }
-
     /// Workers that died are down.
     fn bury(&mut self) -> Checked {
         for worker in 0..self.processes.len() {
@@ -236,29 +169,6 @@ impl History {
             }
         }
         Ok(())
-    }
-
-    async fn step(&mut self, step: &Step) -> Checked {
-        self.tell(|| step.to_string());
-        match &step.action {
-            Action::Client(it) => {
-                let broker = &self.house.broker;
-                let letters =
-                    |at| -> Vec<Record> { broker.committed_from(at, 0).0.into_iter().map(read_of).collect() };
-                self.clients.act(&self.house, step.number, it, &letters);
-            }
-            Action::Fault(it) => self.fault(it).await,
-            Action::Operator(it) => self.operate(it).await?,
-        }
-        self.look()
-    }
-
-    pub(crate) fn look(&mut self) -> Checked {
-        let looked = self.seen.look(&self.house.broker, self.house.now_ns());
-        for line in self.seen.lines() {
-            self.tell(|| format!("        {line}"));
-        }
-        looked
     }
 
     async fn fault(&mut self, fault: &Fault) {
@@ -305,49 +215,88 @@ impl History {
 
     async fn rest(&mut self) -> Checked {
         self.heal();
-        let deadline_ns = self.house.now_ns() + REST_MAX.as_nanos() as u64;
         let now_ns = self.house.now_ns();
         for worker in 0..self.processes.len() {
             if self.processes[worker].is_none() {
                 self.starts.insert(worker, now_ns);
             }
         }
-        self.settle(deadline_ns).await?;
-        for _ in 0..3 {
-            if self.seen.order_timers() == 0 {
-                break;
-            }
-            self.house.clock.jump_ms(HOLDS_EXPIRE_MS);
-            self.tell(|| "the clock jumps past every hold's end".to_owned());
-            self.until(self.house.now_ns() + 1_500_000_000).await?;
-            self.settle(deadline_ns).await?;
-        }
-        let unfired = self.seen.order_timers();
-        if unfired > 0 {
-            return Err(Violation(format!("{unfired} timers of orders never fire")));
-        }
+        self.come_to_rest().await?;
         // Rows follow the log, the last of them after twelve intervals.
         let flushed = self.house.settings.flush_interval * 14 + Duration::from_secs(2);
         self.until(self.house.now_ns() + flushed.as_nanos() as u64).await?;
-        self.look()
+        self.look().await
+    }
+}
+
+impl Course for History {
+    fn outside(&self) -> &Outside {
+        &self.house
     }
 
-    /// Waits until every task has taken everything.
-    async fn settle(&mut self, deadline_ns: u64) -> Checked {
-        let mut quiet = 0;
-        while quiet < 2 {
-            if self.house.now_ns() > deadline_ns {
-                let left = self.unfinished();
-                return Err(Violation(format!("not at rest after {} s: {left}", REST_MAX.as_secs())));
+    fn seen(&mut self) -> &mut Seen {
+        &mut self.seen
+    }
+
+    fn listener(&mut self) -> Option<&mut Vec<String>> {
+        self.tracing.then_some(&mut self.outcome.trace)
+    }
+
+    async fn until(&mut self, deadline_ns: u64) -> Checked {
+        loop {
+            self.bury()?;
+            let now_ns = self.house.now_ns();
+            let due = self.undos.iter().position(|(at_ns, _)| *at_ns <= now_ns);
+            if let Some(index) = due {
+                let (due_ns, undo) = self.undos.remove(index);
+                // Whoever was busy with a start is late: it has lasted longer than was planned.
+                self.seen.stood_still_ns += now_ns - due_ns;
+                self.tell(|| format!("ends: {undo:?}"));
+                faults::undo(&self.house, &undo);
+                continue;
             }
-            self.until(self.house.now_ns() + 400_000_000).await?;
-            self.look()?;
-            quiet = if self.unfinished().is_empty() { quiet + 1 } else { 0 };
+            if let Some(worker) = self.starts.iter().find(|(_, at_ns)| **at_ns <= now_ns).map(|it| *it.0) {
+                self.start(worker).await;
+                continue;
+            }
+            if let Some(reason) = self.processes.iter().flatten().find_map(Process::halted) {
+                self.repair(&reason).await?;
+                continue;
+            }
+            if now_ns >= deadline_ns {
+                return Ok(());
+            }
+            let next_ns = self.undos.iter().map(|it| it.0).chain(self.starts.values().copied()).min();
+            let next_ns = next_ns.map_or(deadline_ns, |it| it.min(deadline_ns));
+            // Halts and deaths are noticed soon.
+            let step_ns = (next_ns - now_ns).clamp(1, 200_000_000);
+            self.house.pass(Duration::from_nanos(step_ns)).await;
         }
-        Ok(())
     }
 
-    /// Which tasks have something left, for people.
+    async fn step(&mut self, step: &Step) -> Checked {
+        self.tell(|| step.to_string());
+        match &step.action {
+            Action::Client(it) => {
+                let broker = &self.house.broker;
+                let letters =
+                    |at| -> Vec<Record> { broker.committed_from(at, 0).0.into_iter().map(read_of).collect() };
+                self.clients.act(&self.house, step.number, it, &letters);
+            }
+            Action::Fault(it) => self.fault(it).await,
+            Action::Operator(it) => self.operate(it).await?,
+        }
+        self.look().await
+    }
+
+    async fn look(&mut self) -> Checked {
+        let looked = self.seen.look(&self.house.broker, self.house.now_ns());
+        for line in self.seen.lines() {
+            self.tell(|| format!("        {line}"));
+        }
+        looked
+    }
+
     fn unfinished(&self) -> String {
         if !self.clients.is_idle() {
             return "clients wait".to_owned();

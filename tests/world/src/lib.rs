@@ -7,6 +7,7 @@
 
 mod call;
 mod client;
+mod course;
 mod embedded;
 mod faults;
 mod history;

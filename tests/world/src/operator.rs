@@ -1,5 +1,6 @@
 //! What operators do: they stop everything, and run the commands of `tillstream state`.
 
+use crate::course::Course;
 use crate::history::{History, STOP_MAX};
 use crate::house::PARTITIONS;
 use crate::oracle::{Checked, Violation};
@@ -100,7 +101,7 @@ impl History {
             let groups = crate::KINDS.into_iter().map(|kind| self.house.settings.group(kind));
             let open = !self.house.broker.open_transactions().is_empty();
             if !open && groups.into_iter().all(|it| self.house.broker.members(&it).is_empty()) {
-                return self.look();
+                return self.look().await;
             }
             self.house.pass(Duration::from_secs(1)).await;
         }

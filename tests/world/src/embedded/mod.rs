@@ -8,10 +8,11 @@ mod process;
 mod reading;
 
 use crate::client::Clients;
-use crate::history::{HOLDS_EXPIRE_MS, Outcome, REST_MAX, START_AGAIN, STOP_MAX};
+use crate::course::Course;
+use crate::history::{Outcome, START_AGAIN, STOP_MAX};
 use crate::house::{Outside, PARTITIONS};
 use crate::oracle::{Checked, Seen, Violation, expect, judge};
-use crate::plan::{Action, Client, Fault, Plan, Power, Step};
+use crate::plan::{Action, Fault, Plan, Power, Step};
 use crate::provider::Trouble;
 use books::Books;
 use disk::{SimDisk, Strike};
@@ -138,20 +139,7 @@ pub(crate) async fn live(plan: &Plan, tracing: bool) -> Outcome {
 
 impl Alone {
     async fn all(&mut self, plan: &Plan) -> Checked {
-        if self.tracing {
-            self.seen.listen();
-        }
-        let mut open = false;
-        for step in &plan.steps {
-            let opens = matches!(step.action, Action::Client(Client::Product { .. } | Client::Adjust { .. }));
-            if !open && !opens {
-                open = true;
-                self.open_shop(step.number as usize).await?;
-            }
-            let deadline_ns = self.house.now_ns() + u64::from(step.wait_ms) * 1_000_000;
-            self.until(deadline_ns).await?;
-            self.step(step).await?;
-        }
+        self.take_steps(plan).await?;
         self.rest().await?;
         judge(&self.house, &self.seen)?;
         self.reread().await?;
@@ -160,25 +148,6 @@ impl Alone {
         self.start().await?;
         expect(self.process.is_some(), || "the store does not open again".to_owned())?;
         self.reread().await
-    }
-
-    /// Orders come once the first products are there, if they come soon.
-    async fn open_shop(&mut self, steps: usize) -> Checked {
-        for _ in 0..50 {
-            if self.seen.items.iter().map(Vec::len).sum::<usize>() >= steps && self.unfinished().is_empty() {
-                return Ok(());
-            }
-            self.until(self.house.now_ns() + 100_000_000).await?;
-            self.look().await?;
-        }
-        Ok(())
-    }
-
-    fn tell(&mut self, line: impl FnOnce() -> String) {
-        if self.tracing {
-            let at_ms = self.house.now_ns() / 1_000_000;
-            self.outcome.trace.push(format!("{at_ms:>8} ms  {}", line()));
-        }
     }
 
     async fn start(&mut self) -> Checked {
@@ -265,45 +234,6 @@ impl Alone {
         expect(!late, || "a sync failed, and the process goes on".to_owned())
     }
 
-    /// Lets time pass, and does what is due meanwhile.
-    async fn until(&mut self, deadline_ns: u64) -> Checked {
-        loop {
-            self.attend().await?;
-            let now_ns = self.house.now_ns();
-            if self.space_ns.is_some_and(|it| it <= now_ns) {
-                self.space_ns = None;
-                self.free_bytes.store(u64::MAX, Ordering::Relaxed);
-                self.disk.calm().map_err(io)?;
-                self.tell(|| "there is space again".to_owned());
-            }
-            if self.start_ns.is_some_and(|it| it <= now_ns) {
-                self.start().await?;
-                continue;
-            }
-            if now_ns >= deadline_ns {
-                return Ok(());
-            }
-            let due = [self.start_ns, self.space_ns].into_iter().flatten().min();
-            let next_ns = due.map_or(deadline_ns, |it| it.clamp(now_ns + 1, deadline_ns));
-            // Deaths are noticed soon.
-            let step_ns = if self.doom.is_some() { 10_000_000 } else { 200_000_000 };
-            self.house.pass(Duration::from_nanos((next_ns - now_ns).clamp(1, step_ns))).await;
-        }
-    }
-
-    async fn step(&mut self, step: &Step) -> Checked {
-        self.tell(|| step.to_string());
-        match &step.action {
-            Action::Client(it) => {
-                let letters = |at| self.letters.get(&at).cloned().unwrap_or_default();
-                self.clients.act(&self.house, step.number, it, &letters);
-            }
-            Action::Fault(it) => self.fault(it).await?,
-            Action::Operator(_) => {}
-        }
-        self.look().await
-    }
-
     async fn fault(&mut self, fault: &Fault) -> Checked {
         match *fault {
             Fault::Cut { calls: None, power, down_ms, .. } if self.process.is_some() => {
@@ -376,37 +306,65 @@ impl Alone {
         if self.doom.is_some_and(|it| it.by_itself_ns.is_none_or(|by| by == u64::MAX)) {
             self.doom = None;
         }
-        let deadline_ns = self.house.now_ns() + REST_MAX.as_nanos() as u64;
-        self.settle(deadline_ns).await?;
-        for _ in 0..3 {
-            if self.seen.order_timers() == 0 {
-                break;
+        self.come_to_rest().await
+    }
+}
+
+impl Course for Alone {
+    fn outside(&self) -> &Outside {
+        &self.house
+    }
+
+    fn seen(&mut self) -> &mut Seen {
+        &mut self.seen
+    }
+
+    fn listener(&mut self) -> Option<&mut Vec<String>> {
+        self.tracing.then_some(&mut self.outcome.trace)
+    }
+
+    async fn until(&mut self, deadline_ns: u64) -> Checked {
+        loop {
+            self.attend().await?;
+            let now_ns = self.house.now_ns();
+            if self.space_ns.is_some_and(|it| it <= now_ns) {
+                self.space_ns = None;
+                self.free_bytes.store(u64::MAX, Ordering::Relaxed);
+                self.disk.calm().map_err(io)?;
+                self.tell(|| "there is space again".to_owned());
             }
-            self.house.clock.jump_ms(HOLDS_EXPIRE_MS);
-            self.tell(|| "the clock jumps past every hold's end".to_owned());
-            self.until(self.house.now_ns() + 1_500_000_000).await?;
-            self.settle(deadline_ns).await?;
+            if self.start_ns.is_some_and(|it| it <= now_ns) {
+                self.start().await?;
+                continue;
+            }
+            if now_ns >= deadline_ns {
+                return Ok(());
+            }
+            let due = [self.start_ns, self.space_ns].into_iter().flatten().min();
+            let next_ns = due.map_or(deadline_ns, |it| it.clamp(now_ns + 1, deadline_ns));
+            // Deaths are noticed soon.
+            let step_ns = if self.doom.is_some() { 10_000_000 } else { 200_000_000 };
+            self.house.pass(Duration::from_nanos((next_ns - now_ns).clamp(1, step_ns))).await;
         }
-        let unfired = self.seen.order_timers();
-        expect(unfired == 0, || format!("{unfired} timers of orders never fire"))
     }
 
-    /// Waits until every task has taken everything.
-    async fn settle(&mut self, deadline_ns: u64) -> Checked {
-        let mut quiet = 0;
-        while quiet < 2 {
-            let left = self.unfinished();
-            expect(self.house.now_ns() <= deadline_ns, || {
-                format!("not at rest after {} s: {left}", REST_MAX.as_secs())
-            })?;
-            self.until(self.house.now_ns() + 400_000_000).await?;
-            self.look().await?;
-            quiet = if self.unfinished().is_empty() { quiet + 1 } else { 0 };
+    async fn step(&mut self, step: &Step) -> Checked {
+        self.tell(|| step.to_string());
+        match &step.action {
+            Action::Client(it) => {
+                let letters = |at| self.letters.get(&at).cloned().unwrap_or_default();
+                self.clients.act(&self.house, step.number, it, &letters);
+            }
+            Action::Fault(it) => self.fault(it).await?,
+            Action::Operator(_) => {}
         }
-        Ok(())
+        self.look().await
     }
 
-    /// What has something left, for people.
+    async fn look(&mut self) -> Checked {
+        self.read_on().await
+    }
+
     fn unfinished(&self) -> String {
         let Some(process) = &self.process else { return "no process runs".to_owned() };
         if !self.clients.is_idle() {

@@ -1,6 +1,7 @@
 //! Reading the log: on, as the oracle follows it, and again from the beginning.
 
 use super::Alone;
+use crate::course::Course;
 use crate::house::PARTITIONS;
 use crate::oracle::{Checked, Violation, expect};
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ const PAGE: ReadLimit = ReadLimit { records_max: 1_000, bytes_max: 8 << 20 };
 
 impl Alone {
     /// Reads on, and takes the rows that were committed.
-    pub(super) async fn look(&mut self) -> Checked {
+    pub(super) async fn read_on(&mut self) -> Checked {
         let Some(process) = &self.process else { return Ok(()) };
         let witness = process.witness.clone();
         let mut read = Vec::new();
