@@ -263,6 +263,30 @@ impl Process {
         kill_process(pid, signal).map_err(|it| io(format!("signalling {}", self.name))(it.into()))
     }
 
+    /// SIGSTOP, and waits until no thread of it runs any more: on a busy machine some go on for a while, and answer.
+    pub(crate) fn pause(&self) -> Result<(), ServerError> {
+        self.signal(Signal::STOP)?;
+        let deadline = Deadline::after(STOP);
+        while !self.is_stopped()? {
+            if deadline.passed() {
+                return Err(self.failed(format!("was not frozen within {} s", STOP.as_secs())));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether each of its threads is stopped (`T`, the field behind the command's name in brackets; a thread that has
+    /// ended meanwhile does not run either).
+    fn is_stopped(&self) -> Result<bool, ServerError> {
+        let path = format!("/proc/{}/task", self.pid()?);
+        let threads = fs::read_dir(&path).map_err(io(format!("reading {path}")))?;
+        Ok(threads.filter_map(Result::ok).all(|it| {
+            let stat = fs::read_to_string(it.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        }))
+    }
+
     /// SIGKILL, and waits for the end.
     pub(crate) fn kill(&self) -> Result<(), ServerError> {
         let mut state = self.state.lock();
@@ -359,9 +383,9 @@ macro_rules! server_methods {
         /// Freezes it (SIGSTOP): connections stay open and nothing answers.
         ///
         /// # Errors
-        /// [`ServerError::Down`].
+        /// [`ServerError::Down`]; [`ServerError::Failed`] when it goes on running.
         pub fn pause(&self) -> Result<(), ServerError> {
-            self.process.signal(rustix::process::Signal::STOP)
+            self.process.pause()
         }
 
         /// Ends [`Self::pause`] (SIGCONT).
