@@ -20,7 +20,7 @@ pub struct Rules {
 /// What to try, on which orders.
 #[derive(Debug, Args)]
 pub struct Backtest {
-    /// The component; it is uploaded as a version that answers nothing. Left out: a version that is there already.
+    /// The component, or JavaScript; it is uploaded as a version that answers nothing. Left out: a version that is there already.
     pub module: Option<PathBuf>,
     /// The rule's name; left out: the name of the component's file.
     #[arg(long, env = "TILLSTREAM_RULE_NAME")]
@@ -187,12 +187,12 @@ pub enum RulesCommand {
     },
     /// Checks, compiles and tries a module here, as an upload does.
     Validate {
-        /// The component.
+        /// The component, or the JavaScript that `rules build` has packed.
         module: PathBuf,
     },
     /// Runs a module here on one input; prints its answer, log, and the share of each limit that it used.
     Run {
-        /// The component.
+        /// The component, or the JavaScript that `rules build` has packed.
         module: PathBuf,
         /// A JSON file: what the hook is asked.
         #[arg(long, env = "TILLSTREAM_RULE_INPUT", value_name = "FILE")]
@@ -208,7 +208,7 @@ pub enum RulesCommand {
     Replay {
         /// The rule's name.
         name: String,
-        /// The component to run.
+        /// The component, or the JavaScript, to run.
         module: PathBuf,
         /// The order's id.
         #[arg(long, env = "TILLSTREAM_RULE_ORDER_ID", value_name = "ID")]
@@ -227,7 +227,7 @@ pub enum RulesCommand {
     Upload {
         /// The rule's name.
         name: String,
-        /// The component.
+        /// The component, or the JavaScript that `rules build` has packed.
         module: PathBuf,
         /// A JSON schema for its settings: the module brings it along from now on.
         #[arg(long, env = "TILLSTREAM_RULE_SETTINGS_SCHEMA", value_name = "FILE")]
@@ -353,7 +353,7 @@ pub enum RulesCommand {
     },
     /// Signs a module: writes its signature beside it, where `upload` and `backtest` find it.
     Sign {
-        /// The component.
+        /// The component, or the JavaScript that `rules build` has packed.
         module: PathBuf,
         /// The key, as `keygen` made it (PKCS#8, PEM).
         #[arg(long, env = "TILLSTREAM_RULE_KEY", value_name = "FILE")]
