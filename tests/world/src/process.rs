@@ -46,9 +46,14 @@ const CATALOG_REPLAY_RECORDS: u64 = 50_000;
 pub struct Spawned(Mutex<Vec<AbortHandle>>);
 
 impl Spawned {
-    /// Ends all of it.
+    /// Ends all of it, soon.
     pub(crate) fn abort(&self) {
-        self.0.lock().drain(..).for_each(|it| it.abort());
+        self.0.lock().iter().for_each(AbortHandle::abort);
+    }
+
+    /// Whether all of it has ended, with what it held.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.lock().iter().all(AbortHandle::is_finished)
     }
 }
 

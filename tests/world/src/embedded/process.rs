@@ -95,6 +95,8 @@ impl Process {
         let made = Self::assemble(house, root, free_bytes, books, &spawned).await;
         if made.is_err() {
             spawned.abort();
+            // What stays for all that keeps the next start from the database, which says so.
+            gone(&spawned, || true).await;
         }
         made
     }
@@ -192,17 +194,23 @@ impl Process {
 
     /// SIGKILL. Resolves when nothing of it is left.
     pub async fn kill(self) -> bool {
-        let store = Arc::downgrade(&self.witness.store);
-        self.spawned.abort();
+        let (store, spawned) = (Arc::downgrade(&self.witness.store), self.spawned.clone());
+        spawned.abort();
         drop(self);
-        for _ in 0..1_000 {
-            if store.strong_count() == 0 {
-                return true;
-            }
-            tokio::task::yield_now().await;
-        }
-        false
+        gone(&spawned, || store.strong_count() == 0).await
     }
+}
+
+/// Resolves once all that was spawned has ended and `more` holds: what is told to end does so when it is next looked at, and
+/// has the store, or its database, open until then.
+async fn gone(spawned: &Spawned, more: impl Fn() -> bool) -> bool {
+    for _ in 0..1_000 {
+        if spawned.has_ended() && more() {
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    false
 }
 
 /// A record that clients were told is taken.
