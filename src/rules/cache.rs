@@ -33,11 +33,11 @@ pub(super) fn engine_of(
             None
         }
     });
-    let Some(cache) = cache else { return compiled(engine, &digest, bytes) };
-    if let Some(module) = cache.get(engine, &digest) {
+    let Some(cache) = cache else { return compiled(engine, digest, bytes) };
+    if let Some(module) = cache.get(engine, digest) {
         return Ok(module);
     }
-    opened(cache.put(engine, &digest, &engine.compile(bytes)?))
+    opened(cache.put(engine, digest, &engine.compile(bytes)?))
 }
 
 /// An author's own module, compiled.

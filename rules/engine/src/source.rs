@@ -8,6 +8,7 @@ use crate::Module;
 use crate::inspect::{Refusal, bounded, digest, short};
 use crate::limits::{CODE_BYTES_MAX, COMPILE_FUEL, Limits, START_FUEL};
 use crate::run::{Session, store};
+use std::sync::OnceLock;
 use tillstream_stage::rule::{Hook, Hooks};
 use wasmtime::component::{Instance, TypedFunc};
 use wasmtime::{Store, Trap};
@@ -21,11 +22,22 @@ const SCHEMA_MARK: &str = "// tillstream:settings-schema ";
 struct Provided {
     name: &'static str,
     component: &'static [u8],
+    /// Taken once: every source that is loaded asks for it.
+    digest: OnceLock<String>,
+}
+
+impl Provided {
+    fn digest(&self) -> &str {
+        self.digest.get_or_init(|| digest(self.component))
+    }
 }
 
 /// Every engine that was ever released, the newest last.
-const ENGINES: &[Provided] =
-    &[Provided { name: "javascript-1", component: include_bytes!("../../javascript/javascript-1.wasm") }];
+static ENGINES: [Provided; 1] = [Provided {
+    name: "javascript-1",
+    component: include_bytes!("../../javascript/javascript-1.wasm"),
+    digest: OnceLock::new(),
+}];
 
 /// The engine of a rule that is written today.
 pub(crate) const NEWEST: &str = "javascript-1";
@@ -80,8 +92,8 @@ impl<'a> Source<'a> {
     }
 
     /// The digest of that component.
-    pub fn engine_digest(&self) -> String {
-        digest(self.engine())
+    pub fn engine_digest(&self) -> &'static str {
+        ENGINES.get(self.engine).map_or("", Provided::digest)
     }
 }
 
@@ -103,8 +115,8 @@ pub fn with_engine(source: &str, schema: Option<&str>) -> String {
 }
 
 /// The engines by name, with their digests.
-pub fn engines() -> impl Iterator<Item = (&'static str, String)> {
-    ENGINES.iter().map(|it| (it.name, digest(it.component)))
+pub fn engines() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ENGINES.iter().map(|it| (it.name, it.digest()))
 }
 
 /// The names of the engines, in a sentence.

@@ -65,7 +65,8 @@ pub struct RuleStation {
     compilers: tokio::sync::Semaphore,
     pub(crate) loaded: Mutex<FxHashMap<Text, Arc<Module>>>,
     /// The engines of rules that are their source, by digest: each is there once, for all tenants.
-    engines: Mutex<FxHashMap<String, Module>>,
+    /// Locked while one is compiled, so that it is compiled once.
+    engines: tokio::sync::Mutex<FxHashMap<&'static str, Module>>,
     pub(crate) rules: Arc<Registry<Rules>>,
     pub(crate) modules: Arc<Registry<Modules>>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -88,7 +89,7 @@ impl RuleStation {
             compiler,
             compilers: tokio::sync::Semaphore::new(COMPILERS_MAX),
             loaded: Mutex::default(),
-            engines: Mutex::default(),
+            engines: tokio::sync::Mutex::default(),
             rules: registries.0,
             modules: registries.1,
             clock,
@@ -237,12 +238,13 @@ impl RuleStation {
         bytes: &[u8],
     ) -> Result<Result<Module, NotTaken>, RuleHostError> {
         let digest = source.engine_digest();
-        if let Some(engine) = self.engines.lock().get(&digest) {
+        let mut engines = self.engines.lock().await;
+        if let Some(engine) = engines.get(digest) {
             return Ok(Ok(engine.clone()));
         }
-        let engine = self.compiled(&digest, bytes).await?;
+        let engine = self.compiled(digest, bytes).await?;
         if let Ok(engine) = &engine {
-            self.engines.lock().insert(digest, engine.clone());
+            engines.insert(digest, engine.clone());
         }
         Ok(engine)
     }
