@@ -1,6 +1,6 @@
 //! One worker process: the parts that `tillstream serve --mode cluster` puts together, on simulated ports.
 
-use crate::house::House;
+use crate::house::{House, Outside};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::cell::OnceCell;
@@ -23,7 +23,7 @@ use tillstream_schemas::Topic;
 use tillstream_simulation::SimClock;
 use tillstream_simulation::broker::SimLog;
 use tillstream_stage::task::TaskKind;
-use tillstream_state::TaskId;
+use tillstream_state::{Sessions, TaskId};
 use tillstream_tasks::{AnalyticsTask, ItemTask, OrderTask};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -33,7 +33,7 @@ const NODES_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two tries of a follower while the broker does not answer.
 const READ_AGAIN: Duration = Duration::from_millis(200);
 /// A provider that takes longer is asked again with the same key.
-pub(crate) const PROVIDER_TIMEOUT: Duration = Duration::from_secs(30);
+const PROVIDER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Analytics gathers deltas for so long.
 const ANALYTICS_LINGER: Duration = Duration::from_millis(100);
 /// A task stops so long after its batch's hard deadline at the latest.
@@ -86,15 +86,15 @@ pub struct Process {
 
 /// What processes count. Nobody reads it, and to register it anew for each process of a history takes long.
 #[derive(Clone)]
-pub(crate) struct Counters {
-    pub(crate) shared: Arc<Metrics>,
+struct Counters {
+    shared: Arc<Metrics>,
     cluster: Arc<ClusterMetrics>,
-    pub(crate) effects: EffectsMetrics,
+    effects: EffectsMetrics,
 }
 
 impl Counters {
     /// Those of this thread.
-    pub(crate) fn own() -> Result<Self, LogError> {
+    fn own() -> Result<Self, LogError> {
         thread_local! {
             static OWN: OnceCell<Counters> = const { OnceCell::new() };
         }
@@ -214,15 +214,45 @@ impl Log for Follower {
 
 /// Works on tasks.
 pub(crate) struct Crew {
-    pub(crate) ports: TaskPorts,
-    pub(crate) settings: TaskSettings,
-    pub(crate) executor: ExecutorSettings,
-    pub(crate) provider: Arc<dyn PaymentProvider>,
-    pub(crate) effects: EffectsMetrics,
+    ports: TaskPorts,
+    settings: TaskSettings,
+    executor: ExecutorSettings,
+    provider: Arc<dyn PaymentProvider>,
+    effects: EffectsMetrics,
     pub(crate) halted: Halted,
 }
 
 impl Crew {
+    /// Those of a process, by what is around it.
+    pub(crate) fn of(
+        house: &Outside,
+        sessions: Arc<dyn Sessions>,
+        catalog: Arc<CatalogCache>,
+    ) -> Result<Self, LogError> {
+        let Counters { shared: metrics, effects, .. } = Counters::own()?;
+        let (provider, clock) = (house.provider.clone(), house.clock.clone());
+        let provider =
+            GuardedProvider::new(provider, BreakerSettings::default(), PROVIDER_TIMEOUT, clock, &effects);
+        Ok(Self {
+            ports: TaskPorts {
+                sessions,
+                catalog: Some(catalog),
+                rules: house.rules.clone(),
+                metrics,
+                clock: house.clock.clone(),
+                progress: Arc::new(Progress::new()),
+            },
+            settings: house.tasks.clone(),
+            executor: ExecutorSettings {
+                in_flight_max: house.tuning.in_flight_max,
+                ..ExecutorSettings::default()
+            },
+            provider: Arc::new(provider),
+            effects,
+            halted: Halted::default(),
+        })
+    }
+
     pub(crate) fn watched<E: std::fmt::Display>(
         &self,
         work: impl Future<Output = Result<(), E>> + Send + 'static,
@@ -280,17 +310,9 @@ impl Process {
     async fn assemble(house: &House, name: &str, spawned: &Arc<Spawned>) -> Result<Self, LogError> {
         let mut stops = Vec::new();
         let (stop_nodes, nodes_stopping) = watch::channel(false);
-        let Counters { shared: metrics, effects, .. } = Counters::own()?;
         let ports = ports(house, name, spawned, nodes_stopping).await?;
         let sessions = ClusterSessions::new(ports.clone());
         let state = Arc::new(ClusterState::new(ports.clone(), Some(sessions.clone())));
-        let provider = GuardedProvider::new(
-            house.provider.clone(),
-            BreakerSettings::default(),
-            PROVIDER_TIMEOUT,
-            house.clock.clone(),
-            &effects,
-        );
         let products =
             Arc::new(Follower { log: house.broker.client(name).log(), clock: house.clock.clone() });
         let all: Vec<TopicPartition> =
@@ -298,25 +320,8 @@ impl Process {
         products.refresh(&all).await?;
         let catalog =
             catalog(house, products, state).map_err(|error| LogError::Stopped(error.to_string()))?;
-        let halted = Halted::default();
-        let crew = Arc::new(Crew {
-            ports: TaskPorts {
-                sessions: sessions.clone(),
-                catalog: Some(catalog.clone()),
-                rules: house.rules.clone(),
-                metrics,
-                clock: house.clock.clone(),
-                progress: Arc::new(Progress::new()),
-            },
-            settings: house.tasks.clone(),
-            executor: ExecutorSettings {
-                in_flight_max: house.tuning.in_flight_max,
-                ..ExecutorSettings::default()
-            },
-            provider: Arc::new(provider),
-            effects,
-            halted: halted.clone(),
-        });
+        let crew = Arc::new(Crew::of(house, sessions.clone(), catalog.clone())?);
+        let halted = crew.halted.clone();
         let members = Arc::new(Mutex::new(0));
         for kind in crate::KINDS {
             let group = ports.settings.group(kind);

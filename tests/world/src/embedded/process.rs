@@ -3,7 +3,7 @@
 
 use super::books::{Books, Witness};
 use crate::house::{Outside, PARTITIONS};
-use crate::process::{Counters, Crew, Halted, PROVIDER_TIMEOUT, Spawned};
+use crate::process::{Crew, Halted, Spawned};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::path::Path;
@@ -11,10 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tillstream_cluster::Spawner;
-use tillstream_effects::{BreakerSettings, ExecutorSettings, GuardedProvider};
 use tillstream_embedded::{EmbeddedSettings, EmbeddedStore};
 use tillstream_log::{Log, LogError, NewRecord, ReadLimit, Record, TopicPartition};
-use tillstream_runtime::{CatalogCache, CatalogPorts, CatalogSettings, Clock, Progress, TaskPorts};
+use tillstream_runtime::{CatalogCache, CatalogPorts, CatalogSettings, Clock};
 use tillstream_schemas::Topic;
 use tillstream_state::{Shared, TaskId};
 use tokio::sync::watch;
@@ -112,7 +111,6 @@ impl Process {
         let all = tasks();
         let witness = Arc::new(Witness::new(store, books.clone(), &all).await?);
         let parts = |error: &dyn std::fmt::Display| StartError::Parts(error.to_string());
-        let Counters { shared: metrics, effects, .. } = Counters::own().map_err(|it| parts(&it))?;
         let catalog = CatalogPorts {
             log: witness.clone(),
             follower: witness.clone(),
@@ -122,32 +120,9 @@ impl Process {
         let kept =
             CatalogSettings { entries_max: house.tuning.catalog_entries_max, ..CatalogSettings::default() };
         let catalog = CatalogCache::new(catalog, kept).map_err(|it| parts(&it))?;
-        let guarded = GuardedProvider::new(
-            house.provider.clone(),
-            BreakerSettings::default(),
-            PROVIDER_TIMEOUT,
-            house.clock.clone(),
-            &effects,
-        );
-        let halted = Halted::default();
-        let crew = Crew {
-            ports: TaskPorts {
-                sessions: Arc::new(Shared(witness.clone())),
-                catalog: Some(catalog.clone()),
-                rules: house.rules.clone(),
-                metrics,
-                clock: house.clock.clone(),
-                progress: Arc::new(Progress::new()),
-            },
-            settings: house.tasks.clone(),
-            executor: ExecutorSettings {
-                in_flight_max: house.tuning.in_flight_max,
-                ..ExecutorSettings::default()
-            },
-            provider: Arc::new(guarded),
-            effects,
-            halted: halted.clone(),
-        };
+        let sessions = Arc::new(Shared(witness.clone()));
+        let crew = Crew::of(house, sessions, catalog.clone()).map_err(|it| parts(&it))?;
+        let halted = crew.halted.clone();
         let working = Arc::new(Mutex::new(0));
         let mut process = Self { witness, halted, stops: Vec::new(), working, spawned: spawned.clone() };
         for task in all {
