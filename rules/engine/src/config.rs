@@ -124,12 +124,18 @@ fn config(pool: Pool) -> Config {
     config
 }
 
-/// One unit per instruction, but for those that leave the module's code for the host's: a loop over one of these would
-/// otherwise take many times as long as its fuel says.
+/// One unit per instruction, but for those that leave the module's code for the host's, and those that a processor is slow
+/// at: a loop over one of these would otherwise take many times as long as its fuel says. `make hostile-rules` shows what
+/// each takes.
 fn costs() -> OperatorCost {
     const GROW: u8 = u8::MAX;
     const BULK: u8 = 32;
+    const SLOW: u8 = 8;
     OperatorCost {
+        F32Div: SLOW,
+        F32Sqrt: SLOW,
+        F64Div: SLOW,
+        F64Sqrt: SLOW,
         MemoryGrow: GROW,
         TableGrow: GROW,
         MemoryInit: BULK,

@@ -30,7 +30,7 @@ pub struct HostSettings {
 }
 
 impl Default for HostSettings {
-    /// About a quarter of one core.
+    /// About a quarter of one core; at most two fifths of it, by modules that wait for memory.
     fn default() -> Self {
         Self { fuel_per_second: 400_000_000 }
     }
@@ -283,9 +283,11 @@ impl Host {
 
     fn run_module(&self, asked: Asked<'_>, it: &InForce, module: &Module) -> Ran {
         let (tenant, order_id) = (asked.tenant, asked.order_id);
+        let begun_ns = self.clock.monotonic_ns();
         let run = module.run(order_id, asked.call, &it.settings, u64::MAX);
+        let took_ns = self.clock.monotonic_ns().saturating_sub(begun_ns);
         if let Some(share) = self.shares.lock().get_mut(tenant) {
-            share.take(run.fuel);
+            share.take(run.fuel, took_ns);
         }
         let said = run.result.map_err(|fault| {
             tracing::debug!(tenant, order_id, rule = %it.rule.name, %fault, "a rule gave no answer");

@@ -1,6 +1,10 @@
 //! Rule modules from text, for tests: they need no compiler for the sandbox's target, and can mean harm.
 #![allow(clippy::expect_used, reason = "a test's module that cannot be made fails the test")]
 
+mod wastes;
+
+pub use wastes::{CACHELESS, WASTES, WHOLE_BUDGET, Waste};
+
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
