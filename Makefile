@@ -18,15 +18,23 @@ JS_RULES ?= volume-discount carrier-choice
 RULES ?= volume-discount split-by-location tiered-discount vat nearest-first fraud-score carrier-choice
 STATES ?= 400
 TARGET ?= all
-# What `build` makes and the end-to-end tests run; `make test` takes the one that is built in half the time.
+# What `build` makes and the end-to-end tests run. `make test` takes the one that all its tests are built in (dev, which is
+# optimized a little): everything is compiled once.
 PROFILE ?= release
-bin = target/$(PROFILE)/tillstream
+built = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+bin = $(built)/tillstream
+# The tests of a folder, by name. They are built as a part of the whole workspace, not by their package: a package alone has
+# other features of its libraries, and would have them compiled again.
+tests_in = $(sort $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs))))
+e2e_tests = $(call tests_in,tests/e2e/tests)
+cluster_tests = $(call tests_in,tests/cluster/tests)
+run_tests = TILLSTREAM_BIN=$(CURDIR)/$(bin) $(CARGO) test --workspace --locked $(addprefix --test ,$(1))
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 # Whole runs build each crate once: a cache for the next edit would only double what they need of the disk.
 export CARGO_INCREMENTAL ?= 0
 
-.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit crates e2e cluster chaos fuzz fuzz-some fuzz-replay mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit rules js-engine bench-rules hostile-rules clean
+.PHONY: help run build test setup jars servers fmt fmt-check lint deny ops-check unit crates e2e cluster cluster-histories cluster-rest chaos fuzz fuzz-some fuzz-replay mutants schemathesis simulation simulate simulate-some replay simulate-mutants chaos-cluster outage bench bench-http bench-takeover bench-cluster bench-commit rules js-engine bench-rules hostile-rules clean
 
 help: ## Says what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,8 +45,8 @@ setup: jars ## Checks the toolchain, adds rustfmt, clippy, cargo-deny and the re
 jars:
 	@ops/dev/jars.sh
 
-build: ## Builds the binary in release (PROFILE=gate: as `make test` does, faster to build and slower to run)
-	$(CARGO) build --profile $(PROFILE) --locked $(if $(filter gate,$(PROFILE)),-p tillstream -p tillstream-world)
+build: ## Builds the binary in release (PROFILE=gate: without link-time optimization; PROFILE=dev: with the tests, as `make test`)
+	$(CARGO) $(if $(filter dev,$(PROFILE)),test --workspace --no-run,build --profile $(PROFILE)) --locked $(if $(filter gate,$(PROFILE)),-p tillstream -p tillstream-world)
 
 run: build ## Starts the whole pipeline on the embedded store at $(HTTP)
 	exec $(bin) serve --data-dir $(DATA_DIR) --http $(HTTP)
@@ -69,21 +77,29 @@ crates: jars ## Every test but the end-to-end ones, in one build: `unit`, `fuzz-
 	TILLSTREAM_FUZZ_SECONDS=3 RUST_TEST_THREADS=2 $(CARGO) test --workspace --exclude tillstream-e2e --exclude tillstream-e2e-cluster --locked --no-fail-fast
 
 e2e: build rules ## The real binary: first run, import, crashes, bad input, tenants' rules
-	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_PROMTOOL=$$(ops/dev/promtool.sh) \
-		$(CARGO) test -p tillstream-e2e --locked -- --test-threads=1
+	TILLSTREAM_PROMTOOL=$$(ops/dev/promtool.sh) $(call run_tests,$(e2e_tests)) -- --test-threads=1
 
 cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, live streams, webhooks and backtests, TLS and logins, other people's clients
-	TILLSTREAM_BIN=$(CURDIR)/$(bin) $(CARGO) test -p tillstream-e2e-cluster --locked -- --test-threads=1 --nocapture
+	$(call run_tests,$(cluster_tests)) --no-run
+	$(CARGO) test --workspace --locked --lib --quiet -- audit::tests takeover::tests >/dev/null
+	@$(MAKE) --no-print-directory -j2 --output-sync=line PROFILE=$(PROFILE) cluster-histories cluster-rest
 
-test: PROFILE = gate
+# Two lanes, each with servers of its own: much of either is waiting.
+cluster-histories:
+	$(call run_tests,histories) -- --nocapture
+
+cluster-rest:
+	$(call run_tests,$(filter-out histories,$(cluster_tests))) -- --test-threads=1 --nocapture
+
+test: PROFILE = dev
 test: setup lint deny ops-check crates simulate-some e2e cluster ## Everything that gates a change
 
 schemathesis: build ## A live server against its own contract, by the tool of that name: what it calls valid and what it calls invalid
 	@ops/dev/schemathesis.sh
 
 chaos: build ## Kills the real binary CUTS times (default 500) at random and CUTS times inside a group commit; then STATES crashes of its disk (default 400)
-	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_CUTS=$(CUTS) $(CARGO) test -p tillstream-e2e --locked --test crash -- --nocapture
-	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_STATES=$(STATES) TILLSTREAM_ORDERS=600 TILLSTREAM_FAULTS=20 $(CARGO) test -p tillstream-e2e --locked --test disk --test faults -- --nocapture
+	TILLSTREAM_CUTS=$(CUTS) $(call run_tests,crash) -- --nocapture
+	TILLSTREAM_STATES=$(STATES) TILLSTREAM_ORDERS=600 TILLSTREAM_FAULTS=20 $(call run_tests,disk faults) -- --nocapture
 
 fuzz: ## Fuzzes TARGET (default: each) for SECONDS (default 60), guided by coverage, and keeps inputs that cover something new
 	@ops/dev/fuzz.sh run $(TARGET) $(SECONDS)
@@ -95,27 +111,26 @@ fuzz-replay: ## Runs TARGET once on the file INPUT
 	@ops/dev/fuzz.sh replay $(TARGET) $(INPUT)
 
 chaos-cluster: build jars ## HISTORIES histories of faults on the real servers (default 200), from SEED
-	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_HISTORIES=$(HISTORIES) TILLSTREAM_SEED=$(SEED) \
-		$(CARGO) test -p tillstream-e2e-cluster --locked --test histories -- --nocapture
+	TILLSTREAM_HISTORIES=$(HISTORIES) TILLSTREAM_SEED=$(SEED) $(call run_tests,histories) -- --nocapture
 
 outage: build jars ## The database is away for SECONDS (default 60) under RATE orders/s (default 500); OUTAGE=kill kills it, else it is frozen
-	TILLSTREAM_BIN=$(CURDIR)/$(bin) TILLSTREAM_OUTAGE_SECONDS=$(SECONDS) TILLSTREAM_OUTAGE_RATE=$(RATE) TILLSTREAM_OUTAGE_KILL=$(if $(filter kill,$(OUTAGE)),1,0) \
-		$(CARGO) test -p tillstream-e2e-cluster --locked --test outage -- --nocapture
+	TILLSTREAM_OUTAGE_SECONDS=$(SECONDS) TILLSTREAM_OUTAGE_RATE=$(RATE) TILLSTREAM_OUTAGE_KILL=$(if $(filter kill,$(OUTAGE)),1,0) \
+		$(call run_tests,database_outage) -- --nocapture
 
 mutants: ## Takes each rule of the cluster protocol out and expects a test to fail (some 20 minutes)
 	@ops/dev/mutants.sh
 
 simulation:
-	$(CARGO) build --profile $(PROFILE) --locked $(if $(filter gate,$(PROFILE)),-p tillstream) -p tillstream-world
+	$(CARGO) $(if $(filter dev,$(PROFILE)),test --workspace --no-run,build --profile $(PROFILE) -p tillstream-world) --locked $(if $(filter gate,$(PROFILE)),-p tillstream)
 
 simulate: simulation ## Searches SEEDS seeds of the simulated world for a history that breaks a promise (until stopped when absent; EMBEDDED=1: on the embedded store alone)
-	target/$(PROFILE)/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM)) $(if $(EMBEDDED),--embedded)
+	$(built)/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM)) $(if $(EMBEDDED),--embedded)
 
 simulate-some: simulation
-	target/$(PROFILE)/simulate --seeds 2000
+	$(built)/simulate --seeds 2000
 
 replay: simulation ## Tells what happens in the history of SEED, made as short as it can be if it fails
-	target/$(PROFILE)/simulate --replay $(SEED) $(if $(EMBEDDED),--embedded)
+	$(built)/simulate --replay $(SEED) $(if $(EMBEDDED),--embedded)
 
 simulate-mutants: ## Plants bugs and prints how many seeds it takes to see each (an hour or two)
 	@ops/dev/simulate-mutants.sh
