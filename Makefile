@@ -173,12 +173,14 @@ rules: build ## Builds the example rules as components (rules/examples/target/NA
 js-engine: ## Builds the engine for rules in JavaScript anew (needs clang 14 and wasi-libc), and says whether it is the one that is kept
 	@ops/dev/js-engine.sh javascript-1
 
-bench-rules: rules ## What a call of a rule costs the host, in Rust and in JavaScript, beside a native function
+bench-rules: rules ## What a call of a rule costs the host, in Rust and in JavaScript, beside a native function; then the door and the chain with no rule and with one
 	$(CARGO) run --profile $(PROFILE) --locked -p tillstream-rule-engine --example host_cost -- rules/examples/target/volume-discount.wasm
 	$(CARGO) run --profile $(PROFILE) --locked -p tillstream-rule-engine --example host_cost -- rules/javascript/examples/volume-discount/target/volume-discount.js 20000
+	$(CARGO) build --profile $(PROFILE) --locked -p tillstream-loadtest
+	$(built)/tillstream-bench http --bin $(bin) --rule rules/examples/target/volume-discount.wasm
 
 hostile-rules: ## MODULES hostile modules (default 10000), from SEED: the host's memory and every call's budget
-	TILLSTREAM_HOSTILE=$(MODULES) TILLSTREAM_SEED=$(SEED) $(CARGO) test --profile gate --locked -p tillstream-rule-host --test hostile -- --nocapture
+	TILLSTREAM_HOSTILE=$(MODULES) TILLSTREAM_SEED=$(SEED) $(CARGO) test --workspace --locked --test hostile -- --nocapture --test-threads=1
 
 clean: ## Removes build output (never data)
 	$(CARGO) clean

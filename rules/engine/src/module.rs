@@ -5,7 +5,7 @@ use crate::bindings::exports::tillstream::rules;
 use crate::inspect::{Refusal, short};
 use crate::limits::{Limits, START_FUEL};
 use crate::run::{Session, store};
-use std::sync::Arc;
+use crate::source::CompiledSource;
 use tillstream_stage::rule::{Hook, Hooks};
 use wasmtime::component::{Component, Instance, InstancePre};
 
@@ -26,8 +26,8 @@ pub struct Module {
     pub(crate) pre: InstancePre<Session>,
     pub(crate) exports: Exports,
     pub(crate) hooks: Hooks,
-    /// What its engine takes in before it is asked: a source, compiled. `None` when the module is the rule itself.
-    pub(crate) code: Option<Arc<[u8]>>,
+    /// What its engine takes in before it is asked. `None` when the module is the rule itself.
+    pub(crate) source: Option<CompiledSource>,
 }
 
 impl Module {
@@ -44,7 +44,7 @@ impl Module {
         let mut store = store(&engine.engine, &Limits::of(0), START_FUEL).map_err(start)?;
         let instance = pre.instantiate(&mut store).map_err(start)?;
         exports.check(&mut store, &instance)?;
-        Ok(Self { engine: engine.clone(), pre, exports, hooks, code: None })
+        Ok(Self { engine: engine.clone(), pre, exports, hooks, source: None })
     }
 
     /// The hooks it implements.

@@ -4,7 +4,6 @@ use crate::answer::{self, Said};
 use crate::bindings::exports::tillstream::rules as hooks;
 use crate::inspect::{bounded, short};
 use crate::limits::{LOG_BYTES_TAKEN_MAX, LOG_LINE_FUEL, Limits};
-use crate::source::load;
 use crate::{Module, request};
 use thiserror::Error;
 use tillstream_stage::rule::{RuleAnswer, RuleCall, TEXT_CHARS_MAX, fit};
@@ -202,8 +201,8 @@ impl Module {
         let parted = request::Parted::new(&call.order().metadata);
         let order = parted.order(order_id, call.order(), settings);
         let instance = self.pre.instantiate(&mut *store)?;
-        if let Some(code) = &self.code {
-            load(store, &instance, code)?.map_err(|it| Ended::Threw(bounded(&it)))?;
+        if let Some(source) = &self.source {
+            source.load(store, &instance)?.map_err(|it| Ended::Threw(bounded(&it)))?;
         }
         macro_rules! hook {
             ($field:ident, $request:expr) => {{

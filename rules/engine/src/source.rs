@@ -8,9 +8,9 @@ use crate::Module;
 use crate::inspect::{Refusal, bounded, digest, short};
 use crate::limits::{CODE_BYTES_MAX, COMPILE_FUEL, Limits, START_FUEL};
 use crate::run::{Session, store};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use tillstream_stage::rule::{Hook, Hooks};
-use wasmtime::component::{Instance, TypedFunc};
+use wasmtime::component::{ComponentExportIndex, Instance, TypedFunc};
 use wasmtime::{Store, Trap};
 
 /// What the first line begins with.
@@ -136,9 +136,12 @@ impl Module {
             let compile: Compile = instance.get_typed_func(&mut *store, "compile")?;
             Ok(compile.call(&mut *store, (source.text.to_owned(),))?.0)
         })?;
+        let load = self.pre.component().get_export_index(None, "load");
+        let load = load.ok_or_else(|| Refusal::Start("the engine takes nothing in".to_owned()))?;
+        let source = CompiledSource { code: code.into(), load };
         let names = self.alone(START_FUEL, |store, instance| {
             let hooks: HookNames = instance.get_typed_func(&mut *store, "hooks")?;
-            match load(store, instance, &code)? {
+            match source.load(store, instance)? {
                 Ok(()) => Ok(Ok(hooks.call(&mut *store, ())?.0)),
                 Err(text) => Ok(Err(text)),
             }
@@ -148,7 +151,7 @@ impl Module {
         if hooks == Hooks::NONE {
             return Err(Refusal::NoHook);
         }
-        Ok(Self { hooks, code: Some(code.into()), ..self.clone() })
+        Ok(Self { hooks, source: Some(source), ..self.clone() })
     }
 
     /// What comes of a sandbox of its own.
@@ -172,10 +175,19 @@ impl Module {
     }
 }
 
-/// Takes a compiled source in, or says what is wrong with it.
-pub(crate) fn load(store: &mut Store<Session>, instance: &Instance, code: &[u8]) -> Came<()> {
-    let load: Load<'_> = instance.get_typed_func(&mut *store, "load")?;
-    Ok(load.call(&mut *store, (code,))?.0)
+/// A source that its engine has compiled, and where the engine takes it in.
+#[derive(Clone)]
+pub(crate) struct CompiledSource {
+    code: Arc<[u8]>,
+    load: ComponentExportIndex,
+}
+
+impl CompiledSource {
+    /// Has the engine of a sandbox take it in, or says what is wrong with it.
+    pub(crate) fn load(&self, store: &mut Store<Session>, instance: &Instance) -> Came<()> {
+        let load: Load<'_> = instance.get_typed_func(&mut *store, self.load)?;
+        Ok(load.call(&mut *store, (&self.code,))?.0)
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 mod wastes;
 
-pub use wastes::{CACHELESS, WASTES, WHOLE_BUDGET, Waste};
+pub use wastes::{WAITS, WASTES, WHOLE_BUDGET, Waste};
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;

@@ -13,17 +13,25 @@ pub const WHOLE_BUDGET: Waste = (
          (loop $l (br $l)) unreachable",
     );
 
-/// Fuel counts instructions, not what they wait for: this is the slowest that is known.
-pub const CACHELESS: Waste = (
-    "reads and writes where no cache helps",
-    "",
-    "(local $x i32) (local $at i32) (drop (memory.grow (i32.const 248)))
+/// Fuel counts instructions, not what they wait for: the slowest that are known.
+pub const WAITS: [Waste; 2] = [
+    (
+        "reads and writes where no cache helps",
+        "",
+        "(local $x i32) (local $at i32) (drop (memory.grow (i32.const 248)))
          (loop $l
            (local.set $at (i32.and (local.get $x) (i32.const 0xfffff8)))
            (local.set $x (i32.add (i32.load (local.get $at))
              (i32.add (i32.mul (local.get $x) (i32.const 1664525)) (i32.const 1013904223))))
            (i32.store (local.get $at) (local.get $x)) (br $l)) unreachable",
-);
+    ),
+    (
+        "reads what it has just written across the end of a page",
+        "",
+        "(loop $l (i64.store (i32.const 8188) (i64.add (i64.load (i32.const 8188)) (i64.const 1))) (br $l))
+         unreachable",
+    ),
+];
 
 /// All the fuel, each by something else: what a processor is slow at, and what the host does for a module.
 pub const WASTES: [Waste; 21] = [
