@@ -335,26 +335,28 @@ impl Backtests {
 
     pub(crate) fn keep(&self, job: &Job) {
         job.kept_ns.store(self.ports.clock.monotonic_ns(), Ordering::SeqCst);
-        let kept = job.kept.lock().clone();
-        if let Err(error) = self.shelf.put(&kept) {
-            tracing::warn!(id = kept.spec.id, %error, "a backtest cannot be kept: a restart would begin it anew");
-        }
+        // Under its lock: what is older must not be written later.
+        self.put(&job.kept.lock());
     }
 
     pub(crate) fn end(&self, job: &Job, status: Status, error: Option<String>) {
-        {
-            let mut kept = job.kept.lock();
-            if kept.status != Status::Running {
-                return;
-            }
-            let since_ns = job.begun_ns.load(Ordering::SeqCst);
-            kept.worked_ms += self.ports.clock.monotonic_ns().saturating_sub(since_ns) / 1_000_000;
-            kept.ended_at_ms = Some(self.ports.clock.now_ms());
-            (kept.status, kept.error) = (status, error);
+        let mut kept = job.kept.lock();
+        if kept.status != Status::Running {
+            return;
         }
-        self.keep(job);
-        // From here on it is anybody's.
+        let since_ns = job.begun_ns.load(Ordering::SeqCst);
+        kept.worked_ms += self.ports.clock.monotonic_ns().saturating_sub(since_ns) / 1_000_000;
+        kept.ended_at_ms = Some(self.ports.clock.now_ms());
+        (kept.status, kept.error) = (status, error);
+        self.put(&kept);
+        // From here on it is anybody's. Who sees that it has ended may begin the next one: both are seen at once.
         job.claim.lock().take();
+    }
+
+    fn put(&self, kept: &Kept) {
+        if let Err(error) = self.shelf.put(kept) {
+            tracing::warn!(id = kept.spec.id, %error, "a backtest cannot be kept: a restart would begin it anew");
+        }
     }
 }
 

@@ -96,6 +96,16 @@ async fn a_backtest_that_was_stopped_goes_on_where_it_was_and_counts_no_order_tw
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_sees_that_one_has_ended_may_begin_the_next() {
+    let world = World::start(Ask::Pass).await;
+    world.history(&(0..20).map(order).collect::<Vec<_>>()).await;
+    for n in 0..50 {
+        // Begins it, and waits until its end is seen.
+        world.run(spec(&format!("bt_{n}"))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_ran_when_the_process_ended_goes_on_in_the_next_one() {
     let gate = Gate::closed_after(2_500);
     let world = World::start(Ask::Gated(gate.clone())).await;
