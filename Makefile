@@ -82,7 +82,7 @@ e2e: build rules ## The real binary: first run, import, crashes, bad input, tena
 cluster: build jars ## The real binary on the real servers: 25 histories of faults, repairs, live streams, webhooks and backtests, TLS and logins, other people's clients
 	$(call run_tests,$(cluster_tests)) --no-run
 	$(CARGO) test --workspace --locked --lib --quiet -- audit::tests takeover::tests >/dev/null
-	@$(MAKE) --no-print-directory -j2 --output-sync=line PROFILE=$(PROFILE) cluster-histories cluster-rest
+	@$(MAKE) --no-print-directory -j2 PROFILE=$(PROFILE) cluster-histories cluster-rest
 
 # Two lanes, each with servers of its own: much of either is waiting.
 cluster-histories:
