@@ -28,7 +28,7 @@ bin = $(built)/tillstream
 tests_in = $(sort $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs))))
 e2e_tests = $(call tests_in,tests/e2e/tests)
 cluster_tests = $(call tests_in,tests/cluster/tests)
-run_tests = TILLSTREAM_BIN=$(CURDIR)/$(bin) $(CARGO) test --workspace --locked $(addprefix --test ,$(1))
+run_tests = TILLSTREAM_BIN=$(CURDIR)/$(bin) $(CARGO) test --workspace --locked --no-fail-fast $(addprefix --test ,$(1))
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
 # Whole runs build each crate once: a cache for the next edit would only double what they need of the disk.
