@@ -24,6 +24,18 @@ const CALLS: [Call; 10] = [
     Call::Bounds,
 ];
 
+/// Calls of the broker at whose end a worker is made to stand still: those of a life's beginning, and of a transaction.
+const PAUSE_CALLS: [Call; 8] = [
+    Call::Init,
+    Call::GroupOffsets,
+    Call::Bounds,
+    Call::Replay,
+    Call::FetchFrom,
+    Call::Drain,
+    Call::SendOffset,
+    Call::Commit,
+];
+
 /// Calls of the database that are made to fail.
 const ROW_CALLS: [RowCall; 6] = [
     RowCall::Write,
@@ -41,6 +53,7 @@ pub(crate) enum Undo {
     Reach(String),
     Tell(u64),
     Broker,
+    Requests,
     Database,
     Speed,
     Writes,
@@ -61,6 +74,14 @@ pub(crate) fn strike(house: &House, fault: &Fault, names: &[Option<String>]) -> 
             let name = name(worker)?;
             broker.pause(&name);
             return Some((for_ms, Undo::Resume(name)));
+        }
+        Fault::PauseAt { call, skip, for_ms } => {
+            let call = PAUSE_CALLS[usize::from(call) % PAUSE_CALLS.len()];
+            broker.pause_at(call, "p", usize::from(skip), for_ms);
+        }
+        Fault::BrokerSlow { call_ms, for_ms } => {
+            broker.set_slow(Duration::from_millis(u64::from(call_ms)));
+            return Some((for_ms, Undo::Requests));
         }
         Fault::CutOff { worker, for_ms } => {
             let name = name(worker)?;
@@ -131,7 +152,7 @@ pub(crate) fn strike(house: &House, fault: &Fault, names: &[Option<String>]) -> 
             let troubles = [Trouble::Unavailable, Trouble::ReplyLost, Trouble::RequestLost, Trouble::Slow];
             house.provider.trouble(troubles[usize::from(kind) % 4], calls);
         }
-        Fault::Kill { .. } | Fault::Stop { .. } => {}
+        Fault::Kill { .. } | Fault::KillAll { .. } | Fault::Stop { .. } => {}
         // Of the other world.
         Fault::Cut { .. } | Fault::SyncFails { .. } | Fault::Full { .. } | Fault::Scarce { .. } => {}
     }
@@ -146,6 +167,7 @@ pub(crate) fn undo(house: &House, undo: &Undo) {
         Undo::Reach(name) => broker.set_reachable(name, true),
         Undo::Tell(member) => broker.tell(*member),
         Undo::Broker => broker.set_available(true),
+        Undo::Requests => broker.set_slow(Duration::ZERO),
         Undo::Database => rows.set_available(true),
         Undo::Speed => rows.set_slow(Duration::ZERO),
         Undo::Writes => rows.hold_writes(false),
@@ -157,6 +179,7 @@ pub(crate) fn heal(house: &House) {
     let (broker, rows) = (house.broker.faults(), house.rows.faults());
     broker.forget();
     broker.set_available(true);
+    broker.set_slow(Duration::ZERO);
     broker.arrive_late_commits();
     broker.release_markers();
     rows.forget();
