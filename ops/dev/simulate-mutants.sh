@@ -11,7 +11,13 @@ dir=${MUTANTS_DIR:-$(mktemp -d)}
 [ -n "${MUTANTS_DIR:-}" ] || trap 'rm -rf "$dir"' EXIT
 copy=$dir/workspace
 mkdir -p "$copy" "$dir/target"
-tar -C "$root" --exclude=./target --exclude=./.git --exclude=./tillstream-data -cf - . | tar -C "$copy" -xmf -
+# What has not changed since the last run keeps its time, and is not built again.
+(cd "$root" && find . \( -path ./target -o -path ./.git -o -path ./tillstream-data \) -prune -o \( -type f -o -type l \) -print) |
+    while IFS= read -r file; do
+        cmp -s "$root/$file" "$copy/$file" && continue
+        mkdir -p "$copy/${file%/*}"
+        cp "$root/$file" "$copy/$file"
+    done
 profile=${PROFILE:-gate}
 folder=${profile/#dev/debug}
 # What is not ours is built once.

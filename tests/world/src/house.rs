@@ -1,8 +1,8 @@
 //! What all processes share: the clock, the provider and the rules; in a cluster the broker and the database, too.
 
-use crate::plan::Tuning;
 use crate::provider::SimProvider;
 use crate::rules::SimRules;
+use crate::tuning::Tuning;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;

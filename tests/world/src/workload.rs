@@ -1,6 +1,7 @@
 //! Plans from seeds: what clients do, and among it what goes wrong.
 
-use crate::plan::{Action, Client, Fault, Operator, Place, Plan, Power, Step, Tuning};
+use crate::plan::{Action, Client, Fault, Operator, Place, Plan, Power, Step};
+use crate::tuning::Tuning;
 use tillstream_random::Random;
 
 /// Tenants.
