@@ -13,6 +13,9 @@ const HOT: u8 = 2;
 /// Workers.
 pub const WORKERS: u8 = 3;
 
+/// Beyond this every hold has expired, ms.
+const HOLDS_OVER_MS: i64 = 1_000_000;
+
 /// How large a history is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
@@ -372,14 +375,51 @@ impl Draft {
         self.push(wait_ms, Action::Fault(fault));
     }
 
-    /// Holds grow old, and whoever takes their tasks over has their timers from the tables alone.
+    /// All holds are over; then new ones wait for customers who do nothing, and grow old under lives that have their timers
+    /// from the tables alone.
     fn age(&mut self) {
-        let by_ms = self.between(400_000, 870_000);
-        let wait_ms = 200 + self.below(15_000);
+        self.jump(0, HOLDS_OVER_MS);
+        let by_ms = self.between(610_000, 700_000);
+        if self.random.percent(50) {
+            // The first of them end while the next stretch of timers is read.
+            let first = self.wait_for_customers(2_500);
+            for order in first..first + 5 {
+                let wait_ms = if order == first { 14_000 } else { 0 };
+                self.push(wait_ms, Action::Client(Client::Cancel { order }));
+            }
+            let wait_ms = self.below(60);
+            self.jump(wait_ms, by_ms);
+        } else {
+            // There is none when the next stretch is read, and a checkpoint says so.
+            self.jump(2_500, by_ms);
+            for order in 0..6 {
+                self.push(0, Action::Client(Client::Cancel { order }));
+            }
+            self.wait_for_customers(18_000);
+            self.kill_all(150);
+        }
+        self.commands(2);
+        self.kill_all(20_000);
+    }
+
+    fn jump(&mut self, wait_ms: u32, by_ms: i64) {
         self.push(wait_ms, Action::Fault(Fault::ClockJump { by_ms }));
-        self.commands(6);
-        let (wait_ms, down_ms) = (12_000 + self.below(12_000), self.below(400));
+    }
+
+    fn kill_all(&mut self, wait_ms: u32) {
+        let down_ms = self.below(300);
         self.push(wait_ms, Action::Fault(Fault::KillAll { down_ms }));
+    }
+
+    /// Places orders whose payment asks for something; tells the first.
+    fn wait_for_customers(&mut self, wait_ms: u32) -> u32 {
+        let first = self.orders;
+        for _ in 0..8 {
+            let place = Place { method: 2, lines: vec![(SKUS - 2, 1, None, 0)], ..self.place() };
+            let wait_ms = if place.order == first { wait_ms } else { 0 };
+            self.push(wait_ms, Action::Client(Client::Place(place)));
+        }
+        first
     }
 
     /// A worker stands still in the middle of something, mostly until another has its partitions, and that one's checkpoint
