@@ -6,7 +6,7 @@ use crate::provider::Trouble;
 use std::time::Duration;
 use tillstream_log::broker::BrokerError;
 use tillstream_schemas::Topic;
-use tillstream_simulation::broker::{Call, CommitFate, Effect, Hold, Notice};
+use tillstream_simulation::broker::{Call, CommitFate, Effect, Faults, Hold, Notice};
 use tillstream_simulation::rows::{Loss, RowCall, WriteFault};
 use tillstream_state::TaskId;
 
@@ -65,9 +65,24 @@ fn id_of(house: &House, task: u8) -> String {
     house.settings.transactional_id(TaskId { kind, partition: u32::from(task) % PARTITIONS })
 }
 
+/// A call of the broker fails: which, after how many, whether it takes effect, and how.
+fn fail_call(broker: &Faults, (call, skip, full, error): (u8, u8, bool, u8)) {
+    let errors = [
+        BrokerError::Abortable("as asked".into()),
+        BrokerError::Unknown("as asked".into()),
+        BrokerError::Unavailable("as asked".into()),
+    ];
+    let call = CALLS[usize::from(call) % CALLS.len()];
+    // A log's reads and appends know no transaction: they can only not be answered.
+    let plain = matches!(call, Call::Append | Call::Read | Call::GroupOffsets | Call::Bounds);
+    let error = if plain { errors[2].clone() } else { errors[usize::from(error) % 3].clone() };
+    let effect = if full { Effect::Full } else { Effect::None };
+    broker.fail_later(call, "", usize::from(skip), effect, error);
+}
+
 /// Strikes; tells what undoes it, and when. Faults of processes name them by `names`.
 pub(crate) fn strike(house: &House, fault: &Fault, names: &[Option<String>]) -> Option<(u32, Undo)> {
-    let (broker, rows) = (house.broker.faults(), house.rows.faults());
+    let broker = house.broker.faults();
     let name = |worker: u8| names.get(usize::from(worker)).cloned().flatten();
     match *fault {
         Fault::Pause { worker, for_ms } => {
@@ -105,19 +120,7 @@ pub(crate) fn strike(house: &House, fault: &Fault, names: &[Option<String>]) -> 
         Fault::CoordinatorMoves { for_ms } => {
             broker.move_coordinator(Duration::from_millis(u64::from(for_ms)));
         }
-        Fault::BrokerCall { call, skip, full, error } => {
-            let errors = [
-                BrokerError::Abortable("as asked".into()),
-                BrokerError::Unknown("as asked".into()),
-                BrokerError::Unavailable("as asked".into()),
-            ];
-            let call = CALLS[usize::from(call) % CALLS.len()];
-            // A log's reads and appends know no transaction: they can only not be answered.
-            let plain = matches!(call, Call::Append | Call::Read | Call::GroupOffsets | Call::Bounds);
-            let error = if plain { errors[2].clone() } else { errors[usize::from(error) % 3].clone() };
-            let effect = if full { Effect::Full } else { Effect::None };
-            broker.fail_later(call, "", usize::from(skip), effect, error);
-        }
+        Fault::BrokerCall { call, skip, full, error } => fail_call(&broker, (call, skip, full, error)),
         Fault::MarkersHeld { for_ms } => {
             broker.hold_markers("", Hold::For(Duration::from_millis(u64::from(for_ms))));
         }
@@ -128,6 +131,20 @@ pub(crate) fn strike(house: &House, fault: &Fault, names: &[Option<String>]) -> 
         Fault::Compact => {
             Topic::every().filter(|it| it.is_changelog()).for_each(|it| broker.compact(it, false));
         }
+        Fault::ClockJump { by_ms } => house.clock.jump_ms(by_ms),
+        Fault::Provider { kind, calls } => {
+            let troubles = [Trouble::Unavailable, Trouble::ReplyLost, Trouble::RequestLost, Trouble::Slow];
+            house.provider.trouble(troubles[usize::from(kind) % 4], calls);
+        }
+        _ => return strike_database(house, fault),
+    }
+    None
+}
+
+/// Faults of the database; those of processes and of the other world are struck elsewhere.
+fn strike_database(house: &House, fault: &Fault) -> Option<(u32, Undo)> {
+    let rows = house.rows.faults();
+    match *fault {
         Fault::DatabaseCrash { all } => rows.crash(if all { Loss::All } else { Loss::BySeed }),
         Fault::DatabaseAway { for_ms } => {
             rows.set_available(false);
@@ -147,14 +164,7 @@ pub(crate) fn strike(house: &House, fault: &Fault, names: &[Option<String>]) -> 
             return Some((for_ms, Undo::Writes));
         }
         Fault::LateWrites => drop(rows.arrive_late_writes()),
-        Fault::ClockJump { by_ms } => house.clock.jump_ms(by_ms),
-        Fault::Provider { kind, calls } => {
-            let troubles = [Trouble::Unavailable, Trouble::ReplyLost, Trouble::RequestLost, Trouble::Slow];
-            house.provider.trouble(troubles[usize::from(kind) % 4], calls);
-        }
-        Fault::Kill { .. } | Fault::KillAll { .. } | Fault::Stop { .. } => {}
-        // Of the other world.
-        Fault::Cut { .. } | Fault::SyncFails { .. } | Fault::Full { .. } | Fault::Scarce { .. } => {}
+        _ => {}
     }
     None
 }
