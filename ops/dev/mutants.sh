@@ -34,7 +34,7 @@ if [ $# -gt 0 ]; then patches=("${@/%/.patch}"); else patches=($(cd "$root/tests
 for name in "${patches[@]}"; do
     patch=$root/tests/mutants/$name
     rule=$(sed -n 's/^Rule: //p;1q' "$patch")
-    file=$(sed -n 's/^+++ b\///p' "$patch" | head -1)
+    files=$(sed -n 's/^+++ b\///p' "$patch")
     began=$SECONDS
     if ! patch -p1 --silent --fuzz=0 <"$patch" >/dev/null 2>&1; then
         caught='**the patch does not apply**'
@@ -49,7 +49,7 @@ for name in "${patches[@]}"; do
         caught=$(sed -n 's/^test \(.*\) \.\.\. FAILED.*/`\1`/p' "$dir/out" | head -1)
         [ -n "$caught" ] || caught='a test that waits for ever'
     fi
-    cp "$root/$file" "$copy/$file"
+    for file in $files; do cp "$root/$file" "$copy/$file"; done
     find "$copy" -name '*.rej' -o -name '*.orig' | xargs -r rm -f
     echo "| $rule | ${name%.patch} | $caught | $((SECONDS - began)) |"
 done

@@ -183,7 +183,8 @@ impl Opening<'_> {
         let incarnation_written = checkpoint.is_some() || replayed.generation.is_some();
         // A changelog that was adopted may have begun anew behind the checkpoint.
         let generation = replayed.generation.or(checkpoint.map(|it| it.generation)).unwrap_or(1);
-        let known_durable = told.map_or(0, |it| it.checkpoint);
+        // Of an incarnation before, nothing is known of this one's checkpoint.
+        let known_durable = told.filter(|it| it.generation == generation).map_or(0, |it| it.checkpoint);
         Ok(Opened {
             producer,
             next_offset,

@@ -69,6 +69,8 @@ pub async fn rebuild(ports: &ClusterPorts, mut told: impl FnMut(RebuildProgress)
         let timestamp = changelog::timestamp(checkpoint.generation, checkpoint.offset);
         ports.rows.put_checkpoint(task, checkpoint, timestamp).await?;
     }
+    // A crash that loses them would be taken for an emptied database.
+    until_durable(ports, &nodes).await?;
     ports.rows.set_rebuilding(false).await?;
     Ok(written)
 }

@@ -118,6 +118,8 @@ pub async fn adopt_changelog(ports: &ClusterPorts, task: TaskId) -> Result<u64, 
     until_durable(ports, &nodes).await?;
     let checkpoint = Checkpoint { generation, offset: written, timers_from_ms };
     ports.rows.put_checkpoint(task, checkpoint, changelog::timestamp(generation, written)).await?;
+    // A crash that loses it would be taken for a changelog that was cut.
+    until_durable(ports, &nodes).await?;
     Ok(count)
 }
 

@@ -16,6 +16,8 @@ pub struct TaskSettings {
     pub pace_max: Duration,
     /// Approximate bytes of decoded rows kept between batches.
     pub cache_bytes_max: usize,
+    /// Timers of a task held in memory, at most; more stay in the store until these have fired.
+    pub timers_max: usize,
     /// How long to wait after a commit that the disk had no room for.
     pub disk_full_wait: Duration,
     /// The first wait before a failed task starts again; doubles each time.
@@ -32,6 +34,7 @@ impl Default for TaskSettings {
             linger: Duration::ZERO,
             pace_max: Duration::ZERO,
             cache_bytes_max: 12 << 20,
+            timers_max: 100_000,
             disk_full_wait: Duration::from_secs(1),
             restart_wait: Duration::from_millis(100),
             restart_wait_max: Duration::from_secs(10),

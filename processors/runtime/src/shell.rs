@@ -120,7 +120,7 @@ impl<T: Task> Shell<T> {
             letters: LetterWriter::new(input, log)?,
             poison: Poison::default(),
             rows_buffer: Vec::new(),
-            timers: TimerQueue::new(),
+            timers: TimerQueue::new(settings.timers_max),
             next_offset: 0,
             commit_took: Duration::ZERO,
             progress: ports.progress.register(id),
@@ -148,7 +148,7 @@ impl<T: Task> Shell<T> {
             return Err(RuntimeError::InputGone { task: self.id, input: self.input, committed, start });
         }
         self.cache.clear();
-        self.timers = TimerQueue::new();
+        self.timers = TimerQueue::new(self.settings.timers_max);
         self.next_offset = committed;
         self.progress.started(committed);
         Ok(())

@@ -8,9 +8,6 @@ use tillstream_state::{State, TaskId, Timer};
 /// Longer than the hold of an order (15 min): a timer that is set and cleared within it never costs a scan.
 const HORIZON_MS: i64 = 20 * 60 * 1000;
 
-/// Timers held at most; more stay in the store until these have fired.
-const CAPACITY: usize = 100_000;
-
 /// Every timer due up to `loaded_until_ms` (and perhaps some later ones), as of the last commit.
 #[derive(Debug)]
 pub(crate) struct TimerQueue {
@@ -20,12 +17,9 @@ pub(crate) struct TimerQueue {
 }
 
 impl TimerQueue {
-    /// A queue that has read nothing yet.
-    pub fn new() -> Self {
-        Self::with_capacity(CAPACITY)
-    }
-
-    fn with_capacity(capacity: usize) -> Self {
+    /// A queue that has read nothing yet, of at most so many timers; what more there are stays in the store until these have
+    /// fired.
+    pub fn new(capacity: usize) -> Self {
         Self { pending: BTreeSet::new(), loaded_until_ms: -1, capacity }
     }
 
@@ -141,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn an_idle_queue_scans_once() {
         let store = Store::default();
-        let mut queue = TimerQueue::new();
+        let mut queue = TimerQueue::new(1_000);
         for now_ms in 0..1_000 {
             queue.load(&store, id(), now_ms).await.unwrap();
             assert!(queue.due(now_ms, 10).is_empty());
@@ -157,7 +151,7 @@ mod tests {
             store.timers.lock().insert(timer(HORIZON_MS * (n % 7), &format!("later{n}")));
         }
         let all = store.timers.lock().len();
-        let mut queue = TimerQueue::with_capacity(8);
+        let mut queue = TimerQueue::new(8);
         let (mut now_ms, mut fired, mut last_ms) = (0, 0, 0);
         while fired < all {
             queue.load(&store, id(), now_ms).await.unwrap();
@@ -181,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn sets_and_removals_of_a_commit_are_seen_without_a_scan() {
         let store = Store::default();
-        let mut queue = TimerQueue::new();
+        let mut queue = TimerQueue::new(1_000);
         queue.load(&store, id(), 1_000).await.unwrap();
         queue.committed(&[], &[timer(1_500, "a"), timer(1_400, "b"), timer(1_200, "gone")]);
         queue.committed(&[timer(1_200, "gone")], &[]);
@@ -193,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn too_many_set_timers_are_left_to_the_store() {
         let store = Store::default();
-        let mut queue = TimerQueue::with_capacity(4);
+        let mut queue = TimerQueue::new(4);
         queue.load(&store, id(), 0).await.unwrap();
         for n in 0..50 {
             let set = timer(100 + n, "k");

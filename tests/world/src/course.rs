@@ -1,9 +1,15 @@
 //! How a history goes on, whatever it runs on: one step of the plan after the other, and peace at the end.
 
+use crate::client::{sku_name, tenant_name};
 use crate::history::REST_MAX;
 use crate::house::Outside;
 use crate::oracle::{Checked, Seen, expect};
 use crate::plan::{Action, Client, Plan, Step};
+use crate::workload::SKUS;
+use tillstream_stage::ids::key;
+
+/// A client waits so long at most for the answer to a new product, ns.
+const LAUNCH_MAX_NS: u64 = 300_000_000;
 
 /// Beyond this every hold has expired.
 const HOLDS_EXPIRE_MS: i64 = 16 * 60_000;
@@ -40,20 +46,37 @@ pub(crate) trait Course {
         }
         let mut open = false;
         for step in &plan.steps {
-            let opens = matches!(step.action, Action::Client(Client::Product { .. } | Client::Adjust { .. }));
+            let opens = step.number == Step::EARLY
+                || matches!(step.action, Action::Client(Client::Product { .. } | Client::Adjust { .. }));
             if !open && !opens {
                 open = true;
                 self.open_shop(step.number as usize).await?;
             }
             self.until(self.outside().now_ns() + u64::from(step.wait_ms) * 1_000_000).await?;
             self.step(step).await?;
+            if let Action::Client(Client::Product { tenant, sku, .. }) = &step.action
+                && *sku >= SKUS
+            {
+                self.launched(*tenant, *sku).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A client that writes a new product waits for the answer, which comes with the commit, and goes on at once.
+    async fn launched(&mut self, tenant: u8, sku: u8) -> Checked {
+        let of = key(&tenant_name(tenant), &sku_name(sku));
+        let deadline_ns = self.outside().now_ns() + LAUNCH_MAX_NS;
+        while !self.seen().products.contains_key(&of) && self.outside().now_ns() < deadline_ns {
+            self.until(self.outside().now_ns() + 1_000_000).await?;
+            self.look().await?;
         }
         Ok(())
     }
 
     /// Orders come once the first products are there, if they come soon.
     async fn open_shop(&mut self, steps: usize) -> Checked {
-        for _ in 0..50 {
+        for _ in 0..400 {
             let items = self.seen().items.iter().map(Vec::len).sum::<usize>();
             if items >= steps && self.unfinished().is_empty() {
                 return Ok(());

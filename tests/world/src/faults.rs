@@ -6,7 +6,7 @@ use crate::provider::Trouble;
 use std::time::Duration;
 use tillstream_log::broker::BrokerError;
 use tillstream_schemas::Topic;
-use tillstream_simulation::broker::{Call, CommitFate, Effect, Hold, Notice};
+use tillstream_simulation::broker::{Call, CommitFate, Effect, Faults, Hold, Notice};
 use tillstream_simulation::rows::{Loss, RowCall, WriteFault};
 use tillstream_state::TaskId;
 
@@ -22,6 +22,18 @@ const CALLS: [Call; 10] = [
     Call::Read,
     Call::GroupOffsets,
     Call::Bounds,
+];
+
+/// Calls of the broker at whose end a worker is made to stand still: those of a life's beginning, and of a transaction.
+const PAUSE_CALLS: [Call; 8] = [
+    Call::Init,
+    Call::GroupOffsets,
+    Call::Bounds,
+    Call::Replay,
+    Call::FetchFrom,
+    Call::Drain,
+    Call::SendOffset,
+    Call::Commit,
 ];
 
 /// Calls of the database that are made to fail.
@@ -41,6 +53,7 @@ pub(crate) enum Undo {
     Reach(String),
     Tell(u64),
     Broker,
+    Requests,
     Database,
     Speed,
     Writes,
@@ -52,15 +65,38 @@ fn id_of(house: &House, task: u8) -> String {
     house.settings.transactional_id(TaskId { kind, partition: u32::from(task) % PARTITIONS })
 }
 
+/// A call of the broker fails: which, after how many, whether it takes effect, and how.
+fn fail_call(broker: &Faults, (call, skip, full, error): (u8, u8, bool, u8)) {
+    let errors = [
+        BrokerError::Abortable("as asked".into()),
+        BrokerError::Unknown("as asked".into()),
+        BrokerError::Unavailable("as asked".into()),
+    ];
+    let call = CALLS[usize::from(call) % CALLS.len()];
+    // A log's reads and appends know no transaction: they can only not be answered.
+    let plain = matches!(call, Call::Append | Call::Read | Call::GroupOffsets | Call::Bounds);
+    let error = if plain { errors[2].clone() } else { errors[usize::from(error) % 3].clone() };
+    let effect = if full { Effect::Full } else { Effect::None };
+    broker.fail_later(call, "", usize::from(skip), effect, error);
+}
+
 /// Strikes; tells what undoes it, and when. Faults of processes name them by `names`.
 pub(crate) fn strike(house: &House, fault: &Fault, names: &[Option<String>]) -> Option<(u32, Undo)> {
-    let (broker, rows) = (house.broker.faults(), house.rows.faults());
+    let broker = house.broker.faults();
     let name = |worker: u8| names.get(usize::from(worker)).cloned().flatten();
     match *fault {
         Fault::Pause { worker, for_ms } => {
             let name = name(worker)?;
             broker.pause(&name);
             return Some((for_ms, Undo::Resume(name)));
+        }
+        Fault::PauseAt { call, skip, for_ms } => {
+            let call = PAUSE_CALLS[usize::from(call) % PAUSE_CALLS.len()];
+            broker.pause_at(call, "p", usize::from(skip), for_ms);
+        }
+        Fault::BrokerSlow { call_ms, for_ms } => {
+            broker.set_slow(Duration::from_millis(u64::from(call_ms)));
+            return Some((for_ms, Undo::Requests));
         }
         Fault::CutOff { worker, for_ms } => {
             let name = name(worker)?;
@@ -84,19 +120,7 @@ pub(crate) fn strike(house: &House, fault: &Fault, names: &[Option<String>]) -> 
         Fault::CoordinatorMoves { for_ms } => {
             broker.move_coordinator(Duration::from_millis(u64::from(for_ms)));
         }
-        Fault::BrokerCall { call, skip, full, error } => {
-            let errors = [
-                BrokerError::Abortable("as asked".into()),
-                BrokerError::Unknown("as asked".into()),
-                BrokerError::Unavailable("as asked".into()),
-            ];
-            let call = CALLS[usize::from(call) % CALLS.len()];
-            // A log's reads and appends know no transaction: they can only not be answered.
-            let plain = matches!(call, Call::Append | Call::Read | Call::GroupOffsets | Call::Bounds);
-            let error = if plain { errors[2].clone() } else { errors[usize::from(error) % 3].clone() };
-            let effect = if full { Effect::Full } else { Effect::None };
-            broker.fail_later(call, "", usize::from(skip), effect, error);
-        }
+        Fault::BrokerCall { call, skip, full, error } => fail_call(&broker, (call, skip, full, error)),
         Fault::MarkersHeld { for_ms } => {
             broker.hold_markers("", Hold::For(Duration::from_millis(u64::from(for_ms))));
         }
@@ -107,6 +131,20 @@ pub(crate) fn strike(house: &House, fault: &Fault, names: &[Option<String>]) -> 
         Fault::Compact => {
             Topic::every().filter(|it| it.is_changelog()).for_each(|it| broker.compact(it, false));
         }
+        Fault::ClockJump { by_ms } => house.clock.jump_ms(by_ms),
+        Fault::Provider { kind, calls } => {
+            let troubles = [Trouble::Unavailable, Trouble::ReplyLost, Trouble::RequestLost, Trouble::Slow];
+            house.provider.trouble(troubles[usize::from(kind) % 4], calls);
+        }
+        _ => return strike_database(house, fault),
+    }
+    None
+}
+
+/// Faults of the database; those of processes and of the other world are struck elsewhere.
+fn strike_database(house: &House, fault: &Fault) -> Option<(u32, Undo)> {
+    let rows = house.rows.faults();
+    match *fault {
         Fault::DatabaseCrash { all } => rows.crash(if all { Loss::All } else { Loss::BySeed }),
         Fault::DatabaseAway { for_ms } => {
             rows.set_available(false);
@@ -126,14 +164,7 @@ pub(crate) fn strike(house: &House, fault: &Fault, names: &[Option<String>]) -> 
             return Some((for_ms, Undo::Writes));
         }
         Fault::LateWrites => drop(rows.arrive_late_writes()),
-        Fault::ClockJump { by_ms } => house.clock.jump_ms(by_ms),
-        Fault::Provider { kind, calls } => {
-            let troubles = [Trouble::Unavailable, Trouble::ReplyLost, Trouble::RequestLost, Trouble::Slow];
-            house.provider.trouble(troubles[usize::from(kind) % 4], calls);
-        }
-        Fault::Kill { .. } | Fault::Stop { .. } => {}
-        // Of the other world.
-        Fault::Cut { .. } | Fault::SyncFails { .. } | Fault::Full { .. } | Fault::Scarce { .. } => {}
+        _ => {}
     }
     None
 }
@@ -146,6 +177,7 @@ pub(crate) fn undo(house: &House, undo: &Undo) {
         Undo::Reach(name) => broker.set_reachable(name, true),
         Undo::Tell(member) => broker.tell(*member),
         Undo::Broker => broker.set_available(true),
+        Undo::Requests => broker.set_slow(Duration::ZERO),
         Undo::Database => rows.set_available(true),
         Undo::Speed => rows.set_slow(Duration::ZERO),
         Undo::Writes => rows.hold_writes(false),
@@ -157,6 +189,7 @@ pub(crate) fn heal(house: &House) {
     let (broker, rows) = (house.broker.faults(), house.rows.faults());
     broker.forget();
     broker.set_available(true);
+    broker.set_slow(Duration::ZERO);
     broker.arrive_late_commits();
     broker.release_markers();
     rows.forget();

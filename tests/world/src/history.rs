@@ -88,6 +88,8 @@ pub(crate) struct History {
     /// Workers that are to be killed, and how long they are down then.
     doomed: BTreeMap<usize, u32>,
     pub(crate) backup: Option<RowsSnapshot>,
+    /// What every task had committed when somebody noted it.
+    pub(crate) notes: Vec<Vec<(u64, u64)>>,
     /// A code with which tasks may halt now.
     pub(crate) expected_halts: Vec<&'static str>,
     /// Tasks whose changelog was made anew.
@@ -101,13 +103,14 @@ impl History {
         let house = House::new(plan.seed, plan.tuning.clone());
         let mut history = Self {
             clients: Clients::new(Arc::new(house.broker.client("door").log())),
-            seen: Seen::new(),
+            seen: Seen::of_cluster(house.settings.unflushed_bytes_max),
             processes: (0..WORKERS).map(|_| None).collect(),
             started: 0,
             undos: Vec::new(),
             starts: BTreeMap::new(),
             doomed: BTreeMap::new(),
             backup: None,
+            notes: Vec::new(),
             expected_halts: Vec::new(),
             cut: Vec::new(),
             outcome: Outcome::default(),
@@ -136,6 +139,7 @@ impl History {
         self.take_steps(plan).await?;
         self.rest().await?;
         judge(&self.house, &self.seen)?;
+        self.seen.stored.at_rest()?;
         tables::same(&self.house, &self.seen)
     }
 
@@ -171,11 +175,23 @@ impl History {
         Ok(())
     }
 
-    async fn fault(&mut self, fault: &Fault) {
+    async fn fault(&mut self, fault: &Fault) -> Checked {
+        match *fault {
+            Fault::KillAll { down_ms } => {
+                for (worker, process) in self.processes.iter().enumerate() {
+                    let Some(process) = process else { continue };
+                    self.doomed.insert(worker, down_ms);
+                    process.kill(&self.house);
+                }
+            }
+            // What is compacted away is not read any more.
+            Fault::Compact => self.look().await?,
+            _ => {}
+        }
         match *fault {
             Fault::Kill { worker, calls, down_ms } => {
                 let worker = usize::from(worker);
-                let Some(process) = &self.processes[worker] else { return };
+                let Some(process) = &self.processes[worker] else { return Ok(()) };
                 self.doomed.insert(worker, down_ms);
                 if calls == 0 {
                     process.kill(&self.house);
@@ -185,7 +201,7 @@ impl History {
             }
             Fault::Stop { worker, down_ms } => {
                 let worker = usize::from(worker);
-                let Some(process) = self.processes[worker].take() else { return };
+                let Some(process) = self.processes[worker].take() else { return Ok(()) };
                 self.outcome.struck[3] += 1;
                 process.stop(&self.house, STOP_MAX).await;
                 self.starts.insert(worker, self.house.now_ns() + u64::from(down_ms) * 1_000_000);
@@ -202,10 +218,22 @@ impl History {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Processes that stand still since the last time, at a call where they should.
+    fn note_pauses(&mut self) {
+        for (name, for_ms) in self.house.broker.faults().stopped() {
+            self.tell(|| format!("{name} stands still for {for_ms} ms"));
+            let lasts_ns = u64::from(for_ms) * 1_000_000;
+            self.seen.stood_still_ns += lasts_ns;
+            self.undos.push((self.house.now_ns() + lasts_ns, Undo::Resume(name)));
+        }
     }
 
     /// Nothing goes wrong any more.
     pub(crate) fn heal(&mut self) {
+        self.note_pauses();
         for (_, undo) in std::mem::take(&mut self.undos) {
             faults::undo(&self.house, &undo);
         }
@@ -245,6 +273,7 @@ impl Course for History {
     async fn until(&mut self, deadline_ns: u64) -> Checked {
         loop {
             self.bury()?;
+            self.note_pauses();
             let now_ns = self.house.now_ns();
             let due = self.undos.iter().position(|(at_ns, _)| *at_ns <= now_ns);
             if let Some(index) = due {
@@ -283,14 +312,14 @@ impl Course for History {
                     |at| -> Vec<Record> { broker.committed_from(at, 0).0.into_iter().map(read_of).collect() };
                 self.clients.act(&self.house, step.number, it, &letters);
             }
-            Action::Fault(it) => self.fault(it).await,
+            Action::Fault(it) => self.fault(it).await?,
             Action::Operator(it) => self.operate(it).await?,
         }
         self.look().await
     }
 
     async fn look(&mut self) -> Checked {
-        let looked = self.seen.look(&self.house.broker, self.house.now_ns());
+        let looked = self.seen.look(&self.house.broker, &self.house.rows, self.house.now_ns());
         for line in self.seen.lines() {
             self.tell(|| format!("        {line}"));
         }

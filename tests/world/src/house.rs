@@ -1,8 +1,8 @@
 //! What all processes share: the clock, the provider and the rules; in a cluster the broker and the database, too.
 
-use crate::plan::Tuning;
 use crate::provider::SimProvider;
 use crate::rules::SimRules;
+use crate::tuning::Tuning;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,7 @@ impl Outside {
         let tasks = TaskSettings {
             records_max: tuning.records_max,
             cache_bytes_max: tuning.cache_bytes_max,
+            timers_max: tuning.timers_max,
             restart_wait: Duration::from_millis(50),
             restart_wait_max: Duration::from_millis(1_000),
             ..TaskSettings::default()
@@ -91,6 +92,7 @@ impl House {
         let mut rows = RowSettings::new(PARTITIONS, seed ^ 0x0a11, clock.clone());
         rows.sync_period = Duration::from_secs(2);
         rows.counts = false;
+        rows.keeps = true;
         let mut settings = ClusterSettings::new("world", PARTITIONS);
         settings.durable_after = Duration::from_secs(4);
         settings.flush_interval = Duration::from_millis(tuning.flush_interval_ms);

@@ -19,6 +19,7 @@ mod process;
 pub mod provider;
 mod rules;
 mod shrink;
+pub mod tuning;
 mod workload;
 
 pub use history::{Outcome, run};

@@ -21,6 +21,10 @@ const OLDER: &str = "TS0324";
 const TRUNCATED: &str = "TS0325";
 /// A changelog does not reach to the checkpoint.
 const CUT: &str = "TS0323";
+/// A database that is older than the log is noticed within so long, s.
+const NOTICED_WITHIN_S: u32 = 20;
+/// More than the first commits on a changelog that was made anew can write: its end stays below the checkpoint.
+const FAR_OFFSET: u64 = 120;
 /// How often a repair is tried.
 const TRIES: u32 = 40;
 
@@ -40,11 +44,25 @@ impl History {
                 self.backup = Some(self.house.rows.snapshot());
                 return Ok(());
             }
-            Operator::Restore => {
+            Operator::Peace => {
+                self.heal();
+                self.notes = vec![self.note()];
+                return Ok(());
+            }
+            Operator::Note => {
+                let note = self.note();
+                self.notes.push(note);
+                return Ok(());
+            }
+            Operator::Restore { noticed } => {
                 let Some(backup) = self.backup.clone() else { return Ok(()) };
                 self.stop_all().await?;
+                let told = *noticed && self.is_told();
                 self.house.rows.faults().restore(&backup);
                 self.expected_halts = vec![OLDER, TRUNCATED];
+                if told {
+                    return self.expect_notice().await;
+                }
             }
             Operator::Truncate { table } => {
                 self.stop_all().await?;
@@ -63,9 +81,56 @@ impl History {
                 self.stop_all().await?;
                 self.recreate(KINDS[usize::from(*kind) % 3]);
             }
+            Operator::RecreateUnder { kind } => {
+                return self.recreate_under(KINDS[usize::from(*kind) % 3]).await;
+            }
+            Operator::Adopt if self.cut.is_empty() => return Ok(()),
+            Operator::Adopt => {
+                self.outcome.repairs += 1;
+                self.stop_all().await?;
+                for task in std::mem::take(&mut self.cut) {
+                    self.adopt(task).await?;
+                }
+                self.expected_halts.clear();
+            }
         }
         self.start_all().await;
         Ok(())
+    }
+
+    /// What every task has committed: transactions of its changelog, and its offset.
+    fn note(&self) -> Vec<(u64, u64)> {
+        let tasks =
+            KINDS.into_iter().flat_map(|kind| (0..PARTITIONS).map(move |it| TaskId { kind, partition: it }));
+        let committed = tasks.map(|task| {
+            let input = TopicPartition::new(task.kind.input(), task.partition);
+            let place = self.house.broker.group_offset(&self.house.settings.group(task.kind), input);
+            (self.seen.stored.transactions(task), place.map_or(0, |it| it.offset))
+        });
+        committed.collect()
+    }
+
+    /// Whether the log must know of more than the copy has: a task has changed rows after the copy was taken, and has committed
+    /// once more when those were durable for long.
+    fn is_told(&self) -> bool {
+        let [before, then] = &self.notes[..] else { return false };
+        let now = self.note();
+        let tasks = before.iter().zip(then).zip(&now);
+        let mut tasks = tasks.map(|((before, then), now)| then.0 > before.0 && now.1 > then.1);
+        tasks.any(|it| it)
+    }
+
+    /// A start on an older copy halts, and is repaired.
+    async fn expect_notice(&mut self) -> Checked {
+        let repairs = self.outcome.repairs;
+        self.start_all().await;
+        for _ in 0..NOTICED_WITHIN_S {
+            self.until(self.house.now_ns() + 1_000_000_000).await?;
+            if self.outcome.repairs > repairs {
+                return Ok(());
+            }
+        }
+        Err(Violation("nobody has noticed that the database is older than the log".to_owned()))
     }
 
     /// A worker has halted: what its error says is to be done.
@@ -149,6 +214,25 @@ impl History {
             self.tell(|| format!("{} {partition} goes back from {before} to 0", kind.as_str()));
         }
         self.seen.repeats = true;
+        Ok(())
+    }
+
+    /// The changelog is made anew under tasks that run, at a moment when nothing of it is lost: a commit on it would be.
+    async fn recreate_under(&mut self, kind: TaskKind) -> Checked {
+        self.heal();
+        for _ in 0..TRIES {
+            self.until(self.house.now_ns() + 500_000_000).await?;
+            self.look().await?;
+            let checkpoints = self.house.rows.checkpoints();
+            let far = |it: u32| {
+                checkpoints.get(&TaskId { kind, partition: it }).is_some_and(|it| it.offset >= FAR_OFFSET)
+            };
+            let open = !self.house.broker.open_transactions().is_empty() || !self.unfinished().is_empty();
+            if !open && (0..PARTITIONS).all(far) && self.seen.tables_hold(&self.house) {
+                self.recreate(kind);
+                break;
+            }
+        }
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 //! a seed; every choice an action needs is drawn when the plan is made, so that the rest stays the same when some of it
 //! is left out.
 
+use crate::tuning::Tuning;
 use std::fmt;
-use tillstream_random::Random;
 
 /// What a client does. Orders and SKUs are numbers; the client knows their names.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,6 +187,15 @@ pub enum Fault {
         /// How long, ms.
         for_ms: u32,
     },
+    /// The worker that makes a call stands still before it hears the answer.
+    PauseAt {
+        /// Which kind, by number.
+        call: u8,
+        /// After so many that do not.
+        skip: u8,
+        /// How long, ms.
+        for_ms: u32,
+    },
     /// A worker does not reach the broker.
     CutOff {
         /// Which.
@@ -241,6 +250,13 @@ pub enum Fault {
         /// How long, ms.
         for_ms: u32,
     },
+    /// Every request to the broker takes so long.
+    BrokerSlow {
+        /// Until it arrives, ms.
+        call_ms: u32,
+        /// How long, ms.
+        for_ms: u32,
+    },
     /// Topics that are compacted are.
     Compact,
     /// The database's node crashes, and loses what was not synced: all of it, or the newest.
@@ -278,6 +294,11 @@ pub enum Fault {
     ClockJump {
         /// By so much, ms.
         by_ms: i64,
+    },
+    /// Every worker is killed.
+    KillAll {
+        /// How long they are down, ms.
+        down_ms: u32,
     },
     /// The process on the embedded store dies at a call that changes a file, or when it should.
     Cut {
@@ -327,8 +348,15 @@ pub enum Fault {
 pub enum Operator {
     /// Takes a copy of the database.
     Backup,
+    /// Nothing goes wrong from now on, and what every task has committed is noted.
+    Peace,
+    /// Notes once more what every task has committed.
+    Note,
     /// Puts the copy back; the tables are rebuilt once that is noticed.
-    Restore,
+    Restore {
+        /// The copy is so old that it must be noticed.
+        noticed: bool,
+    },
     /// Empties one table by hand; the tables are rebuilt once that is noticed.
     Truncate {
         /// Which, by number.
@@ -346,6 +374,13 @@ pub enum Operator {
         /// Which.
         kind: u8,
     },
+    /// Makes a changelog anew by mistake, under tasks that run.
+    RecreateUnder {
+        /// Which.
+        kind: u8,
+    },
+    /// Stops everything, and writes changelogs anew that nobody has written since.
+    Adopt,
 }
 
 /// What happens in a step.
@@ -370,6 +405,11 @@ pub struct Step {
     pub action: Action,
 }
 
+impl Step {
+    /// The number of a step before all others.
+    pub const EARLY: u32 = u32::MAX;
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>4} +{:>5} ms  ", self.number, self.wait_ms)?;
@@ -377,55 +417,6 @@ impl fmt::Display for Step {
             Action::Client(it) => write!(f, "{it:?}"),
             Action::Fault(it) => write!(f, "FAULT {it:?}"),
             Action::Operator(it) => write!(f, "OPERATOR {it:?}"),
-        }
-    }
-}
-
-/// How a history's processes are set: small limits find more.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tuning {
-    /// Records of a batch.
-    pub records_max: usize,
-    /// Bytes of rows kept between batches.
-    pub cache_bytes_max: usize,
-    /// Rows of one flush.
-    pub flush_rows_max: usize,
-    /// Rows wait so long for the database, ms; those that only their task reads twelve times as long.
-    pub flush_interval_ms: u64,
-    /// Bytes of rows that wait for the database.
-    pub unflushed_bytes_max: usize,
-    /// Known keys per task; 0: no filter.
-    pub known_keys_max: usize,
-    /// A call takes up to so long, µs.
-    pub latency_max_us: u64,
-    /// Markers are written up to so late, ms.
-    pub markers_lag_max_ms: u64,
-    /// Records of one fetch.
-    pub fetch_records_max: usize,
-    /// Requests in flight per partition of the executor.
-    pub in_flight_max: usize,
-    /// Products a process remembers.
-    pub catalog_entries_max: usize,
-    /// Products whose newest record it notes, per partition.
-    pub catalog_notes_max: usize,
-}
-
-impl Tuning {
-    pub(crate) fn draw(random: &mut Random) -> Self {
-        let mut one_of = |of: &[usize]| of[random.below(of.len())];
-        Self {
-            records_max: one_of(&[2, 7, 40, 1_000, 1_000]),
-            cache_bytes_max: one_of(&[0, 3_000, 1 << 20]),
-            flush_rows_max: one_of(&[3, 20, 4_000]),
-            flush_interval_ms: one_of(&[100, 250, 1_000, 1_000]) as u64,
-            unflushed_bytes_max: one_of(&[8_000, 60_000, 32 << 20, 32 << 20]),
-            known_keys_max: one_of(&[0, 10_000, 10_000]),
-            latency_max_us: one_of(&[0, 500, 3_000, 3_000]) as u64,
-            markers_lag_max_ms: one_of(&[0, 5, 30]) as u64,
-            fetch_records_max: one_of(&[10, 1_000]),
-            in_flight_max: one_of(&[2, 16, 1_024]),
-            catalog_entries_max: one_of(&[2, 6, 10_000]),
-            catalog_notes_max: one_of(&[12, 10_000, 10_000]),
         }
     }
 }

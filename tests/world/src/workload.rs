@@ -1,6 +1,7 @@
 //! Plans from seeds: what clients do, and among it what goes wrong.
 
-use crate::plan::{Action, Client, Fault, Operator, Place, Plan, Power, Step, Tuning};
+use crate::plan::{Action, Client, Fault, Operator, Place, Plan, Power, Step};
+use crate::tuning::Tuning;
 use tillstream_random::Random;
 
 /// Tenants.
@@ -11,6 +12,9 @@ pub const SKUS: u8 = 8;
 const HOT: u8 = 2;
 /// Workers.
 pub const WORKERS: u8 = 3;
+
+/// Beyond this every hold has expired, ms.
+const HOLDS_OVER_MS: i64 = 1_000_000;
 
 /// How large a history is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,10 @@ struct Draft {
     steps: Vec<Step>,
     orders: u32,
     embedded: bool,
+    /// Nobody asks anything for a while.
+    lull: bool,
+    /// Products that came later.
+    launched: u8,
     /// Order and step of every shipment.
     shipments: Vec<(u32, u32)>,
 }
@@ -45,15 +53,30 @@ impl Plan {
     pub fn of(seed: u64, size: Size) -> Self {
         let mut random = Random::new(seed);
         let tuning = Tuning::draw(&mut random);
-        let mut draft =
-            Draft { random, steps: Vec::new(), orders: 0, embedded: size.embedded, shipments: Vec::new() };
+        let mut draft = Draft {
+            random,
+            steps: Vec::new(),
+            orders: 0,
+            embedded: size.embedded,
+            lull: false,
+            launched: 0,
+            shipments: Vec::new(),
+        };
         draft.open_shop();
         let faults = size.faults_min + draft.random.below(4);
         let mut at: Vec<usize> = (0..faults).map(|_| draft.random.below(size.commands.max(1))).collect();
         at.sort_unstable();
         let operator = (size.operators && !size.embedded && draft.random.percent(25))
             .then(|| draft.random.below(size.commands.max(1)));
+        let count = draft.below(4);
+        let lulls: Vec<usize> = (0..count).map(|_| draft.random.below(size.commands.max(1))).collect();
+        if !size.embedded && draft.random.percent(15) {
+            // Tasks begin for the first time.
+            let fault = draft.pause_at();
+            draft.steps.insert(0, Step { number: Step::EARLY, wait_ms: 0, action: Action::Fault(fault) });
+        }
         for number in 0..size.commands {
+            draft.lull = lulls.contains(&number);
             while at.first() == Some(&number) {
                 at.remove(0);
                 draft.fault();
@@ -156,12 +179,44 @@ impl Draft {
             12..=17 => self.below(30),
             _ => self.below(300),
         };
+        // Time goes by: sessions end, checkpoints move, transactions time out.
+        let wait_ms = if self.lull { 1_000 + self.below(15_000) } else { wait_ms };
+        if self.launched < 40 && self.random.percent(2) {
+            return self.launch(wait_ms);
+        }
         let client = if self.orders == 0 || self.random.percent(38) {
             Client::Place(self.place())
         } else {
             self.later()
         };
         self.push(wait_ms, Action::Client(client));
+    }
+
+    /// A new product, some of it, and an order for it as soon as the product is there.
+    fn launch(&mut self, wait_ms: u32) {
+        let (mut place, sku) = (self.place(), SKUS + self.launched);
+        self.launched += 1;
+        let tenant = (place.order % u32::from(TENANTS)) as u8;
+        place.lines.push((sku, 1, None, 0));
+        let product = Client::Product {
+            tenant,
+            sku,
+            price_minor: self.between(1, 90) * 25,
+            class: self.below(3) as u8,
+            active: true,
+        };
+        if self.random.percent(50) {
+            let delta = self.between(1, 20);
+            self.push(wait_ms, Action::Client(Client::Adjust { tenant, sku, delta, location: 0 }));
+        }
+        self.push(wait_ms, Action::Client(product));
+        self.push(0, Action::Client(Client::Place(place)));
+    }
+
+    fn commands(&mut self, count: usize) {
+        for _ in 0..count {
+            self.command();
+        }
     }
 
     /// A command about what is there already.
@@ -277,7 +332,7 @@ impl Draft {
         }
         let wait_ms = self.below(60);
         let (worker, for_ms) = (self.worker(), self.some_ms());
-        let fault = match self.below(28) {
+        let fault = match self.below(32) {
             0..=3 => Fault::Kill { worker, calls: self.below(120), down_ms: for_ms },
             4 => Fault::Kill { worker, calls: 0, down_ms: for_ms },
             5 => Fault::Stop { worker, down_ms: for_ms },
@@ -312,25 +367,95 @@ impl Draft {
                 1 => Fault::ClockJump { by_ms: 1_000_000 },
                 _ => Fault::LateWrites,
             },
+            27 => Fault::BrokerSlow { call_ms: 200 + self.below(4_700), for_ms },
+            28 | 29 => self.pause_at(),
+            30 => return self.age(),
             _ => Fault::Provider { kind: self.below(4) as u8, calls: 1 + self.below(12) as u8 },
         };
         self.push(wait_ms, Action::Fault(fault));
     }
 
+    /// All holds are over; then new ones wait for customers who do nothing, and grow old under lives that have their timers
+    /// from the tables alone.
+    fn age(&mut self) {
+        self.jump(0, HOLDS_OVER_MS);
+        let by_ms = self.between(610_000, 700_000);
+        if self.random.percent(50) {
+            // The first of them end while the next stretch of timers is read.
+            let first = self.wait_for_customers(2_500);
+            for order in first..first + 5 {
+                let wait_ms = if order == first { 14_000 } else { 0 };
+                self.push(wait_ms, Action::Client(Client::Cancel { order }));
+            }
+            let wait_ms = self.below(60);
+            self.jump(wait_ms, by_ms);
+        } else {
+            // There is none when the next stretch is read, and a checkpoint says so.
+            self.jump(2_500, by_ms);
+            for order in 0..6 {
+                self.push(0, Action::Client(Client::Cancel { order }));
+            }
+            self.wait_for_customers(18_000);
+            self.kill_all(150);
+        }
+        self.commands(2);
+        self.kill_all(20_000);
+    }
+
+    fn jump(&mut self, wait_ms: u32, by_ms: i64) {
+        self.push(wait_ms, Action::Fault(Fault::ClockJump { by_ms }));
+    }
+
+    fn kill_all(&mut self, wait_ms: u32) {
+        let down_ms = self.below(300);
+        self.push(wait_ms, Action::Fault(Fault::KillAll { down_ms }));
+    }
+
+    /// Places orders whose payment asks for something; tells the first.
+    fn wait_for_customers(&mut self, wait_ms: u32) -> u32 {
+        let first = self.orders;
+        for _ in 0..8 {
+            let place = Place { method: 2, lines: vec![(SKUS - 2, 1, None, 0)], ..self.place() };
+            let wait_ms = if place.order == first { wait_ms } else { 0 };
+            self.push(wait_ms, Action::Client(Client::Place(place)));
+        }
+        first
+    }
+
+    /// A worker stands still in the middle of something, mostly until another has its partitions, and that one's checkpoint
+    /// is told.
+    fn pause_at(&mut self) -> Fault {
+        let for_ms = if self.random.percent(20) { self.some_ms() } else { 7_000 + self.below(25_000) };
+        Fault::PauseAt { call: self.below(8) as u8, skip: self.below(8) as u8, for_ms }
+    }
+
     fn operator(&mut self) {
-        let wait_ms = self.below(500);
-        let operator = match self.below(6) {
-            0 | 1 => {
+        let wait_ms = if self.random.percent(50) { self.below(500) } else { 8_000 + self.below(18_000) };
+        let operator = match self.below(7) {
+            0 => {
                 self.push(0, Action::Operator(Operator::Backup));
-                for _ in 0..12 {
-                    self.command();
-                }
-                Operator::Restore
+                self.commands(12);
+                Operator::Restore { noticed: false }
+            }
+            1 => {
+                self.push(0, Action::Operator(Operator::Peace));
+                self.push(0, Action::Operator(Operator::Backup));
+                self.commands(12);
+                // By then whatever was committed is surely on the database's disks, and its checkpoint, too.
+                self.push(40_000, Action::Operator(Operator::Note));
+                self.commands(12);
+                return self.push(500, Action::Operator(Operator::Restore { noticed: true }));
             }
             2 => Operator::Truncate { table: self.below(10) as u8 },
             3 => Operator::Rebuild,
             4 => Operator::ResetOffsets { kind: self.below(2) as u8 },
-            _ => Operator::RecreateChangelog { kind: self.below(3) as u8 },
+            5 => Operator::RecreateChangelog { kind: self.below(3) as u8 },
+            _ => {
+                let kind = self.below(3) as u8;
+                self.push(wait_ms, Action::Operator(Operator::RecreateUnder { kind }));
+                self.commands(12);
+                return self.push(1_000, Action::Operator(Operator::Adopt));
+            }
         };
         self.push(wait_ms, Action::Operator(operator));
     }

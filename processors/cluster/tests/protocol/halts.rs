@@ -6,6 +6,7 @@ use tillstream_cluster::{From, accept_offsets, adopt_changelog, deployment_confl
 use tillstream_log::LogError;
 use tillstream_log::broker::{Broker, GroupOffset};
 use tillstream_schemas::Topic;
+use tillstream_simulation::rows::Loss;
 use tillstream_stage::Table;
 use tillstream_state::row_store::{Deployment, RowStore, RowWrite, StateKey};
 
@@ -118,6 +119,35 @@ async fn a_changelog_recreated_before_the_first_checkpoint_halts_too() {
     process.close().await;
     adopt_changelog(&process.ports, task(0)).await.unwrap();
     goes_on(&world, 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_life_after_an_adoption_tells_nothing_of_the_changelog_before() {
+    let world = World::new(1);
+    let process = worked(&world).await;
+    world.broker.faults().recreate(Topic::OrderChangelog);
+    process.close().await;
+    adopt_changelog(&process.ports, task(0)).await.unwrap();
+    // It commits, and ends before its first checkpoint: the one of the adoption is less than what was told before.
+    let process = world.bare("soon").await;
+    process.open(0).await.unwrap().put("t/c", "1").await.unwrap();
+    process.close().await;
+    goes_on(&world, 5).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_right_after_a_repair_halts_nobody() {
+    let world = World::new(1);
+    let process = worked(&world).await;
+    process.close().await;
+    rebuild(&process.ports, |_| {}).await.unwrap();
+    world.rows.faults().crash(Loss::All);
+    goes_on(&world, 5).await;
+    let process = world.bare("repairs").await;
+    world.broker.faults().recreate(Topic::OrderChangelog);
+    adopt_changelog(&process.ports, task(0)).await.unwrap();
+    world.rows.faults().crash(Loss::All);
+    process.open(0).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

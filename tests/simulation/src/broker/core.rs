@@ -86,21 +86,25 @@ impl Core {
         mut attempt: impl FnMut(&mut World) -> Attempt<T>,
     ) -> Result<T, BrokerError> {
         self.jitter().await;
-        let deadline_ns = {
+        let begun_ns = {
             let mut world = self.lock();
             *world.counts.entry(site.call).or_default() += 1;
             world.count_down(site.process);
-            world.now_ns.saturating_add(nanos(world.settings.call_timeout))
+            world.now_ns
         };
         let mut strike = None;
         let result = loop {
-            match self.turn(&site, deadline_ns, &mut strike, &mut attempt) {
+            match self.turn(&site, begun_ns, &mut strike, &mut attempt) {
                 Turn::Over(result) => break result,
                 // On one thread nothing is told between the try and the wait.
                 Turn::WaitUntil(due_ns) => self.either(self.control.notified(), due_ns).await,
             }
         };
-        self.lock().count_down(site.process);
+        {
+            let mut world = self.lock();
+            world.count_down(site.process);
+            world.stand_still(site.call, site.process);
+        }
         self.jitter().await;
         self.while_paused(site.process).await;
         result
@@ -109,7 +113,7 @@ impl Core {
     fn turn<T>(
         &self,
         site: &Site<'_>,
-        deadline_ns: u64,
+        begun_ns: u64,
         strike: &mut Option<(FaultEffect, BrokerError)>,
         attempt: &mut impl FnMut(&mut World) -> Attempt<T>,
     ) -> Turn<T> {
@@ -118,8 +122,11 @@ impl Core {
         if process.killed || process.paused {
             return Turn::WaitUntil(None);
         }
+        let deadline_ns = begun_ns.saturating_add(nanos(world.settings.call_timeout));
+        let arrives_ns = begun_ns.saturating_add(nanos(world.slow));
+        let under_way = world.now_ns < arrives_ns;
         let away = site.call.needs_coordinator() && world.now_ns < world.coordinator_away_until_ns;
-        if site.timed_out.is_none() || (world.reaches(site.process) && !away) {
+        if site.timed_out.is_none() || (world.reaches(site.process) && !away && !under_way) {
             if strike.is_none() {
                 *strike = world.strike(site.call, site.scope);
             }
@@ -149,7 +156,8 @@ impl Core {
         }
         let deadline_ns = site.timed_out.map(|_| deadline_ns);
         let back_ns = away.then_some(world.coordinator_away_until_ns);
-        Turn::WaitUntil(deadline_ns.into_iter().chain(back_ns).min())
+        let arrives_ns = (under_way && site.timed_out.is_some()).then_some(arrives_ns);
+        Turn::WaitUntil(deadline_ns.into_iter().chain(back_ns).chain(arrives_ns).min())
     }
 
     /// Waits until told, or until then.

@@ -3,7 +3,7 @@
 use super::call::{Call, Effect};
 use super::core::Core;
 use super::transaction::{CommitFate, Hold};
-use super::world::{Fault, FaultEffect, Process, nanos};
+use super::world::{Fault, FaultEffect, Process, StandStill, nanos};
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_log::TopicPartition;
@@ -67,7 +67,27 @@ impl Faults {
 
     /// Forgets faults that have not struck.
     pub fn forget(&self) {
-        self.core.lock().faults.clear();
+        let mut world = self.core.lock();
+        world.faults.clear();
+        world.stops.clear();
+    }
+
+    /// Every request takes so long until it arrives.
+    pub fn set_slow(&self, slow: Duration) {
+        let mut world = self.core.lock();
+        world.slow = slow;
+        world.wake_all();
+    }
+
+    /// Of the processes whose names start with `process`, the one that makes such a call, after `skip` others, stands still
+    /// before it hears the answer; [`Faults::stopped`] tells, and [`Faults::resume`] ends it.
+    pub fn pause_at(&self, call: Call, process: &str, skip: usize, for_ms: u32) {
+        self.core.lock().stops.push(StandStill { call, process: process.to_owned(), skip, for_ms });
+    }
+
+    /// The processes that stand still by [`Faults::pause_at`] since the last call, and for how long they should, ms.
+    pub fn stopped(&self) -> Vec<(String, u32)> {
+        std::mem::take(&mut self.core.lock().stopped)
     }
 
     /// Holds the markers of transactions decided from now on back: readers of committed records see nothing of them and

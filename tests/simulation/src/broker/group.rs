@@ -2,6 +2,7 @@
 //! (incremental, sticky).
 
 use super::member::{ClientMember, Event, Fetch};
+use super::producer::ClientProducer;
 use super::world::{World, nanos};
 use std::collections::{BTreeMap, BTreeSet};
 use tillstream_log::TopicPartition;
@@ -20,7 +21,7 @@ pub(crate) enum Owner {
 }
 
 impl Owner {
-    fn member(self) -> u64 {
+    pub(crate) fn member(self) -> u64 {
         match self {
             Self::Of(member) | Self::Releasing { member, .. } => member,
         }
@@ -129,6 +130,10 @@ impl World {
             let client = group.members.get(member).copied();
             if let Some(client) = client.and_then(|it| self.members.get_mut(&it)) {
                 client.fetches.remove(partition);
+                let id = format!("{name}.{partition}");
+                let own =
+                    |it: &&mut ClientProducer| it.transactional_id == id && it.process == client.process;
+                self.producers.values_mut().filter(own).for_each(|it| it.given_back = true);
             }
         }
         if !released.is_empty() {

@@ -133,6 +133,11 @@ impl SimBroker {
         self.core.lock().groups.get(group).map_or(0, |it| it.generation)
     }
 
+    /// What a client did that the protocol never does: the first time.
+    pub fn broken(&self) -> Option<String> {
+        self.core.lock().broken.clone()
+    }
+
     /// Transactional ids whose transaction is open, or decided without its markers.
     pub fn open_transactions(&self) -> BTreeSet<String> {
         self.core.lock().open_transactions()

@@ -16,6 +16,7 @@ mod log;
 mod member;
 mod partition;
 mod producer;
+mod promises;
 mod transaction;
 mod world;
 

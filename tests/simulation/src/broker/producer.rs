@@ -14,7 +14,7 @@ use tillstream_log::TopicPartition;
 use tillstream_log::broker::{BrokerError, GroupMetadata, GroupOffset, ProduceRecord, TransactionalProducer};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     New,
     Ready,
     InTransaction,
@@ -28,10 +28,14 @@ enum State {
 pub(crate) struct ClientProducer {
     pub(crate) transactional_id: String,
     pub(crate) process: Arc<str>,
-    state: State,
+    pub(crate) state: State,
     epoch: u32,
+    /// When its transaction began, ns.
+    pub(crate) begun_ns: u64,
+    /// Its partition was given back: its task is over.
+    pub(crate) given_back: bool,
     /// Records not delivered yet, with their places in the order they were handed over.
-    buffer: BTreeMap<TopicPartition, VecDeque<(usize, ProduceRecord)>>,
+    pub(crate) buffer: BTreeMap<TopicPartition, VecDeque<(usize, ProduceRecord)>>,
     /// Where records went, in that order.
     offsets: Vec<Option<u64>>,
 }
@@ -43,6 +47,8 @@ impl ClientProducer {
             process: process.clone(),
             state: State::New,
             epoch: 0,
+            begun_ns: 0,
+            given_back: false,
             buffer: BTreeMap::new(),
             offsets: Vec::new(),
         }
@@ -149,6 +155,8 @@ impl World {
             return Err(client.misuse(Call::Begin));
         }
         client.forget(State::InTransaction);
+        let now_ns = self.now_ns;
+        self.client(handle)?.begun_ns = now_ns;
         Ok(())
     }
 
@@ -256,6 +264,7 @@ impl World {
             Ok((id, false)) => id,
             Err(error) => return Attempt::Done(Err(error)),
         };
+        self.expect_drained(handle);
         self.deliver_something();
         if let Err(error) = self.partition(at) {
             return Attempt::Done(Err(error));
@@ -267,6 +276,7 @@ impl World {
             let text = format!("illegal generation {} of {group}", place.generation);
             return Attempt::Done(Err(BrokerError::Abortable(text)));
         }
+        self.expect_owner(group, place, at, offset);
         if let Some(transaction) = self.ongoing(&id) {
             transaction.offsets.insert((group.to_owned(), at), offset.clone());
         }
@@ -357,6 +367,7 @@ impl SimProducer {
         timed_out: Option<fn(String) -> BrokerError>,
         attempt: impl FnMut(&mut World) -> Attempt<T>,
     ) -> Result<T, BrokerError> {
+        self.core.lock().expect_in_time(self.handle, call);
         let (scope, process) = (&self.transactional_id, &self.process);
         let site = Site { call, scope, producer: Some(self.handle), process, timed_out };
         let result = self.core.call(site, attempt).await;

@@ -6,7 +6,7 @@ use super::group::{Group, Owner};
 use super::member::ClientMember;
 use super::partition::{Partition, StoredRecord};
 use super::producer::ClientProducer;
-use super::transaction::{Coordinated, Hold, LateCommit, Phase};
+use super::transaction::{Coordinated, Hold, LateCommit, Phase, Transaction};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +40,18 @@ pub(crate) struct Fault {
     pub(crate) skip: usize,
     pub(crate) effect: FaultEffect,
     pub(crate) error: BrokerError,
+}
+
+/// The process that makes a call is to stand still before it hears the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct StandStill {
+    pub(crate) call: Call,
+    /// Only a process whose name starts so.
+    pub(crate) process: String,
+    /// Calls that pass before it strikes.
+    pub(crate) skip: usize,
+    /// For so long, ms.
+    pub(crate) for_ms: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +101,13 @@ pub(crate) struct World {
     pub(crate) coordinators: BTreeMap<String, Coordinated>,
     pub(crate) late_commits: Vec<LateCommit>,
     pub(crate) marker_hold: Option<(String, Hold)>,
+    /// What every request takes to arrive.
+    pub(crate) slow: Duration,
+    /// Processes that are to stand still, and those that do since somebody asked last.
+    pub(crate) stops: Vec<StandStill>,
+    pub(crate) stopped: Vec<(String, u32)>,
+    /// What a client did that it must not do.
+    pub(crate) broken: Option<String>,
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) producers: BTreeMap<u64, ClientProducer>,
     pub(crate) members: BTreeMap<u64, ClientMember>,
@@ -118,6 +137,10 @@ impl World {
             coordinators: BTreeMap::new(),
             late_commits: Vec::new(),
             marker_hold: None,
+            slow: Duration::ZERO,
+            stops: Vec::new(),
+            stopped: Vec::new(),
+            broken: None,
             groups: BTreeMap::new(),
             producers: BTreeMap::new(),
             members: BTreeMap::new(),
@@ -242,7 +265,7 @@ impl World {
         let due: Vec<(String, bool)> = due.map(|(id, it)| (id.clone(), it.is_ending())).collect();
         for (transactional_id, ending) in due {
             if ending {
-                self.write_markers(&transactional_id);
+                self.write_some_markers(&transactional_id);
             } else {
                 self.note(b"transaction timed out");
                 self.abort_from_outside(&transactional_id);
@@ -278,10 +301,37 @@ impl World {
         coordinated.decided += 1;
         coordinated.phase = Phase::Ending { transaction, committed, markers_at_ns };
         if markers_at_ns.is_some_and(|at| at <= now_ns) {
-            self.write_markers(transactional_id);
+            self.write_some_markers(transactional_id);
+            self.control.notify_waiters();
         } else {
             markers_at_ns.into_iter().for_each(|it| self.quiet.ends_by(it));
             self.control.notify_waiters();
+        }
+    }
+
+    /// The brokers that lead a transaction's partitions hear of its end one after the other: some now, the rest later.
+    fn write_some_markers(&mut self, transactional_id: &str) {
+        let lag_ns = nanos(self.settings.markers_lag_max);
+        let Some(coordinated) = self.coordinators.get_mut(transactional_id) else { return };
+        let Phase::Ending { transaction, committed, .. } = &mut coordinated.phase else { return };
+        if lag_ns == 0 {
+            return self.write_markers(transactional_id);
+        }
+        let (random, committed) = (&mut self.random, *committed);
+        let mut later = Transaction { deadline_ns: transaction.deadline_ns, ..Transaction::default() };
+        transaction.partitions.retain(|at| random.percent(60) || !later.partitions.insert(*at));
+        if random.percent(40) {
+            later.offsets = std::mem::take(&mut transaction.offsets);
+        }
+        let markers_at_ns = self.now_ns + 1 + random.next_u64() % lag_ns;
+        self.write_markers(transactional_id);
+        if later.partitions.is_empty() && later.offsets.is_empty() {
+            return;
+        }
+        if let Some(coordinated) = self.coordinators.get_mut(transactional_id) {
+            coordinated.phase =
+                Phase::Ending { transaction: later, committed, markers_at_ns: Some(markers_at_ns) };
+            self.quiet.ends_by(markers_at_ns);
         }
     }
 

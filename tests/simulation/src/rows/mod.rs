@@ -15,7 +15,7 @@ use tables::Mutation;
 use tillstream_random::Random;
 use tillstream_runtime::Clock;
 use tillstream_stage::RowKey;
-use tillstream_state::row_store::{Checkpoint, StoredRow};
+use tillstream_state::row_store::{Checkpoint, RowWrite, StoredRow};
 use tillstream_state::{TaskId, Timer};
 use tokio::sync::Notify;
 
@@ -73,6 +73,8 @@ pub struct RowSettings {
     pub yields_max: usize,
     /// Whether reads of each row and groups of writes are counted.
     pub counts: bool,
+    /// Whether what is asked to be written is kept for [`SimRows::asked`].
+    pub keeps: bool,
 }
 
 impl RowSettings {
@@ -87,6 +89,7 @@ impl RowSettings {
             sync_period: Duration::from_secs(10),
             yields_max: 2,
             counts: true,
+            keeps: false,
         }
     }
 }
@@ -102,6 +105,15 @@ pub struct RowCounts {
     pub cells_written: u64,
     /// Groups of rows of one table, shard and bucket within the writes.
     pub groups_written: u64,
+}
+
+/// What was asked to be written since somebody looked last.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Every write, whatever became of it.
+    pub writes: Vec<(TaskId, RowWrite)>,
+    /// Those that were acknowledged.
+    pub acknowledged: Vec<(TaskId, RowWrite)>,
 }
 
 struct Inner {
@@ -127,6 +139,7 @@ struct Inner {
     incarnation: i64,
     incarnation_hidden: bool,
     counts: RowCounts,
+    asked: Asked,
 }
 
 impl Inner {
@@ -177,6 +190,7 @@ impl SimRows {
             incarnation: 1,
             incarnation_hidden: false,
             counts: RowCounts::default(),
+            asked: Asked::default(),
         };
         Self { inner: Arc::new(Mutex::new(inner)), clock, changed: Arc::default() }
     }
@@ -212,6 +226,11 @@ impl SimRows {
     /// Every checkpoint.
     pub fn checkpoints(&self) -> BTreeMap<TaskId, Checkpoint> {
         self.lock().live.checkpoints.iter().map(|(task, (_, checkpoint))| (*task, *checkpoint)).collect()
+    }
+
+    /// What was asked to be written since the last call, where it is kept.
+    pub fn asked(&self) -> Asked {
+        std::mem::take(&mut self.lock().asked)
     }
 
     /// A copy to restore.

@@ -220,9 +220,18 @@ impl RowStore for SimRows {
 
     fn write<'a>(&'a self, task: TaskId, writes: &'a [RowWrite]) -> BoxFuture<'a, Result<(), LogError>> {
         Box::pin(async move {
-            self.lock().count(task, writes);
+            let keeps = {
+                let mut inner = self.lock();
+                inner.count(task, writes);
+                let keeps = inner.settings.keeps;
+                inner.asked.writes.extend(writes.iter().filter(|_| keeps).map(|it| (task, it.clone())));
+                keeps
+            };
             let mutations = writes.iter().map(|write| Mutation::of(task, write)).collect();
-            self.mutate(RowCall::Write, mutations).await
+            self.mutate(RowCall::Write, mutations).await?;
+            let acknowledged = writes.iter().filter(|_| keeps).map(|it| (task, it.clone()));
+            self.lock().asked.acknowledged.extend(acknowledged);
+            Ok(())
         })
     }
 

@@ -9,6 +9,7 @@ mod orders;
 mod price;
 mod seen;
 mod stock;
+mod stored;
 pub(crate) mod tables;
 mod walk;
 

@@ -1,5 +1,6 @@
 //! What the log has committed so far, and what must hold at every moment of it.
 
+use super::stored::Stored;
 use super::{Checked, Violation, expect};
 use crate::house::{House, PARTITIONS};
 use bytes::Bytes;
@@ -18,8 +19,8 @@ use tillstream_schemas::order_command::{OrderCommand, OrderCommandPayload};
 use tillstream_schemas::order_event::{OrderEvent, OrderEventPayload};
 use tillstream_schemas::order_state::{OrderState, OrderStatus};
 use tillstream_schemas::{Text, Topic, codec};
-use tillstream_simulation::SimBroker;
 use tillstream_simulation::broker::StoredRecord;
+use tillstream_simulation::{SimBroker, SimRows};
 use tillstream_stage::partition::partition_of;
 use tillstream_stage::task::TaskKind;
 
@@ -60,6 +61,8 @@ pub struct Seen {
     pub repeats: bool,
     /// Where tasks stood when they were sent back to their input's beginning.
     pub resets: BTreeMap<(TaskKind, u32), Vec<u64>>,
+    /// What the database is given.
+    pub stored: Stored,
     /// How long processes stood still or heard nothing at most, ns.
     pub stood_still_ns: u64,
     /// Records looked at.
@@ -85,6 +88,11 @@ impl Seen {
             seen.events.push(Vec::new());
         }
         seen
+    }
+
+    /// Nothing seen of a cluster, where so many bytes of a task's rows may wait for the database.
+    pub fn of_cluster(unflushed_bytes_max: usize) -> Self {
+        Self { stored: Stored::new(unflushed_bytes_max), ..Self::new() }
     }
 
     /// Keeps a line of every record from now on.
@@ -117,8 +125,8 @@ impl Seen {
         sequence
     }
 
-    /// The topic was made anew: its offsets begin again.
-    pub fn recreated(&mut self, topic: Topic) {
+    /// Nothing of the topic was read.
+    pub(super) fn begin_again(&mut self, topic: Topic) {
         self.places.retain(|at, _| at.topic != topic);
         self.rows.retain(|(of, _), _| *of != topic);
     }
@@ -127,9 +135,16 @@ impl Seen {
     ///
     /// # Errors
     /// What does not hold.
-    pub fn look(&mut self, broker: &SimBroker, now_ns: u64) -> Checked {
+    pub fn look(&mut self, broker: &SimBroker, rows: &SimRows, now_ns: u64) -> Checked {
+        let asked = rows.asked();
+        self.stored.acknowledged(&asked);
         let read = broker.read_on(&mut self.places);
-        self.take_all(read, now_ns)
+        self.take_all(read, now_ns)?;
+        self.stored.check(asked)?;
+        match broker.broken() {
+            Some(what) => Err(Violation(what)),
+            None => Ok(()),
+        }
     }
 
     /// Takes what was read since the last time, and checks what must hold at every moment.
@@ -243,6 +258,7 @@ impl Seen {
                 self.take_letter(at, record)?;
             }
             topic if topic.is_changelog() => {
+                self.stored.committed(at, record)?;
                 self.take_row(topic, record.key.clone(), record.value.clone())?
             }
             _ => {}

@@ -160,7 +160,7 @@ impl<'a> Walk<'a> {
         }
         // What leaves no events may have come after a timer that has left some.
         loop {
-            match self.expectation(command, &group) {
+            match self.expectation(command, &group, input) {
                 Err(violation) if group.is_empty() => {
                     if !self.fire()? {
                         return Err(violation);
@@ -186,7 +186,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether the first event of the group is what the command must lead to.
-    fn expectation(&self, command: &OrderCommand, group: &[&(u64, OrderEvent)]) -> Checked {
+    fn expectation(
+        &self,
+        command: &OrderCommand,
+        group: &[&(u64, OrderEvent)],
+        input: &Input<OrderCommand>,
+    ) -> Checked {
         let found = group.first().map(|it| &it.1.payload);
         let told = match found {
             None => "nothing".to_owned(),
@@ -201,7 +206,28 @@ impl<'a> Walk<'a> {
         // Whatever the version of the rule or the products were is judged where the price is.
         let priced = expected == "order.priced"
             && matches!(told.as_str(), "product_inactive" | "unknown_product" | "no_price");
-        expect(priced, || format!("{:?} led to {told}, the model says {expected}", brief_command(command)))
+        expect(priced, || format!("{:?} led to {told}, the model says {expected}", brief_command(command)))?;
+        self.expect_reason(command, &told, input)
+    }
+
+    /// An order is not refused for a product that was there before it came, or for one that was active all the time.
+    fn expect_reason(&self, command: &OrderCommand, told: &str, input: &Input<OrderCommand>) -> Checked {
+        let Command::PlaceOrder(placed) = &command.payload else { return Ok(()) };
+        let all =
+            |sku: &Text| self.seen.products.get(&key(&command.tenant, sku)).map_or(&[][..], Vec::as_slice);
+        let after_ns = input.after_ns;
+        let may_be = |sku: &Text| match told {
+            "unknown_product" => all(sku).first().is_none_or(|(first_ns, _)| *first_ns > after_ns),
+            "product_inactive" => {
+                let known_ns = after_ns.saturating_sub(STALE_MAX_NS + self.seen.stood_still_ns);
+                let from = all(sku).iter().rposition(|(at_ns, _)| *at_ns <= known_ns).unwrap_or(0);
+                all(sku)[from..].iter().any(|(_, it)| !it.active)
+            }
+            _ => true,
+        };
+        expect(placed.lines.iter().any(|it| may_be(&it.sku)), || {
+            format!("{told}, though every product was there before the order: {:?}", brief_command(command))
+        })
     }
 
     fn follow_all(&mut self, group: &[&(u64, OrderEvent)], input: Option<&Input<OrderCommand>>) -> Checked {
