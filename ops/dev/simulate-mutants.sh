@@ -21,7 +21,12 @@ mkdir -p "$copy" "$dir/target"
 profile=${PROFILE:-gate}
 folder=${profile/#dev/debug}
 # What is not ours is built once.
-[ -d "$dir/target/$folder" ] || [ ! -d "$root/target/$folder" ] || cp -al "$root/target/$folder" "$dir/target/"
+if [ ! -d "$dir/target/$folder" ] && [ -d "$root/target/$folder" ]; then
+    cp -al "$root/target/$folder" "$dir/target/"
+    # What cargo knows of each build it writes in place: a link would tell the workspace of builds it never had.
+    rm -rf "${dir:?}/target/$folder/.fingerprint"
+    cp -a "$root/target/$folder/.fingerprint" "$dir/target/$folder/"
+fi
 cd "$copy" || exit 1
 # One line changes from build to build.
 export CARGO_INCREMENTAL=1
