@@ -1,7 +1,14 @@
 //! Modules that mean harm, made by hand and by chance: none of them harms the host, and no call goes past its budget.
 //!
 //! `TILLSTREAM_HOSTILE=10000` makes as many as you like (`make hostile-rules`), from `TILLSTREAM_SEED`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests"
+)]
 #![allow(clippy::disallowed_methods, reason = "a call's time is what is measured")]
 
 mod support;
