@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 use tillstream_log::LogError;
 use tillstream_log::broker::{BrokerError, GroupMember, GroupOffset, TransactionalProducer};
 use tillstream_runtime::timeout;
@@ -125,6 +126,11 @@ impl Sessions for ClusterSessions {
         Box::pin(self.begin(task))
     }
 }
+
+/// An offset that is missing all this time is gone.
+const OFFSET_CONFIRMED_AFTER: Duration = Duration::from_secs(5);
+/// How often it is asked for until then.
+const OFFSET_ASKED_EVERY: Duration = Duration::from_millis(200);
 
 /// What a takeover found.
 struct Opened {
@@ -254,9 +260,10 @@ impl Opening<'_> {
         let (start, end) = bounds.await?;
         let Some(committed) = committed.map(|it| it.offset) else {
             if checkpoint.is_some() || self.changelog_has_records().await? {
-                if self.committed().await?.is_some() {
-                    // Asked while this process stood still: somebody else has begun the task.
-                    let reason = "another owner has committed meanwhile".to_owned();
+                if self.offset_appears().await? {
+                    // Asked while this process stood still: somebody else has begun the task. Or its coordinator had just
+                    // come back, and did not know it yet.
+                    let reason = "its committed offset was there when it was asked for again".to_owned();
                     return Err(LogError::LifeOver { task: task.to_string(), reason });
                 }
                 return Err(Halt::OffsetMissing { task, input }.into());
@@ -276,6 +283,23 @@ impl Opening<'_> {
             return Err(Halt::InputCut { task, input, committed, end }.into());
         }
         Ok(committed)
+    }
+
+    /// Whether the offset that is missing is there when it is asked for again, for a while: what comes of its absence is a
+    /// halt that people must end, and a group's coordinator that takes up its work may say "none" for a moment
+    /// (redpanda-data/redpanda#2597).
+    async fn offset_appears(&self) -> Result<bool, LogError> {
+        let clock = &self.ports.clock;
+        let deadline_ns = clock.deadline(OFFSET_CONFIRMED_AFTER);
+        loop {
+            if self.committed().await?.is_some() {
+                return Ok(true);
+            }
+            if clock.monotonic_ns() >= deadline_ns {
+                return Ok(false);
+            }
+            clock.sleep(OFFSET_ASKED_EVERY).await;
+        }
     }
 
     async fn changelog_has_records(&self) -> Result<bool, LogError> {

@@ -58,6 +58,21 @@ async fn an_offset_that_is_gone_halts_and_is_accepted_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_offset_that_a_coordinator_does_not_know_for_a_moment_halts_nobody() {
+    let world = World::new(1);
+    let process = worked(&world).await;
+    let known = process.ports.broker.group_offsets(GROUP, &[input(0)]).await.unwrap().remove(0).unwrap();
+    world.broker.faults().drop_offset(GROUP, input(0));
+    let comes_back = async {
+        world.pass(seconds(2)).await;
+        world.broker.faults().put_offset(GROUP, input(0), known);
+    };
+    let (too_early, ()) = tokio::join!(process.open(0), comes_back);
+    assert!(matches!(too_early, Err(LogError::LifeOver { .. })));
+    process.open(0).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recreated_input_halts() {
     let world = World::new(1);
     let process = worked(&world).await;

@@ -210,6 +210,13 @@ impl Faults {
         }
     }
 
+    /// The group knows its place again.
+    pub fn put_offset(&self, group: &str, partition: TopicPartition, place: GroupOffset) {
+        if let Some(group) = self.core.lock().groups.get_mut(group) {
+            group.offsets.insert(partition, place);
+        }
+    }
+
     /// Retention: nothing before `start` is there any more.
     pub fn trim(&self, partition: TopicPartition, start: u64) {
         if let Some(log) = self.core.lock().partitions.get_mut(&partition) {
