@@ -7,7 +7,7 @@ use super::world::{Fault, FaultEffect, Process, StandStill, nanos};
 use std::sync::Arc;
 use std::time::Duration;
 use tillstream_log::TopicPartition;
-use tillstream_log::broker::BrokerError;
+use tillstream_log::broker::{BrokerError, GroupOffset};
 use tillstream_schemas::Topic;
 
 /// Whether a member is told that its partitions are gone.
