@@ -89,6 +89,8 @@ pub struct Ingest {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limiter: Limiter,
     pub(crate) rates: Rates,
+    /// Modules that tenants sent.
+    pub(crate) uploads: Rates,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) metrics: HttpMetrics,
     pub(crate) operator_tenant: Option<Text>,
@@ -145,6 +147,7 @@ impl Ingest {
             clock: parts.clock,
             limiter: Limiter::default(),
             rates: Rates::default(),
+            uploads: Rates::default(),
             in_flight: InFlight::new(),
             metrics,
             operator_tenant: parts.operator_tenant,

@@ -29,6 +29,8 @@ const COMPONENT: &str = "application/wasm";
 const SOURCE: &str = "text/javascript";
 /// Bytes of a module, at most; the limit that its author knows.
 const MODULE_BYTES_MAX: usize = 256 << 10;
+/// Modules that a tenant may send to one process in a minute, also those that are refused: each occupies the compiler.
+const UPLOADS_PER_MINUTE: i64 = 60;
 /// A module that has an extra is read to here, so that its author is told its size and not only that it is too large.
 const MODULE_READ_MAX: u64 = 1 << 20;
 pub(super) const VERSION: Field = needed("version", Kind::Integer { min: 1, max: i64::MAX });
@@ -91,7 +93,7 @@ pub(crate) fn upload_call() -> Call {
              packs it: its first line is `// tillstream:rule javascript-1`. At most 256 KiB. It is checked, compiled, and \
              tried on sample orders; then it is a version, and answers nothing before it is activated. At last it is asked \
              what the tenant's rules were asked of late; what came of it stands in `recent`. The same module again is the \
-             same version. A custom section `tillstream:settings-schema`, or in JavaScript a second line \
+             same version. A tenant may send 60 modules a minute; each process counts for itself. A custom section `tillstream:settings-schema`, or in JavaScript a second line \
              `// tillstream:settings-schema {…}`, may hold the JSON schema of its settings. Where the tenant takes signed \
              modules alone, `signed_by` and `signature` are needed.",
         )
@@ -114,6 +116,11 @@ pub(crate) async fn upload(
 ) -> Result<Response, Problem> {
     let name = on.checked_name()?;
     let signature = signature(&uri)?;
+    let now_ns = on.ingest.clock.monotonic_ns();
+    if let Err(seconds) = on.ingest.uploads.count(&on.caller.tenant, UPLOADS_PER_MINUTE, now_ns) {
+        let detail = format!("a tenant may send {UPLOADS_PER_MINUTE} modules a minute: each is compiled");
+        return Err(Problem::new(Code::RateLimited, detail).retry_after(seconds));
+    }
     let taken = &[COMPONENT, SOURCE, "application/javascript", "application/octet-stream"];
     let module = body::bytes(&headers, body, taken, MODULE_READ_MAX).await?;
     if module.is_empty() {

@@ -289,6 +289,24 @@ async fn a_version_goes_on_trial_is_raised_and_ends_in_an_activation_or_a_rollba
 }
 
 #[tokio::test]
+async fn a_tenant_that_sends_module_after_module_waits() {
+    let api = Api::start().await;
+    let mut answers = Vec::new();
+    while answers.last() != Some(&429) {
+        assert!(answers.len() < 600, "it is never told to wait");
+        let answer = upload(&api, "tiers", "d1").await;
+        if answer.status == 429 {
+            assert_eq!(answer.json()["code"], "TS0641");
+            assert!((1..=60).contains(&answer.header("retry-after").parse::<u32>().unwrap()));
+        }
+        answers.push(answer.status.as_u16());
+    }
+    assert!(answers.len() > 60, "{} were taken", answers.len() - 1);
+    let other = post(&api, "/v1/rules/tiers/activate", &json!({"version": 1})).await;
+    assert_eq!(other.status, 200, "only modules wait");
+}
+
+#[tokio::test]
 async fn settings_are_changed_without_a_version_and_held_against_its_schema() {
     let api = Api::start().await;
     let schema = json!({"required": ["from"], "properties": {"from": {"type": "integer"}}});
