@@ -28,6 +28,8 @@ bin = $(built)/tillstream
 tests_in = $(sort $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs))))
 e2e_tests = $(call tests_in,tests/e2e/tests)
 cluster_tests = $(call tests_in,tests/cluster/tests)
+# Compiles what the profile is for: with the tests, the binary and the simulated world, or what is asked for.
+compile = $(CARGO) $(if $(filter dev,$(PROFILE)),test --workspace --no-run --locked,build --profile $(PROFILE) --locked $(if $(filter gate,$(PROFILE)),-p tillstream -p tillstream-world,$(1)))
 run_tests = TILLSTREAM_BIN=$(CURDIR)/$(bin) $(CARGO) test --workspace --locked --no-fail-fast $(addprefix --test ,$(1))
 YARDSTICK ?= ../shared/yardstick/kafka-streams
 export CARGO_TERM_COLOR ?= auto
@@ -46,7 +48,7 @@ jars:
 	@ops/dev/jars.sh
 
 build: ## Builds the binary in release (PROFILE=gate: without link-time optimization; PROFILE=dev: with the tests, as `make test`)
-	$(CARGO) $(if $(filter dev,$(PROFILE)),test --workspace --no-run,build --profile $(PROFILE)) --locked $(if $(filter gate,$(PROFILE)),-p tillstream -p tillstream-world)
+	$(call compile)
 
 run: build ## Starts the whole pipeline on the embedded store at $(HTTP)
 	exec $(bin) serve --data-dir $(DATA_DIR) --http $(HTTP)
@@ -121,7 +123,7 @@ mutants: ## Takes each rule of the cluster protocol out and expects a test to fa
 	@ops/dev/mutants.sh
 
 simulation:
-	$(CARGO) $(if $(filter dev,$(PROFILE)),test --workspace --no-run,build --profile $(PROFILE) -p tillstream-world) --locked $(if $(filter gate,$(PROFILE)),-p tillstream)
+	$(call compile,-p tillstream-world)
 
 simulate: simulation ## Searches SEEDS seeds of the simulated world for a history that breaks a promise (until stopped when absent; EMBEDDED=1: on the embedded store alone)
 	$(built)/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM)) $(if $(EMBEDDED),--embedded)

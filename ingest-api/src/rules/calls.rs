@@ -93,7 +93,8 @@ pub(crate) fn upload_call() -> Call {
              packs it: its first line is `// tillstream:rule javascript-1`. At most 256 KiB. It is checked, compiled, and \
              tried on sample orders; then it is a version, and answers nothing before it is activated. At last it is asked \
              what the tenant's rules were asked of late; what came of it stands in `recent`. The same module again is the \
-             same version. A tenant may send 60 modules a minute; each process counts for itself. A custom section `tillstream:settings-schema`, or in JavaScript a second line \
+             same version. A tenant may send 60 modules a minute; each process counts for itself. \
+             A custom section `tillstream:settings-schema`, or in JavaScript a second line \
              `// tillstream:settings-schema {…}`, may hold the JSON schema of its settings. Where the tenant takes signed \
              modules alone, `signed_by` and `signature` are needed.",
         )
