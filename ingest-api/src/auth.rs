@@ -124,9 +124,9 @@ fn identify(ingest: &Ingest, headers: &HeaderMap) -> Option<Result<Caller, Probl
     let (key_id, tenant) = (&caller.key_id, &caller.tenant);
     for (name, limit, whose) in [(key_id, key_limit, "key"), (tenant, tenant_limit, "tenant")] {
         let Some(limit) = limit else { continue };
-        if let Err(seconds) = ingest.rates.count(name, limit, ingest.clock.monotonic_ns()) {
-            let detail = format!("the {whose} may make {limit} calls a minute");
-            return Some(Err(Problem::new(Code::RateLimited, detail).retry_after(seconds)));
+        let rule = || format!("the {whose} may make {limit} calls a minute");
+        if let Err(limited) = ingest.rates.let_in(name, limit, ingest.clock.monotonic_ns(), rule) {
+            return Some(Err(limited));
         }
     }
     Some(Ok(caller))

@@ -3,6 +3,7 @@
 //! The generic cell rate algorithm: what is kept of a caller is the time at which it would be idle again. A caller may use
 //! a minute's calls at once, and then comes back at its rate. Each process counts for itself.
 
+use crate::problem::{Code, Problem};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tillstream_schemas::Text;
@@ -18,11 +19,26 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
+    /// Lets a caller in that may call so often per minute; `rule` says so in words.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`] with the rule, and with the seconds until it may call again.
+    pub fn let_in(
+        &self,
+        caller: &str,
+        requests_per_minute: i64,
+        now_ns: u64,
+        rule: impl FnOnce() -> String,
+    ) -> Result<(), Problem> {
+        let counted = self.count(caller, requests_per_minute, now_ns);
+        counted.map_err(|seconds| Problem::new(Code::RateLimited, rule()).retry_after(seconds))
+    }
+
     /// Counts a call of a caller that may make so many per minute.
     ///
     /// # Errors
     /// The seconds until it may call again; then the call is not counted.
-    pub fn count(&self, caller: &str, requests_per_minute: i64, now_ns: u64) -> Result<(), u32> {
+    fn count(&self, caller: &str, requests_per_minute: i64, now_ns: u64) -> Result<(), u32> {
         let rate = u64::try_from(requests_per_minute).unwrap_or(0).max(1);
         let mut idle = self.idle_at_ns.lock();
         if idle.len() >= CALLERS_MAX && !idle.contains_key(caller) {

@@ -117,11 +117,9 @@ pub(crate) async fn upload(
 ) -> Result<Response, Problem> {
     let name = on.checked_name()?;
     let signature = signature(&uri)?;
+    let rule = || format!("a tenant may send {UPLOADS_PER_MINUTE} modules a minute: each is compiled");
     let now_ns = on.ingest.clock.monotonic_ns();
-    if let Err(seconds) = on.ingest.uploads.count(&on.caller.tenant, UPLOADS_PER_MINUTE, now_ns) {
-        let detail = format!("a tenant may send {UPLOADS_PER_MINUTE} modules a minute: each is compiled");
-        return Err(Problem::new(Code::RateLimited, detail).retry_after(seconds));
-    }
+    on.ingest.uploads.let_in(&on.caller.tenant, UPLOADS_PER_MINUTE, now_ns, rule)?;
     let taken = &[COMPONENT, SOURCE, "application/javascript", "application/octet-stream"];
     let module = body::bytes(&headers, body, taken, MODULE_READ_MAX).await?;
     if module.is_empty() {

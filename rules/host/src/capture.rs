@@ -36,6 +36,7 @@ impl Gate {
 pub(crate) struct Ran {
     pub said: Result<Said, &'static str>,
     pub fuel: u64,
+    pub ns: u64,
     pub memory_bytes: usize,
     pub log: String,
 }
@@ -43,7 +44,7 @@ pub(crate) struct Ran {
 impl Ran {
     /// It was not called.
     pub(crate) fn not(outcome: &'static str) -> Self {
-        Self { said: Err(outcome), fuel: 0, memory_bytes: 0, log: String::new() }
+        Self { said: Err(outcome), fuel: 0, ns: 0, memory_bytes: 0, log: String::new() }
     }
 
     /// One of the outcomes of a call.
@@ -147,7 +148,7 @@ mod tests {
         let settings = "{}".into();
         let of =
             Called { tenant: "demo", order_id: "ord_1", call, rule: &rule, settings: &settings, at_ms: 7 };
-        let ran = Ran { said: Ok(said), fuel: 9, memory_bytes: 8, log: "for c-17850".to_owned() };
+        let ran = Ran { said: Ok(said), fuel: 9, ns: 7, memory_bytes: 8, log: "for c-17850".to_owned() };
         let other = (RuleAnswer::Pass, None);
         capture(of, &ran, RuleSampleKind::Difference, Some((None, &other)))
     }

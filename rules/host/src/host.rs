@@ -256,7 +256,7 @@ impl Host {
         let module = it.module.as_ref()?;
         let now_ns = self.clock.monotonic_ns();
         let spare = self.with_share(asked.tenant, now_ns, |share| share.has_spare(now_ns));
-        spare.then(|| self.run_module(asked, it, module))
+        spare.then(|| self.run_module(asked, it, module, now_ns))
     }
 
     /// The active version's answer, or the policy it falls back to.
@@ -274,26 +274,24 @@ impl Host {
             _ if it.tripped => Ran::not("tripped"),
             None => Ran::not("unavailable"),
             Some(_) if !self.may_begin(asked.tenant, begun_ns) => Ran::not("throttled"),
-            Some(module) => self.run_module(asked, it, module),
+            Some(module) => self.run_module(asked, it, module, begun_ns),
         };
-        let ns = self.clock.monotonic_ns().saturating_sub(begun_ns);
-        runs.push(RuleRun { outcome: ran.outcome(), fuel: ran.fuel, ns });
+        runs.push(RuleRun { outcome: ran.outcome(), fuel: ran.fuel, ns: ran.ns });
         ran
     }
 
-    fn run_module(&self, asked: Asked<'_>, it: &InForce, module: &Module) -> Ran {
+    fn run_module(&self, asked: Asked<'_>, it: &InForce, module: &Module, begun_ns: u64) -> Ran {
         let (tenant, order_id) = (asked.tenant, asked.order_id);
-        let begun_ns = self.clock.monotonic_ns();
         let run = module.run(order_id, asked.call, &it.settings, u64::MAX);
-        let took_ns = self.clock.monotonic_ns().saturating_sub(begun_ns);
+        let ns = self.clock.monotonic_ns().saturating_sub(begun_ns);
         if let Some(share) = self.shares.lock().get_mut(tenant) {
-            share.take(run.fuel, took_ns);
+            share.take(run.fuel, ns);
         }
         let said = run.result.map_err(|fault| {
             tracing::debug!(tenant, order_id, rule = %it.rule.name, %fault, "a rule gave no answer");
             fault.outcome()
         });
-        Ran { said, fuel: run.fuel, memory_bytes: run.memory_bytes, log: run.log }
+        Ran { said, fuel: run.fuel, ns, memory_bytes: run.memory_bytes, log: run.log }
     }
 
     fn may_begin(&self, tenant: &str, now_ns: u64) -> bool {
