@@ -12,13 +12,13 @@ use tracing::info;
 
 /// The keys, followed to where the log ends now, those of an earlier version among them; and their follower.
 pub async fn open(crew: &Crew, house: &House) -> Result<(ApiKeys, JoinHandle<()>), ServeError> {
-    let opened = ApiKeys::open(house.registries.clone(), house.clock.clone()).await;
-    let keys = opened.map_err(KeyError::from)?;
+    let open = async || Ok(ApiKeys::open(house.registries.clone(), house.clock.clone()).await?);
+    let keys = house.patience.ask(open).await?;
     let (followed, stopping) = (keys.clone(), crew.stopping.clone());
     let work = async move { followed.run_follower(stopping).await };
     let follower = crew.spawn(crew.watched("the follower of API keys", work));
     keys.caught_up().await.map_err(KeyError::from)?;
-    let taken_over = keys.take_over(&*house.earlier_keys).await?;
+    let taken_over = house.patience.ask(async || Ok(keys.take_over(&*house.earlier_keys).await?)).await?;
     if taken_over > 0 {
         info!(keys = taken_over, "API keys of an earlier version were taken over into the log");
     }
@@ -26,9 +26,10 @@ pub async fn open(crew: &Crew, house: &House) -> Result<(ApiKeys, JoinHandle<()>
 }
 
 /// The first start makes a key for tenant `demo` and prints it; `TILLSTREAM_DEMO_KEY` sets it instead.
-pub async fn demo_key(options: &Serve, keys: &ApiKeys) -> Result<(), ServeError> {
+/// Of a broker that does not answer just then nobody knows whether it has the new key: that is not tried again.
+pub async fn demo_key(options: &Serve, house: &House, keys: &ApiKeys) -> Result<(), ServeError> {
     if let Some(given) = &options.demo_key {
-        keys.ensure(DEMO_TENANT, "demo", given).await?;
+        house.patience.ask(async || Ok(keys.ensure(DEMO_TENANT, "demo", given).await?)).await?;
     } else if keys.is_empty()
         && let Some(key) = keys.create_first(NewKey::admin(DEMO_TENANT, "demo")).await?
     {

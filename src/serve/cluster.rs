@@ -2,6 +2,7 @@
 
 use super::crew::Crew;
 use super::house::{Engine, House};
+use super::patience::Patience;
 use super::{SUBSCRIBER_EVENTS_MAX, ServeError, payments};
 use crate::cli::{Role, Serve};
 use crate::cluster::{self, ClusterError, Connections};
@@ -14,7 +15,6 @@ use tillstream_cluster::{
 };
 use tillstream_effects::EffectsMetrics;
 use tillstream_ingest_api::ports;
-use tillstream_kafka::KafkaClientError;
 use tillstream_log::{LogError, TopicPartition};
 use tillstream_runtime::{
     CATALOG_ENTRIES_MAX, CatalogCache, CatalogPorts, CatalogSettings, Clock, Metrics, Progress, StoreBehind,
@@ -32,10 +32,6 @@ const NODES_INTERVAL: Duration = Duration::from_secs(1);
 /// How far the tasks are is asked so often, and so often while somebody waits for it.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const PROGRESS_EAGER: Duration = Duration::from_millis(25);
-
-/// A start waits so long for a broker or a database that does not answer, and tries again so often.
-const START_PATIENCE: Duration = Duration::from_secs(60);
-const START_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The topics of configuration that this process follows.
 const REGISTRIES: [Topic; 1] = [Topic::AccessKeys];
@@ -60,37 +56,18 @@ pub struct Cluster {
     stop: watch::Sender<bool>,
 }
 
-/// Connects, makes sure that everything fits together, and puts the parts together. A broker or database that does not
-/// answer may be starting, as after a failure of all of them: it is waited for, for a while.
+/// Connects, makes sure that everything fits together, and puts the parts together.
 pub async fn build(options: &Serve, tasks: &Handle) -> Result<(House, Box<dyn Engine>), ServeError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let deadline_ns = clock.deadline(START_PATIENCE);
-    loop {
-        match assemble(options, tasks, clock.clone()).await {
-            Err(error) if is_away(&error) && clock.monotonic_ns() < deadline_ns => {
-                tracing::warn!(%error, "cannot start yet, tries again");
-                clock.sleep(START_INTERVAL).await;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Whether the error says no more than that something does not answer now.
-fn is_away(error: &ServeError) -> bool {
-    match error {
-        ServeError::Log(error) | ServeError::Cluster(ClusterError::Log(error)) => {
-            matches!(error, LogError::Unavailable(_))
-        }
-        ServeError::Cluster(ClusterError::Kafka(error)) => matches!(error, KafkaClientError::Unreachable(_)),
-        _ => false,
-    }
+    let patience = Patience::begin(clock.clone());
+    patience.ask(async || assemble(options, tasks, clock.clone(), patience.clone()).await).await
 }
 
 async fn assemble(
     options: &Serve,
     tasks: &Handle,
     clock: Arc<dyn Clock>,
+    patience: Patience,
 ) -> Result<(House, Box<dyn Engine>), ServeError> {
     let metrics = Arc::new(Metrics::new()?);
     let Connections { broker, log, rows, settings } = cluster::connect_all(options).await?;
@@ -138,6 +115,7 @@ async fn assemble(
         payments,
         effects,
         clock,
+        patience,
         metrics,
     };
     let progress = ClusterProgress::new(ports.clone(), log);

@@ -2,6 +2,7 @@
 
 use super::crew::Crew;
 use super::house::{Engine, House};
+use super::patience::Patience;
 use super::payments::{self, Payments};
 use super::ports::LocalProgress;
 use super::{SUBSCRIBER_EVENTS_MAX, ServeError};
@@ -61,6 +62,7 @@ pub fn build(options: &Serve) -> Result<(House, Box<dyn Engine>), ServeError> {
         health: store.clone(),
         payments,
         effects,
+        patience: Patience::begin(clock.clone()),
         clock,
         metrics,
     };

@@ -1,7 +1,7 @@
 //! What a process is made of, whichever engine it runs on.
 
 use super::crew::Crew;
-use super::{ServeError, payments::Payments};
+use super::{ServeError, patience::Patience, payments::Payments};
 use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex};
 use tillstream_effects::EffectsMetrics;
@@ -43,6 +43,8 @@ pub struct House {
     pub progress: Arc<Progress>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// How long the start still waits for what does not answer.
+    pub patience: Patience,
 }
 
 /// Embedded or cluster.

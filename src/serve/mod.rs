@@ -7,6 +7,7 @@ mod crew;
 mod embedded;
 mod house;
 mod memory;
+mod patience;
 mod payments;
 mod ports;
 mod rules;
@@ -160,9 +161,10 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     let listener = listen(options).await?;
     // After the address is ours: a start that fails must not spend the one time that the key is shown.
     if options.roles().contains(&Role::Ingest) {
-        access::demo_key(options, &keys).await?;
+        access::demo_key(options, &house, &keys).await?;
     }
-    house.log.refresh(&inputs(&*house.log)).await?;
+    let inputs = inputs(&*house.log);
+    house.patience.ask(async || Ok(house.log.refresh(&inputs).await?)).await?;
     // The door's readiness is measured from here: tasks must get to where the log ends now.
     let ingest = Arc::new(Ingest::new(Parts {
         log: house.log.clone(),

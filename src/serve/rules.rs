@@ -47,10 +47,10 @@ pub struct RuleParts {
 
 /// Puts the parts together; nothing is followed yet.
 pub async fn build(options: &Serve, house: &House) -> Result<RuleParts, ServeError> {
-    let open = |error: RegistryError| ServeError::Rules(error.into());
-    let rules = Registry::open(house.rules_log.clone(), house.clock.clone(), Rules::default()).await;
-    let modules = Registry::open(house.rules_log.clone(), house.clock.clone(), Modules::default()).await;
-    let (rules, modules) = (rules.map_err(open)?, modules.map_err(open)?);
+    let (log, clock) = (&house.rules_log, &house.clock);
+    let rules = async || Ok(Registry::open(log.clone(), clock.clone(), Rules::default()).await?);
+    let modules = async || Ok(Registry::open(log.clone(), clock.clone(), Modules::default()).await?);
+    let (rules, modules) = (house.patience.ask(rules).await?, house.patience.ask(modules).await?);
     let settings = HostSettings { fuel_per_second: options.rule_fuel_per_second };
     let metrics = TrialMetrics::register(&house.metrics.registry).map_err(ServeError::Metrics)?;
     let (host, says) = Host::new(house.clock.clone(), settings, metrics);

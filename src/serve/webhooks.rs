@@ -58,8 +58,11 @@ impl Webhooks {
             log_kept: Duration::from_secs(u64::from(given.webhooks_log_days) * 24 * 3_600),
             ..ExecutorSettings::default()
         };
+        let open = async || {
+            Ok(Registry::open(endpoints.clone(), house.clock.clone(), RegisteredBook::default()).await?)
+        };
         Ok(Self {
-            registry: Registry::open(endpoints, house.clock.clone(), RegisteredBook::default()).await?,
+            registry: house.patience.ask(open).await?,
             log: house.log.clone(),
             transport: Arc::new(HttpTransport::new(http)),
             gates: Gates::default(),
