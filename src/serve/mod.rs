@@ -28,7 +28,7 @@ use tillstream_ingest_api::access::KeyError;
 use tillstream_ingest_api::{
     DoorSettings, Ingest, Parts, allow_origins, operations_router, parse_origin, router,
 };
-use tillstream_log::{Log, LogError, TopicPartition};
+use tillstream_log::{LogError, TopicPartition};
 use tillstream_rule_host::RuleHostError;
 use tillstream_runtime::{RuntimeError, TaskPorts, TaskSettings};
 use tillstream_schemas::Text;
@@ -163,8 +163,7 @@ async fn serve(options: &Serve, tasks: &Handle) -> Result<(), ServeError> {
     if options.roles().contains(&Role::Ingest) {
         access::demo_key(options, &house, &keys).await?;
     }
-    let inputs = inputs(&*house.log);
-    house.patience.ask(async || Ok(house.log.refresh(&inputs).await?)).await?;
+    refresh_inputs(&house).await?;
     // The door's readiness is measured from here: tasks must get to where the log ends now.
     let ingest = Arc::new(Ingest::new(Parts {
         log: house.log.clone(),
@@ -251,12 +250,13 @@ fn app(options: &Serve, ingest: Arc<Ingest>) -> axum::Router {
     allow_origins(app, options.cors_origins.iter().filter_map(|it| parse_origin(it).ok()).collect())
 }
 
-/// Every partition that some task reads.
-fn inputs(log: &dyn Log) -> Vec<TopicPartition> {
+/// Asks where every partition ends that some task reads.
+async fn refresh_inputs(house: &House) -> Result<(), ServeError> {
     let of = |kind: TaskKind| {
-        (0..log.partitions(kind.input())).map(move |it| TopicPartition::new(kind.input(), it))
+        (0..house.log.partitions(kind.input())).map(move |it| TopicPartition::new(kind.input(), it))
     };
-    TaskKind::ALL.into_iter().flat_map(of).collect()
+    let inputs: Vec<TopicPartition> = TaskKind::ALL.into_iter().flat_map(of).collect();
+    house.patience.ask(async || Ok(house.log.refresh(&inputs).await?)).await
 }
 
 fn crew(
