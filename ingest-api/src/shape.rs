@@ -316,6 +316,8 @@ impl Walk {
                     format!("leave it out, or send one of: {}", names.join(", "))
                 };
                 let shown: String = name.chars().filter(|it| !it.is_control()).take(64).collect();
+                // What begins with blanks, or is nothing but them, would be a field without a name.
+                let shown = if shown.trim().is_empty() { quoted(name) } else { shown };
                 self.within(|path| push_name(path, &shown), |walk| walk.refuse("is not a known field", fix));
             }
         }
